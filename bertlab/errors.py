@@ -1,0 +1,34 @@
+"""What can go wrong by a user's hand: one class an exit code, each message one line that says what, where and what to do.
+
+| class       | exit code | means                                                              |
+| ----------- | --------- | ------------------------------------------------------------------ |
+| ConfigError | 2         | an option, a configuration file or a combination of settings       |
+| DataError   | 3         | a corpus, a labelled file or a text that cannot be used            |
+| CorruptError| 4         | a file that is not the one that was written (size or sha256)       |
+| LockedError | 5         | another process is writing to the same folder                      |
+| (OSError)   | 28        | the disk is full (ENOSPC)                                          |
+
+A broken promise of our own is an `assert`, never one of these.
+"""
+
+
+class BertlabError(ValueError):
+    """Something that the user can mend; `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class ConfigError(BertlabError):
+    exit_code = 2
+
+
+class DataError(BertlabError):
+    exit_code = 3
+
+
+class CorruptError(BertlabError):
+    exit_code = 4
+
+
+class LockedError(BertlabError):
+    exit_code = 5
