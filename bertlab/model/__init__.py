@@ -1,0 +1,1 @@
+"""The encoder and its heads, over flat batches; parameter names are those of transformers' BERT."""

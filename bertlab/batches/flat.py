@@ -1,0 +1,89 @@
+"""The flat batch: what every model here eats. T tokens of N sequences end to end, with no padding between them.
+
+    input_ids (T,)   token_type_ids (T,)   position_ids (T,), restarting at 0 in each sequence       int64
+    cu_seqlens (N+1,) int32, max_seqlen int      sequence n is [cu_seqlens[n], cu_seqlens[n+1])
+"""
+
+from dataclasses import dataclass, fields
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bertlab.tokens.shards import ragged_arange
+
+
+@dataclass(frozen=True)
+class FlatBatch:
+    """Sequences only: for embedding, prediction and filling."""
+
+    input_ids: Tensor
+    token_type_ids: Tensor
+    position_ids: Tensor
+    cu_seqlens: Tensor
+    max_seqlen: int
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.input_ids)
+
+    @property
+    def num_sequences(self) -> int:
+        return len(self.cu_seqlens) - 1
+
+    def to(self, device: torch.device) -> Self:
+        """The same batch on `device`; from pinned memory the copies do not wait."""
+        return type(self)(**{f.name: _move(getattr(self, f.name), device) for f in fields(self)})
+
+    def pin_memory(self) -> Self:
+        """The same batch in page-locked memory: what torch's DataLoader calls."""
+        return type(self)(**{f.name: value.pin_memory() if isinstance(value := getattr(self, f.name), Tensor) else value for f in fields(self)})
+
+    def encoder_inputs(self) -> dict[str, Tensor | int]:
+        """The keyword arguments of the encoder."""
+        return {f.name: getattr(self, f.name) for f in fields(FlatBatch)}
+
+
+@dataclass(frozen=True)
+class PretrainingBatch(FlatBatch):
+    """mlm_positions (M,) index the T tokens, mlm_labels (M,) are their original ids; nsp_labels (N,): 0 = B follows A, 1 = B is from another document."""
+
+    mlm_positions: Tensor
+    mlm_labels: Tensor
+    nsp_labels: Tensor
+
+
+@dataclass(frozen=True)
+class LabelledBatch(FlatBatch):
+    """labels (N,) class numbers; rows (N,) which examples these are."""
+
+    labels: Tensor
+    rows: Tensor
+
+
+def flat_fields(input_ids: np.ndarray, token_type_ids: np.ndarray, lengths: np.ndarray) -> dict[str, Tensor | int]:
+    """The five common fields from ids (T,), segments (T,) and sequence lengths (N,)."""
+    cu_seqlens = np.zeros(len(lengths) + 1, dtype=np.int32)
+    np.cumsum(lengths, out=cu_seqlens[1:])
+    return {
+        "input_ids": torch.from_numpy(input_ids.astype(np.int64)),
+        "token_type_ids": torch.from_numpy(token_type_ids.astype(np.int64)),
+        "position_ids": torch.from_numpy(ragged_arange(lengths)),
+        "cu_seqlens": torch.from_numpy(cu_seqlens),
+        "max_seqlen": int(lengths.max()),
+    }
+
+
+def fill_budget(lengths: np.ndarray, budget: int) -> np.ndarray:
+    """Cut sequences, in order, into runs of at most `budget` tokens: bounds (runs+1,). A longer sequence is a run of its own."""
+    ends = np.cumsum(lengths)
+    bounds = [0]
+    while bounds[-1] < len(lengths):
+        used = ends[bounds[-1] - 1] if bounds[-1] else 0
+        bounds.append(max(bounds[-1] + 1, int(ends.searchsorted(used + budget, side="right"))))
+    return np.array(bounds, dtype=np.int64)
+
+
+def _move(value: Tensor | int, device: torch.device) -> Tensor | int:
+    return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value

@@ -1,0 +1,101 @@
+"""Texts as flat batches, with or without labels: for fine-tuning, evaluation and embedding.
+
+A single text is [CLS] A [SEP], a pair [CLS] A [SEP] B [SEP] with segments 0 and 1. What is too long loses tokens at the
+end of its longer side, and is counted.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from bertlab.batches import randomness
+from bertlab.batches.flat import LabelledBatch, fill_budget, flat_fields
+from bertlab.tokens.shards import ragged_arange
+from bertlab.tokens.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Examples:
+    """n encoded examples end to end: ids (T,), segments (T,), offsets (n+1,), labels (n,) (-1 where there is none); num_truncated of them lost tokens."""
+
+    ids: np.ndarray
+    segments: np.ndarray
+    offsets: np.ndarray
+    labels: np.ndarray
+    num_truncated: int
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each example, special tokens included. Shape (n,)."""
+        return np.diff(self.offsets)
+
+    def batch(self, rows: np.ndarray) -> LabelledBatch:
+        """The examples `rows` (N,) as one flat batch, in that order."""
+        lengths = self.lengths[rows]
+        source = np.repeat(self.offsets[:-1][rows], lengths) + ragged_arange(lengths)
+        return LabelledBatch(
+            **flat_fields(self.ids[source], self.segments[source], lengths),  # type: ignore[arg-type]
+            labels=torch.from_numpy(self.labels[rows]),
+            rows=torch.from_numpy(rows.astype(np.int64)),
+        )
+
+    def by_length(self, micro_tokens: int) -> Iterator[LabelledBatch]:
+        """Every example once, like lengths together, longest first (so that a batch too large for memory fails at once)."""
+        order = np.argsort(-self.lengths, kind="stable")
+        bounds = fill_budget(self.lengths[order], micro_tokens)
+        for start, end in zip(bounds[:-1], bounds[1:], strict=True):
+            yield self.batch(order[start:end])
+
+    def shuffled(self, step: int, batch_size: int, seed: int) -> np.ndarray:
+        """The rows of training step `step`: a pure function of its arguments. Every epoch visits each example once; its last batch may be smaller."""
+        steps = self.steps_per_epoch(batch_size)
+        epoch, within = divmod(step, steps)
+        places = np.arange(within * batch_size, min(len(self), (within + 1) * batch_size))
+        return randomness.permuted(places, len(self), randomness.key(seed, epoch))
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        return -(-len(self) // batch_size)
+
+
+def encode_examples(
+    tokenizer: Tokenizer, texts: Sequence[str], texts_b: Sequence[str] | None = None, labels: Sequence[int] | None = None, *, max_length: int
+) -> Examples:
+    """Encode n texts, or n pairs, to at most `max_length` tokens each (at least 5). An empty text is [CLS] [SEP]."""
+    assert max_length >= 5
+    ids_a, offsets_a = tokenizer.encode(texts)
+    wanted_a = np.diff(offsets_a)
+    if texts_b is None:
+        lengths_a = np.minimum(wanted_a, max_length - 2)
+        lengths = lengths_a + 2
+        num_truncated = int((lengths_a < wanted_a).sum())
+    else:
+        ids_b, offsets_b = tokenizer.encode(texts_b)
+        wanted_b, room = np.diff(offsets_b), max_length - 3
+        # the shorter side keeps what it has up to half of the room, the other takes what is left
+        lengths_a = np.minimum(wanted_a, np.maximum(room - wanted_b, (room + 1) // 2))
+        lengths_b = np.minimum(wanted_b, room - lengths_a)
+        lengths = lengths_a + lengths_b + 3
+        num_truncated = int((lengths_a + lengths_b < wanted_a + wanted_b).sum())
+    offsets = np.zeros(len(texts) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    starts = offsets[:-1]
+    ids = np.full(offsets[-1], tokenizer.sep_id, dtype=np.int32)
+    segments = np.zeros(offsets[-1], dtype=np.int8)
+    ids[starts] = tokenizer.cls_id
+    ids[_runs(starts + 1, lengths_a)] = ids_a[_runs(offsets_a[:-1], lengths_a)]
+    if texts_b is not None:
+        start_b = starts + lengths_a + 2
+        ids[_runs(start_b, lengths_b)] = ids_b[_runs(offsets_b[:-1], lengths_b)]
+        segments[_runs(start_b, lengths_b + 1)] = 1
+    known = np.asarray(labels, dtype=np.int64) if labels is not None else np.full(len(texts), -1, dtype=np.int64)
+    return Examples(ids, segments, offsets, known, num_truncated)
+
+
+def _runs(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Indices of runs [start, start + length) end to end."""
+    return np.repeat(starts, lengths) + ragged_arange(lengths)

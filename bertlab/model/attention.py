@@ -1,0 +1,96 @@
+"""Multi-head self-attention over flat sequences: the one place that knows kernels.
+
+softmax(q k' / sqrt(head size)) v within each sequence and never across (Vaswani et al. 2017). Which kernel:
+
+- CUDA in bf16 or fp16 without dropout on the attention weights: `torch.nn.attention.varlen.varlen_attn`.
+- everywhere else (CPU, fp32, attention dropout): scaled_dot_product_attention over groups of sequences of like length,
+  each padded to the longest of its group and the padding masked.
+
+A `Layout` holds what both need; it is made once a batch and used by every layer.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# A group is cut where its longest sequence would pad the next one by more than this share: padding costs, so do many small products.
+MOST_PADDING = 0.2
+
+
+@dataclass(frozen=True)
+class Group:
+    """Sequences padded to one length: rows [first, first + count * length) of the padded buffer; mask (count, 1, 1, length) or None when all are that long."""
+
+    first: int
+    count: int
+    length: int
+    mask: Tensor | None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the sequences of a flat batch lie. With `groups` empty the varlen kernel is used; else rows (T,) sends each token to its row of the padded buffer."""
+
+    cu_seqlens: Tensor
+    max_seqlen: int
+    groups: tuple[Group, ...] = ()
+    rows: Tensor | None = None
+    padded_rows: int = 0
+
+
+def layout(cu_seqlens: Tensor, max_seqlen: int, dtype: torch.dtype, dropout: float) -> Layout:
+    """Choose the kernel by device, dtype and dropout, and lay the sequences out for it."""
+    if cu_seqlens.is_cuda and dtype in (torch.bfloat16, torch.float16) and dropout == 0.0:
+        return Layout(cu_seqlens, max_seqlen)
+    bounds = cu_seqlens.tolist()
+    lengths = [end - start for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
+    groups: list[Group] = []
+    row_of_sequence = [0] * len(lengths)
+    padded_rows = 0
+    for members in _like_lengths(lengths):
+        longest = lengths[members[0]]
+        for place, sequence in enumerate(members):
+            row_of_sequence[sequence] = padded_rows + place * longest
+        mask = None
+        if lengths[members[-1]] < longest:
+            real = torch.tensor([lengths[sequence] for sequence in members])
+            mask = (torch.arange(longest) < real[:, None])[:, None, None, :].to(cu_seqlens.device)
+        groups.append(Group(padded_rows, len(members), longest, mask))
+        padded_rows += len(members) * longest
+    shift = torch.tensor(row_of_sequence) - torch.tensor(bounds[:-1])
+    rows = torch.arange(bounds[-1]) + torch.repeat_interleave(shift, torch.tensor(lengths))
+    return Layout(cu_seqlens, max_seqlen, tuple(groups), rows.to(cu_seqlens.device), padded_rows)
+
+
+def _like_lengths(lengths: list[int]) -> list[list[int]]:
+    """Sequence numbers, longest first, in groups that waste at most MOST_PADDING of any member's longest."""
+    groups: list[list[int]] = []
+    for sequence in sorted(range(len(lengths)), key=lambda number: (-lengths[number], number)):
+        if groups and lengths[sequence] >= (1 - MOST_PADDING) * lengths[groups[-1][0]]:
+            groups[-1].append(sequence)
+        else:
+            groups.append([sequence])
+    return groups
+
+
+def attend(qkv: Tensor, where: Layout, dropout: float) -> Tensor:
+    """Self-attention of flat tokens: qkv (T, 3, H, D) -> context (T, H * D). `dropout` falls on the attention weights."""
+    tokens, _, heads, size = qkv.shape
+    if not where.groups:
+        from torch.nn.attention.varlen import varlen_attn  # torch >= 2.11 with CUDA; absent kernels elsewhere
+
+        query, key, value = qkv.unbind(1)
+        context = varlen_attn(query, key, value, where.cu_seqlens, where.cu_seqlens, where.max_seqlen, where.max_seqlen)
+        assert isinstance(context, Tensor)
+        return context.reshape(tokens, heads * size)
+    assert where.rows is not None
+    padded = qkv.new_zeros(where.padded_rows, 3 * heads * size).index_copy(0, where.rows, qkv.reshape(tokens, -1))
+    contexts = []
+    for group in where.groups:
+        block = padded[group.first : group.first + group.count * group.length].view(group.count, group.length, 3, heads, size)
+        query, key, value = block.permute(2, 0, 3, 1, 4)  # each (count, H, length, D)
+        context = F.scaled_dot_product_attention(query, key, value, attn_mask=group.mask, dropout_p=dropout)
+        contexts.append(context.transpose(1, 2).reshape(-1, heads * size))
+    return torch.cat(contexts).index_select(0, where.rows)

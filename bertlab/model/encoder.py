@@ -1,0 +1,196 @@
+"""BERT's encoder (Devlin et al. 2018) over flat batches, in one file that reads downward to `Bert`.
+
+Post-norm residual blocks as in the paper; learned token, position and segment embeddings; GELU; a tanh pooler on [CLS].
+Module names are those of transformers' BertModel, so that a saved file opens there and a published one opens here with
+no translation (LayerNorm keeps its published spelling). Knows nothing of data, losses or files.
+
+Shapes: T tokens of N sequences, d = hidden_size, H heads of d / H.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bertlab.errors import ConfigError
+from bertlab.model.attention import Layout, attend, layout
+
+# Larger numbers in a config.json are a mistake or an attack: refused before any memory is asked for.
+_LIMITS = {"vocab_size": 2**22, "hidden_size": 2**15, "num_hidden_layers": 1024, "intermediate_size": 2**18, "max_position_embeddings": 2**20, "type_vocab_size": 1024}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """The architecture, by transformers' BertConfig names. Raises ConfigError for sizes that do not fit together."""
+
+    vocab_size: int
+    hidden_size: int = 256
+    num_hidden_layers: int = 4
+    num_attention_heads: int = 4
+    intermediate_size: int = 1024
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.0
+    layer_norm_eps: float = 1e-12
+    initializer_range: float = 0.02
+    pad_token_id: int = 0
+
+    def __post_init__(self) -> None:
+        for name, most in _LIMITS.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise ConfigError(f"{name}={getattr(self, name)} is not between 1 and {most}")
+        if self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:
+            raise ConfigError(f"hidden_size={self.hidden_size} is not a multiple of num_attention_heads={self.num_attention_heads}")
+
+    @classmethod
+    def from_published(cls, values: dict[str, Any], origin: str) -> "EncoderConfig":
+        """Read a config.json's values. Keys that do not shape the encoder are ignored; another architecture is refused."""
+        wanted: dict[str, tuple[Any, ...]] = {"model_type": ("bert",), "hidden_act": ("gelu", None), "position_embedding_type": ("absolute", None)}
+        for key, allowed in wanted.items():
+            if values.get(key) not in allowed:
+                raise ConfigError(f"{origin}: {key} is {values.get(key)!r}: this is a BERT encoder, it needs {allowed[0]!r}")
+        known = {field.name: values[field.name] for field in fields(cls) if values.get(field.name) is not None}
+        if "vocab_size" not in known:
+            raise ConfigError(f"{origin}: no vocab_size: is it a BERT's config.json?")
+        return cls(**known)
+
+
+class Embeddings(nn.Module):
+    """Token + position + segment embeddings, normalised: (T,) ids -> (T, d)."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor, position_ids: Tensor) -> Tensor:
+        total = self.word_embeddings(input_ids) + self.token_type_embeddings(token_type_ids) + self.position_embeddings(position_ids)
+        return self.dropout(self.LayerNorm(total))
+
+
+class SelfAttention(nn.Module):
+    """Query, key and value projections, made in one product, and attention within each sequence: (T, d) -> (T, d)."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.heads = config.num_attention_heads
+        self.dropout = config.attention_probs_dropout_prob
+        self.query = nn.Linear(config.hidden_size, config.hidden_size)
+        self.key = nn.Linear(config.hidden_size, config.hidden_size)
+        self.value = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, hidden: Tensor, where: Layout) -> Tensor:
+        parts = (self.query, self.key, self.value)
+        qkv = F.linear(hidden, torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts]))  # (T, 3d)
+        return attend(qkv.view(len(hidden), 3, self.heads, -1), where, self.dropout if self.training else 0.0)
+
+
+class ResidualOutput(nn.Module):
+    """LayerNorm(residual + dropout(W x)): what closes both halves of a block."""
+
+    def __init__(self, width: int, config: EncoderConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        return self.LayerNorm(residual + self.dropout(self.dense(x)))
+
+
+class Attention(nn.Module):
+    """The first half of a block. `self` and `output` are the published names."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.self = SelfAttention(config)
+        self.output = ResidualOutput(config.hidden_size, config)
+
+    def forward(self, hidden: Tensor, where: Layout) -> Tensor:
+        return self.output(self.self(hidden, where), hidden)
+
+
+class Intermediate(nn.Module):
+    """The widening of the feed-forward half: (T, d) -> (T, intermediate_size)."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return F.gelu(self.dense(hidden))
+
+
+class Block(nn.Module):
+    """One transformer block: attention, then feed-forward, each with its residual and LayerNorm."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.attention = Attention(config)
+        self.intermediate = Intermediate(config)
+        self.output = ResidualOutput(config.intermediate_size, config)
+
+    def forward(self, hidden: Tensor, where: Layout) -> Tensor:
+        attended = self.attention(hidden, where)
+        return self.output(self.intermediate(attended), attended)
+
+
+class Blocks(nn.Module):
+    """All blocks in turn. `layer` is the published name."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+
+    def forward(self, hidden: Tensor, where: Layout) -> Tensor:
+        for block in self.layer:
+            hidden = block(hidden, where)
+        return hidden
+
+
+class Pooler(nn.Module):
+    """tanh(W h) of the [CLS] vectors: (N, d) -> (N, d). Trained by next-sentence prediction or by a classifier, else random."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, first: Tensor) -> Tensor:
+        return torch.tanh(self.dense(first))
+
+
+class Bert(nn.Module):
+    """Embeddings, blocks and pooler: the encoder that every head here stands on."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = Embeddings(config)
+        self.encoder = Blocks(config)
+        self.pooler = Pooler(config)
+        self.apply(lambda module: initialise(module, config.initializer_range))
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor, position_ids: Tensor, cu_seqlens: Tensor, max_seqlen: int) -> Tensor:
+        """Hidden states (T, d) of a flat batch (bertlab/batches/flat.py says what each argument is)."""
+        hidden = self.embeddings(input_ids, token_type_ids, position_ids)
+        dtype = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else hidden.dtype
+        dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
+        return self.encoder(hidden, layout(cu_seqlens, max_seqlen, dtype, dropout))
+
+    def pool(self, hidden: Tensor, cu_seqlens: Tensor) -> Tensor:
+        """The pooled [CLS] vectors (N, d) of hidden states (T, d)."""
+        return self.pooler(hidden[cu_seqlens[:-1].long()])
+
+
+def initialise(module: nn.Module, std: float) -> None:
+    """BERT's start: matrices from N(0, std), biases 0, LayerNorm 1 and 0 (torch's own). The padding row is like any other: it is never read."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, 0.0, std)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,173 @@
+"""Model folders: written whole, opened as they are by transformers and sentence-transformers; published BERTs open here too.
+
+    config.json  model.safetensors                 transformers' names and keys
+    tokenizer.json  tokenizer_config.json
+    modules.json  1_Pooling/config.json  sentence_bert_config.json     sentence-transformers' layout, old and new readers
+    bertlab.json                                   what it was trained on, by hash; whether the pooler is trained; metrics
+    README.md                                      the model card
+
+No pickle is read: a checkpoint that has only pytorch_model.bin is refused with the way to convert it.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from bertlab.disk import read_json, whole_folder
+from bertlab.errors import ConfigError, CorruptError
+from bertlab.model.encoder import Bert, EncoderConfig
+from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
+from bertlab.tokens.tokenizer import Tokenizer
+
+Model = TypeVar("Model", Bert, BertForPreTraining, BertForSequenceClassification)
+WEIGHTS = "model.safetensors"
+
+# What BERT checkpoints carry beside parameters: position_ids is a constant, decoder.* repeat the tied embedding and bias.
+_REPEATED = ("bert.embeddings.position_ids", "cls.predictions.decoder.weight", "cls.predictions.decoder.bias")
+
+
+def save_model(
+    folder: Path,
+    model: BertForPreTraining | BertForSequenceClassification,
+    tokenizer: Tokenizer,
+    *,
+    facts: dict[str, Any],
+    card: str,
+    labels: list[str] | None = None,
+    pooling: str = "mean",
+) -> None:
+    """Write a model folder. `facts` become bertlab.json, `card` README.md; `labels` name a classifier's classes in order.
+
+    `pooling` (cls, mean or max) is what sentence-transformers will use. Raises ConfigError if `folder` has content.
+    """
+    config: dict[str, Any] = {"architectures": [type(model).__name__], "model_type": "bert", "hidden_act": "gelu"} | asdict(model.config)
+    config |= {"classifier_dropout": None, "tie_word_embeddings": True, "dtype": "float32"}
+    if labels is not None:
+        config |= {"id2label": {str(number): label for number, label in enumerate(labels)}}
+        config |= {"label2id": {label: number for number, label in enumerate(labels)}, "problem_type": "single_label_classification"}
+    length = model.config.max_position_embeddings
+    with whole_folder(folder) as temporary:
+        _write(temporary / "config.json", config)
+        safetensors.torch.save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary / WEIGHTS, {"format": "pt"})
+        tokenizer.save(temporary, length)
+        _write(temporary / "modules.json", _modules())
+        _write(temporary / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": False})
+        (temporary / "1_Pooling").mkdir()
+        _write(temporary / "1_Pooling" / "config.json", _pooling(pooling, model.config.hidden_size))
+        _write(temporary / "bertlab.json", facts)
+        (temporary / "README.md").write_text(card, encoding="utf-8")
+
+
+def load_config(folder: str) -> dict[str, Any]:
+    """The values of a model folder's config.json. Raises ConfigError when it is none."""
+    path = Path(folder)
+    if not (path / "config.json").is_file():
+        hint = " (did you mean the folder `model` inside it?)" if (path / "model" / "config.json").is_file() else ""
+        raise ConfigError(f"{folder}: no config.json there: is it a model folder?{hint}")
+    values = read_json(path / "config.json")
+    if not isinstance(values, dict):
+        raise CorruptError(f"{path / 'config.json'}: not a JSON object")
+    return values
+
+
+def load_facts(folder: str) -> dict[str, Any]:
+    """bertlab.json of a folder of ours; {} for a published checkpoint."""
+    path = Path(folder) / "bertlab.json"
+    return read_json(path) if path.is_file() else {}
+
+
+def load_labels(folder: str) -> list[str]:
+    """The class names of a fine-tuned folder, in order. Raises ConfigError when it has no classifier."""
+    values = load_config(folder)
+    if "BertForSequenceClassification" not in values.get("architectures", []):
+        raise ConfigError(f"{folder}: has no classifier: fine-tune it first (bertlab finetune --model {folder} ...)")
+    names = values.get("id2label", {})
+    try:
+        return [names[str(number)] for number in range(len(names))]
+    except KeyError:
+        raise CorruptError(f"{folder}/config.json: id2label is not numbered 0 to {len(names) - 1}") from None
+
+
+def load_model(folder: str, kind: type[Model], **settings: Any) -> tuple[Model, list[str]]:
+    """Build `kind` as config.json says (`settings` override its fields) and fill it from model.safetensors.
+
+    Returns the model, and the names of the parameters that the file does not have: those keep their random start (a new
+    head, an untrained pooler). Raises ConfigError when an encoder parameter is absent or has another shape.
+    """
+    published = load_config(folder)
+    config = EncoderConfig.from_published(published | settings, f"{folder}/config.json")
+    num_labels = len(settings.get("labels", ())) or len(published.get("id2label", ())) or 2
+    model = kind(config, num_labels) if issubclass(kind, BertForSequenceClassification) else kind(config)
+    tensors = _published_names(_read_weights(Path(folder)))
+    if isinstance(model, Bert):
+        tensors = {name.removeprefix("bert."): value for name, value in tensors.items() if name.startswith("bert.")}
+    absent = fill(model, tensors, folder)
+    essential = [name for name in absent if "pooler" not in name and not name.startswith(("cls.", "classifier."))]
+    if essential:
+        raise ConfigError(f"{folder}/{WEIGHTS}: {len(essential)} encoder parameters are missing, the first {essential[0]}: not a whole BERT")
+    return model, absent
+
+
+def fill(model: nn.Module, tensors: dict[str, Tensor], origin: str) -> list[str]:
+    """Copy tensors into the parameters of the same name; returns the names that were not there. Raises ConfigError for another shape or NaN."""
+    own = model.state_dict()
+    for name, value in tensors.items():
+        if name not in own:
+            continue
+        if own[name].shape != value.shape:
+            raise ConfigError(f"{origin}: {name} has shape {tuple(value.shape)}, the model wants {tuple(own[name].shape)}: vocabulary or configuration do not fit")
+        if not torch.isfinite(value).all():
+            raise CorruptError(f"{origin}: {name} holds NaN or infinity: this model cannot be used")
+    with torch.no_grad():
+        for name in own.keys() & tensors.keys():
+            own[name].copy_(tensors[name])
+    return sorted(own.keys() - tensors.keys())
+
+
+def fetch(source: str) -> str:
+    """A local folder as it is; `hf:name` downloaded from the hub (weights in safetensors and JSON only) and its folder returned."""
+    if not source.startswith("hf:"):
+        return source
+    from huggingface_hub import snapshot_download
+
+    return snapshot_download(source.removeprefix("hf:"), allow_patterns=["*.json", "*.safetensors", "vocab.txt"])
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    path = folder / WEIGHTS
+    if not path.is_file():
+        pickled = " (pytorch_model.bin is pickle, which can run code: convert it with transformers' save_pretrained)" if list(folder.glob("*.bin")) else ""
+        raise ConfigError(f"{folder}: no {WEIGHTS} there{pickled}")
+    try:
+        return safetensors.torch.load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CorruptError(f"{path}: not a safetensors file ({error}): copy the folder again") from None
+
+
+def _published_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """One set of names: BertModel files have no `bert.` prefix, the oldest spell LayerNorm's parameters gamma and beta."""
+    names = {name: name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias") for name in tensors}
+    bare = not any(name.startswith("bert.") for name in tensors)
+    renamed = {("bert." + new if bare and not new.startswith(("cls.", "classifier.")) else new): tensors[old] for old, new in names.items()}
+    return {name: value for name, value in renamed.items() if name not in _REPEATED}
+
+
+def _modules() -> list[dict[str, Any]]:
+    # the paths of sentence-transformers before 5.4: every reader knows them, the newest keeps them as aliases
+    parts = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    return [{"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{name}"} for number, (path, name) in enumerate(parts)]
+
+
+def _pooling(mode: str, hidden_size: int) -> dict[str, Any]:
+    flags = {"cls": "pooling_mode_cls_token", "mean": "pooling_mode_mean_tokens", "max": "pooling_mode_max_tokens"}
+    return {"word_embedding_dimension": hidden_size, "pooling_mode": mode} | {flag: name == mode for name, flag in flags.items()}
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

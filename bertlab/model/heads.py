@@ -1,0 +1,83 @@
+"""What stands on the encoder: the two pretraining heads, and the classifier on [CLS].
+
+Module names are those of transformers' BertForPreTraining and BertForSequenceClassification. Every model here takes the
+encoder's inputs by name and returns logits; losses are made where the loop's counts are known (bertlab/training/objectives.py).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bertlab.model.encoder import Bert, EncoderConfig, initialise
+
+
+class Transform(nn.Module):
+    """LayerNorm(GELU(W h)): what a hidden state passes before it meets the vocabulary. (M, d) -> (M, d)."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.LayerNorm(F.gelu(self.dense(hidden)))
+
+
+class Predictions(nn.Module):
+    """Vocabulary logits, the matrix shared with the token embeddings: (M, d) -> (M, vocab_size)."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.transform = Transform(config)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+
+    def forward(self, hidden: Tensor, word_embeddings: Tensor) -> Tensor:
+        return F.linear(self.transform(hidden), word_embeddings, self.bias)
+
+
+class PretrainingHeads(nn.Module):
+    """`predictions` for masked tokens, `seq_relationship` for next sentences."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.predictions = Predictions(config)
+        self.seq_relationship = nn.Linear(config.hidden_size, 2)
+
+
+class BertForPreTraining(nn.Module):
+    """Masked-token and next-sentence logits. Only masked places meet the vocabulary: the largest part of a small model's step saved."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.bert = Bert(config)
+        self.cls = PretrainingHeads(config)
+        self.cls.apply(lambda module: initialise(module, config.initializer_range))
+
+    def forward(self, mlm_positions: Tensor, cu_seqlens: Tensor, **encoder_inputs: Tensor | int) -> tuple[Tensor, Tensor]:
+        """mlm_positions (M,) into the T tokens -> logits (M, vocab_size) and next-sentence logits (N, 2), 1 = random."""
+        hidden = self.bert(cu_seqlens=cu_seqlens, **encoder_inputs)
+        mlm_logits = self.cls.predictions(hidden[mlm_positions], self.bert.embeddings.word_embeddings.weight)
+        return mlm_logits, self.cls.seq_relationship(self.bert.pool(hidden, cu_seqlens))
+
+    @torch.no_grad()
+    def start_at_unigrams(self, token_counts: Tensor) -> None:
+        """Set the output bias to the log of add-one token frequencies, so that training starts at the unigram loss. token_counts (vocab_size,)."""
+        smoothed = token_counts.double() + 1
+        self.cls.predictions.bias.copy_((smoothed / smoothed.sum()).log())
+
+
+class BertForSequenceClassification(nn.Module):
+    """Class logits (N, num_labels) from the pooled [CLS] vector."""
+
+    def __init__(self, config: EncoderConfig, num_labels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.bert = Bert(config)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.classifier = nn.Linear(config.hidden_size, num_labels)
+        initialise(self.classifier, config.initializer_range)
+
+    def forward(self, cu_seqlens: Tensor, **encoder_inputs: Tensor | int) -> Tensor:
+        hidden = self.bert(cu_seqlens=cu_seqlens, **encoder_inputs)
+        return self.classifier(self.dropout(self.bert.pool(hidden, cu_seqlens)))
