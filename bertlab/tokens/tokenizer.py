@@ -28,7 +28,8 @@ class Tokenizer:
     """A `tokenizers.Tokenizer` with BERT's five special tokens, whose encoding never yields one of them.
 
     Attributes: vocab_size; pad_id, unk_id, cls_id, sep_id, mask_id; special_ids, a sorted int64 array of every id that
-    text must never become and masking must never draw; sha256 of the serialised vocabulary and rules; lowercase.
+    text must never become and masking must never draw; sha256 of the serialised vocabulary and rules, vocabulary_sha256 of
+    the entries and their ids alone (what a model's embeddings must agree with); lowercase.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, origin: str) -> None:
@@ -49,6 +50,8 @@ class Tokenizer:
         self._reserved[self.unk_id] = False
         self._text = backend.to_str()
         self.sha256 = hashlib.sha256(self._text.encode()).hexdigest()
+        vocabulary = sorted(backend.get_vocab(with_added_tokens=True).items(), key=lambda entry: entry[1])
+        self.vocabulary_sha256 = hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()
         normalizer = json.loads(self._text).get("normalizer") or {}
         self.lowercase = bool(normalizer.get("lowercase", False) or '"Lowercase"' in json.dumps(normalizer))
 
@@ -113,11 +116,14 @@ class Tokenizer:
 
 
 def train(texts: Iterable[str], *, kind: Kind, vocab_size: int, lowercase: bool, min_frequency: int = 2) -> Tokenizer:
-    """Train a vocabulary of at most `vocab_size` pieces on `texts`, BERT's five special tokens first (ids 0-4).
+    """Train a vocabulary of at most `vocab_size` pieces (more where the text has more characters), BERT's five special tokens first (ids 0-4).
 
     WordPiece with BERT's normaliser (Devlin et al. 2018); byte-pair encoding on bytes (Radford et al. 2019); Unigram
-    (Kudo 2018). Same texts, same bytes: the trainers break ties by content. Raises DataError when there is no text.
+    (Kudo 2018). `texts` is iterated twice: a list or the like, no generator. Same texts, same bytes. Raises DataError when there is no text.
     """
+    assert iter(texts) is not texts, "a generator is spent after one pass"
+    if not any(text.strip() for text in texts):
+        raise DataError("no text to train a vocabulary on: every document was empty or dropped")
     if vocab_size <= len(SPECIAL_TOKENS) + 1:
         raise ConfigError(f"vocab_size={vocab_size} leaves no room beside the {len(SPECIAL_TOKENS)} special tokens: try 8192 or 30522")
     special = [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS]
@@ -128,7 +134,10 @@ def train(texts: Iterable[str], *, kind: Kind, vocab_size: int, lowercase: bool,
         backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
         backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         backend.decoder = decoders.WordPiece()
-        trainer = trainers.WordPieceTrainer(min_frequency=min_frequency, **shared)
+        # the trainer numbers the continuing letters as its hash map happens to yield them, and ties between merges follow the
+        # numbers: given as special tokens they have fixed ones, and every letter can be spelt anywhere in a word
+        letters = [f"##{letter}" for letter in _continuing_letters(texts, backend)]
+        trainer = trainers.WordPieceTrainer(min_frequency=min_frequency, **shared | {"special_tokens": [*special, *letters]})
     elif kind == "bpe":
         backend = tokenizers.Tokenizer(models.BPE(unk_token=UNK))
         backend.normalizer = normalizers.Sequence([normalizers.NFC()] + [normalizers.Lowercase()] * lowercase)
@@ -142,13 +151,51 @@ def train(texts: Iterable[str], *, kind: Kind, vocab_size: int, lowercase: bool,
         backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation("isolated")])
         backend.decoder = decoders.Metaspace()
         trainer = trainers.UnigramTrainer(unk_token=UNK, **shared)
-    backend.encode_special_tokens = True
     backend.train_from_iterator(texts, trainer)
     if backend.get_vocab_size() <= len(SPECIAL_TOKENS):
         raise DataError("no text to train a vocabulary on: every document was empty or dropped")
+    backend = _settled(backend, special)
+    backend.encode_special_tokens = True
     ids = [(token, backend.token_to_id(token)) for token in (CLS, SEP)]
     backend.post_processor = processors.TemplateProcessing(single=f"{CLS} $A {SEP}", pair=f"{CLS} $A {SEP} $B:1 {SEP}:1", special_tokens=ids)
     return Tokenizer(backend, "the trained vocabulary")
+
+
+def _continuing_letters(texts: Iterable[str], backend: tokenizers.Tokenizer) -> list[str]:
+    """Every character of the texts, as normalised, that can stand after another in a word; sorted."""
+    characters: set[str] = set()
+    for text in texts:
+        characters.update(text)
+    letters: set[str] = set()
+    for character in characters:
+        for word, _ in backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str("a" + character)):
+            letters.update(word[1:])
+    return sorted(letters)
+
+
+def _settled(trained: tokenizers.Tokenizer, special: list[AddedToken]) -> tokenizers.Tokenizer:
+    """The trained tokenizer without what the trainers leave to chance: only BERT's tokens special, scores and their ties in one order."""
+    rules = json.loads(trained.to_str())
+    model = rules["model"]
+    rules["added_tokens"] = []
+    if model["type"] == "Unigram":
+        model["vocab"] = [[token, 0.0] for token in SPECIAL_TOKENS] + _settled_scores(model["vocab"][len(SPECIAL_TOKENS) :])
+    settled = tokenizers.Tokenizer.from_str(json.dumps(rules))
+    settled.add_special_tokens(special)
+    return settled
+
+
+def _settled_scores(vocabulary: list[list[Any]]) -> list[list[Any]]:
+    """Unigram pieces [piece, log probability], best first, ties by content.
+
+    The trainer sums in the order of a hash map, which moves the last of 16 digits: 4 are kept. Letters that it must keep but found
+    no use for get the lowest score, then 0.0001 more each, in the order of a hash map: here in that of the alphabet.
+    """
+    lowest = min(score for _, score in vocabulary)
+    steps = {piece: (score - lowest) / 1e-4 for piece, score in vocabulary if len(piece) == 1}
+    unused = sorted(piece for piece, step in steps.items() if step < len(steps) and abs(step - round(step)) < 1e-6)
+    settled = {piece: round(score, 4) for piece, score in vocabulary} | {piece: round(lowest, 4) for piece in unused}
+    return [[piece, score] for piece, score in sorted(settled.items(), key=lambda entry: (-entry[1], entry[0]))]
 
 
 def load(source: str) -> Tokenizer:

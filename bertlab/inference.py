@@ -1,0 +1,171 @@
+"""A model folder at work: sentence vectors, class probabilities, words for gaps. No training happens here.
+
+Every call makes flat batches of like lengths under a token budget, and gives results in the order of its input; a vector
+does not depend on what else was in the call beyond the last bits of rounding.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bertlab.batches.flat import LabelledBatch
+from bertlab.batches.labelled import Examples, encode_examples
+from bertlab.disk import read_json
+from bertlab.errors import ConfigError, CorruptError, DataError
+from bertlab.model.encoder import Bert
+from bertlab.model.folder import fetch, load_config, load_labels, load_model
+from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
+from bertlab.tokens import tokenizer
+from bertlab.tokens.tokenizer import MASK
+from bertlab.training.processes import Precision, autocast
+
+Pooling = Literal["cls", "mean", "max"]
+MICRO_TOKENS = 8192  # of a batch without gradients: about 0.3 GB for a BERT-base
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One text's class and its probability, and the probabilities of all classes by name."""
+
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+
+
+def pool(hidden: Tensor, cu_seqlens: Tensor, pooling: Pooling) -> Tensor:
+    """One vector a sequence from hidden states (T, d): the state of [CLS], or the mean or maximum over its tokens. Shape (N, d)."""
+    if pooling == "cls":
+        return hidden[cu_seqlens[:-1].long()]
+    lengths = (cu_seqlens[1:] - cu_seqlens[:-1]).long()
+    return torch.segment_reduce(hidden, pooling, lengths=lengths, axis=0)
+
+
+def in_order(
+    model: torch.nn.Module,
+    examples: Examples,
+    compute: Callable[[LabelledBatch], Tensor],
+    width: int,
+    *,
+    device: torch.device,
+    precision: Precision,
+    micro_tokens: int = MICRO_TOKENS,
+) -> np.ndarray:
+    """compute(batch) -> (N, width) for every example, without gradients or dropout, rows back in the order of `examples`. Shape (n, width) float32.
+
+    Raises CorruptError when the model gives NaN or infinity.
+    """
+    results = np.zeros((len(examples), width), dtype=np.float32)
+    training = model.training
+    model.eval()
+    with torch.inference_mode(), autocast(device, precision):
+        for batch in examples.by_length(micro_tokens):
+            results[batch.rows.numpy()] = compute(batch.to(device)).float().cpu().numpy()
+    model.train(training)
+    if not np.isfinite(results).all():
+        raise CorruptError("the model gives NaN or infinity: its weights are broken, or its training went wrong")
+    return results
+
+
+def class_probabilities(model: torch.nn.Module, examples: Examples, num_labels: int, *, device: torch.device, precision: Precision) -> np.ndarray:
+    """Softmax of a classifier's logits. Shape (n, num_labels), float32."""
+    return in_order(
+        model, examples, lambda batch: model(**batch.encoder_inputs()).float().softmax(-1), num_labels, device=device, precision=precision
+    )
+
+
+class LoadedModel:
+    """A model folder, opened once. Attributes: model, tokenizer, labels (of a classifier, else None), device, max_length, pooling."""
+
+    def __init__(self, folder: str, device: str | None = None, precision: Precision = "fp32") -> None:
+        self.folder = fetch(folder)
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.precision: Precision = precision
+        self.tokenizer = tokenizer.load(self.folder)
+        architecture = (load_config(self.folder).get("architectures") or [""])[0]
+        self.labels: list[str] | None = None
+        self.model: Bert | BertForPreTraining | BertForSequenceClassification
+        if architecture == "BertForSequenceClassification":
+            self.labels = load_labels(self.folder)
+            self.model, self.absent = load_model(self.folder, BertForSequenceClassification)
+        elif architecture in ("BertForPreTraining", "BertForMaskedLM"):
+            self.model, self.absent = load_model(self.folder, BertForPreTraining)
+        else:
+            self.model, self.absent = load_model(self.folder, Bert)
+        self.model.to(self.device).eval()
+        self.encoder = self.model if isinstance(self.model, Bert) else self.model.bert
+        if self.tokenizer.vocab_size > self.model.config.vocab_size:
+            raise ConfigError(
+                f"{folder}: the tokenizer has {self.tokenizer.vocab_size} pieces, the model {self.model.config.vocab_size}: they are not of one training"
+            )
+        self.pooling: Pooling = _recorded_pooling(Path(self.folder))
+        self.max_length = _recorded_length(Path(self.folder), self.model.config.max_position_embeddings)
+
+    def embed(self, texts: Sequence[str], pooling: Pooling | None = None, normalize: bool = False) -> np.ndarray:
+        """Sentence vectors (n, hidden_size) float32. `pooling`: cls, mean or max; by default what the folder records (mean for ours)."""
+        examples = encode_examples(self.tokenizer, _texts(texts), max_length=self.max_length)
+
+        def vectors(batch: LabelledBatch) -> Tensor:
+            pooled = pool(self.encoder(**batch.encoder_inputs()).float(), batch.cu_seqlens, pooling or self.pooling)
+            return torch.nn.functional.normalize(pooled) if normalize else pooled
+
+        return in_order(self.model, examples, vectors, self.model.config.hidden_size, device=self.device, precision=self.precision)
+
+    def predict(self, texts: Sequence[str], texts_b: Sequence[str] | None = None) -> list[Prediction]:
+        """Classes of texts, or of pairs (texts[i], texts_b[i]). Raises ConfigError for a folder without a classifier."""
+        probabilities = self.probabilities(texts, texts_b)
+        assert self.labels is not None
+        return [
+            Prediction(self.labels[int(row.argmax())], float(row.max()), dict(zip(self.labels, row.tolist(), strict=True))) for row in probabilities
+        ]
+
+    def probabilities(self, texts: Sequence[str], texts_b: Sequence[str] | None = None) -> np.ndarray:
+        """Class probabilities (n, K) in the order of `labels`."""
+        if self.labels is None:
+            load_labels(self.folder)  # raises, and says what to do
+        assert self.labels is not None
+        examples = encode_examples(self.tokenizer, _texts(texts), texts_b, max_length=self.max_length)
+        return class_probabilities(self.model, examples, len(self.labels), device=self.device, precision=self.precision)
+
+    def fill(self, text: str, top: int = 5) -> list[list[tuple[str, float]]]:
+        """For each [MASK] in `text`, the `top` likeliest tokens with their probabilities. Raises ConfigError without an MLM head."""
+        if not isinstance(self.model, BertForPreTraining) or any(name.startswith("cls.predictions") for name in self.absent):
+            raise ConfigError(f"{self.folder}: has no masked-word head: use a pretrained folder, not a fine-tuned one")
+        if MASK not in text:
+            raise DataError(f"no {MASK} in the text: write {MASK} where a word is to be filled in")
+        inner = self.tokenizer.encode_around_mask(text)[: self.max_length - 2]
+        ids = np.array([self.tokenizer.cls_id, *inner, self.tokenizer.sep_id], dtype=np.int64)
+        zeros = np.zeros(len(ids), dtype=np.int64)
+        examples = Examples(ids, zeros, np.array([0, len(ids)]), np.array([-1]), 0)
+        places = torch.from_numpy(np.flatnonzero(ids == self.tokenizer.mask_id)).to(self.device)
+        with torch.inference_mode(), autocast(self.device, self.precision):
+            logits, _ = self.model(mlm_positions=places, **examples.batch(np.array([0])).to(self.device).encoder_inputs())
+        likeliest = logits.float().softmax(-1).topk(min(top, self.tokenizer.vocab_size))
+        return [
+            [(self.tokenizer.token(id), probability) for id, probability in zip(ids, values, strict=True)]
+            for ids, values in zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
+        ]
+
+
+def _texts(texts: Sequence[str]) -> Sequence[str]:
+    if isinstance(texts, str):
+        raise DataError("one text was given where a list of texts is wanted: write [text]")
+    return texts
+
+
+def _recorded_pooling(folder: Path) -> Pooling:
+    path = folder / "1_Pooling" / "config.json"
+    values = read_json(path) if path.is_file() else {}
+    for mode in ("cls", "max", "mean"):
+        if values.get("pooling_mode") == mode or values.get({"cls": "pooling_mode_cls_token"}.get(mode, f"pooling_mode_{mode}_tokens")):
+            return mode  # type: ignore[return-value]
+    return "mean"
+
+
+def _recorded_length(folder: Path, positions: int) -> int:
+    path = folder / "sentence_bert_config.json"
+    return min(positions, (read_json(path) if path.is_file() else {}).get("max_seq_length") or positions)

@@ -1,0 +1,149 @@
+"""THE training loop: pretraining and fine-tuning both, on one process or many.
+
+It is handed functions: batches by step number, an objective, and what to do after each step. It knows neither text nor
+metrics, and keeps no state but the model's and the optimizers': a step's batch and its random numbers are functions of the
+step's number, so that to resume is to start at another number.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader, Dataset
+
+from bertlab.batches.flat import FlatBatch
+from bertlab.training.objectives import Objective
+from bertlab.training.optimizers import linear_schedule, set_learning_rate
+from bertlab.training.processes import Precision, autocast
+
+MicroBatches = Callable[[int], Sequence[Any]]  # step -> this process's micro-batches of that step
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """One optimizer step over the whole global batch. losses: each part's mean; tokens: real ones of all processes; seconds: of the
+    step, data_seconds of it waiting for the batch. A step whose gradient was not finite is skipped and changes nothing."""
+
+    step: int
+    losses: dict[str, float]
+    learning_rate: float
+    grad_norm: float
+    skipped: bool
+    tokens: int
+    sequences: int
+    seconds: float
+    data_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run of the loop is: steps in all, the schedule's warm-up, clipping of the gradient's norm, and the seed of dropout."""
+
+    steps: int
+    warmup_steps: int
+    seed: int
+    clip: float = 1.0
+    precision: Precision = "auto"
+    workers: int = 0
+
+
+def train(
+    model: nn.Module,
+    optimizers: list[Optimizer],
+    objective: Objective[Any],
+    micro_batches: MicroBatches,
+    plan: Plan,
+    accelerator: Accelerator,
+    *,
+    start: int = 0,
+    after_step: Callable[[StepResult], bool | None],
+) -> None:
+    """Train `model` (as `accelerator.prepare` returned it) from step `start` to the plan's last.
+
+    `after_step` sees every step and may evaluate, save or print; it stops the run by returning True. The loss is the sum of
+    the objective's parts, each divided by its count over all micro-batches of all processes.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model.train()
+    clock = time.perf_counter()
+    for step, batches in _load(micro_batches, start, plan, accelerator.device):
+        data_ready = time.perf_counter()
+        totals = _totals(objective, batches, accelerator)
+        learning_rate = set_learning_rate(optimizers, linear_schedule(step, plan.steps, plan.warmup_steps))
+        sums = torch.zeros(len(objective.names), device=accelerator.device)
+        divisors = totals[:-2].clamp(min=1).to(accelerator.device)
+        for number, batch in enumerate(batches):
+            torch.manual_seed(_dropout_seed(plan.seed, step, number * accelerator.num_processes + accelerator.process_index))
+            batch = batch.to(accelerator.device)
+            wait = number < len(batches) - 1  # gradients travel between processes once a step
+            with accelerator.no_sync(model) if wait else nullcontext(), autocast(accelerator.device, plan.precision):
+                parts = objective.losses(model, batch)
+                # DDP takes the mean over processes, the losses want the sum
+                accelerator.backward((parts / divisors).sum() * accelerator.num_processes)
+            sums += parts.detach()
+        grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, plan.clip, foreach=True))
+        skipped = not grad_norm < float("inf")  # NaN too; the norm is of the shared gradient, so all processes agree
+        for optimizer in optimizers:
+            if not skipped:
+                optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        if accelerator.num_processes > 1:
+            sums = accelerator.reduce(sums, "sum")
+        means = (sums / divisors).tolist()
+        now = time.perf_counter()
+        result = StepResult(
+            step=step,
+            losses=dict(zip(objective.names, means, strict=True)),
+            learning_rate=learning_rate,
+            grad_norm=grad_norm,
+            skipped=skipped,
+            tokens=int(totals[-2]),
+            sequences=int(totals[-1]),
+            seconds=now - clock,
+            data_seconds=data_ready - clock,
+        )
+        stop = after_step(result)
+        clock = time.perf_counter()
+        if stop:
+            break
+
+
+def _totals(objective: Objective[Any], batches: Sequence[FlatBatch], accelerator: Accelerator) -> torch.Tensor:
+    """The objective's counts, then tokens and sequences, over the whole global batch: one all-reduce. Shape (parts + 2,) float64 on the CPU."""
+    rows = [[*objective.counts(batch), batch.num_tokens, batch.num_sequences] for batch in batches]
+    totals = torch.tensor(rows, dtype=torch.float64).sum(0)
+    return accelerator.reduce(totals.to(accelerator.device), "sum").cpu() if accelerator.num_processes > 1 else totals
+
+
+class _Steps(Dataset[Sequence[FlatBatch]]):
+    """Steps by number, for torch's DataLoader."""
+
+    def __init__(self, micro_batches: MicroBatches) -> None:
+        self.micro_batches = micro_batches
+
+    def __getitem__(self, step: int) -> Sequence[FlatBatch]:
+        return self.micro_batches(step)
+
+
+def _load(micro_batches: MicroBatches, start: int, plan: Plan, device: torch.device) -> Iterator[tuple[int, Sequence[FlatBatch]]]:
+    """(step, its micro-batches), made ahead by worker processes when there are any: the same whatever their number."""
+    steps = range(start, plan.steps)
+    loader = DataLoader(
+        _Steps(micro_batches), batch_size=None, sampler=steps, num_workers=plan.workers, collate_fn=_as_it_is, pin_memory=device.type == "cuda"
+    )
+    return zip(steps, loader, strict=True)
+
+
+def _as_it_is(batches: Sequence[FlatBatch]) -> Sequence[FlatBatch]:
+    return batches
+
+
+def _dropout_seed(seed: int, step: int, micro: int) -> int:
+    """torch's generator is set anew for each micro-batch of each process, so that there is no generator state to save."""
+    return (seed * 1_000_003 + step) * 65_537 + micro

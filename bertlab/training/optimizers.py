@@ -1,0 +1,83 @@
+"""AdamW, and Muon for the hidden matrices; linear warm-up, then linear decay to zero.
+
+Weight decay falls on matrices only, never on LayerNorm or biases (Devlin et al. 2018). AdamW corrects its bias
+(Mosbach et al. 2021: without it, fine-tuning on little data fails by seed).
+"""
+
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.optim import AdamW, Muon, Optimizer
+
+Name = Literal["adamw", "muon"]
+
+
+def build_optimizers(
+    model: nn.Module,
+    name: Name,
+    *,
+    learning_rate: float,
+    muon_learning_rate: float = 5e-3,
+    weight_decay: float = 0.01,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-6,
+) -> list[Optimizer]:
+    """The optimizers of a model, together covering every trainable parameter once.
+
+    `adamw`: AdamW for all. `muon`: Muon (Jordan 2024, updates scaled to AdamW's size) for the matrices inside the encoder's
+    blocks, AdamW for embeddings, heads, LayerNorm and biases. Each group remembers its `peak_lr`.
+    """
+    named = [(parameter_name, parameter) for parameter_name, parameter in model.named_parameters() if parameter.requires_grad]
+    hidden = [parameter for parameter_name, parameter in named if name == "muon" and ".layer." in parameter_name and parameter.ndim == 2]
+    chosen = {id(parameter) for parameter in hidden}
+    rest = [parameter for _, parameter in named if id(parameter) not in chosen]
+    groups = [
+        {"params": [parameter for parameter in rest if parameter.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [parameter for parameter in rest if parameter.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizers: list[Optimizer] = [AdamW([group for group in groups if group["params"]], lr=learning_rate, betas=betas, eps=eps, fused=True)]
+    if hidden:
+        optimizers.append(Muon(hidden, lr=muon_learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak_lr"] = group["lr"]
+    return optimizers
+
+
+def linear_schedule(step: int, steps: int, warmup_steps: int) -> float:
+    """The factor on the peak learning rate at step 0 <= step < steps: up linearly over the warm-up, down linearly to zero."""
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    return (steps - step) / max(1, steps - warmup_steps)
+
+
+def set_learning_rate(optimizers: list[Optimizer], factor: float) -> float:
+    """Set every group to factor * its peak; returns the first group's rate, the one that is logged."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
+    return float(optimizers[0].param_groups[0]["lr"])
+
+
+def optimizer_tensors(optimizers: list[Optimizer]) -> dict[str, torch.Tensor]:
+    """All optimizer state as named tensors: "<optimizer>.<parameter>.<key>"."""
+    tensors: dict[str, torch.Tensor] = {}
+    for number, optimizer in enumerate(optimizers):
+        for place, parameter in enumerate(_parameters(optimizer)):
+            for key, value in optimizer.state[parameter].items():
+                assert isinstance(value, torch.Tensor), f"optimizer state {key} is not a tensor"
+                tensors[f"{number}.{place}.{key}"] = value
+    return tensors
+
+
+def restore_optimizers(optimizers: list[Optimizer], tensors: dict[str, torch.Tensor]) -> None:
+    """The reverse of `optimizer_tensors`, for optimizers built the same way."""
+    for name, value in tensors.items():
+        number, place, key = name.split(".", 2)
+        parameter = _parameters(optimizers[int(number)])[int(place)]
+        optimizers[int(number)].state[parameter][key] = value.to(parameter.device)  # fused AdamW keeps its step count there too
+
+
+def _parameters(optimizer: Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

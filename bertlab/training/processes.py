@@ -1,0 +1,53 @@
+"""Devices and processes, through Accelerate: one process or many, started by torchrun or accelerate launch.
+
+Accelerate places the model, joins the processes and averages gradients; losses, random numbers and checkpoints are ours.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+from accelerate import Accelerator
+
+from bertlab.errors import ConfigError
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+def start(processes: int | None, device: str | None) -> Accelerator:
+    """Join the processes that a launcher started. `device`: cpu, cuda, or None for the GPU where there is one.
+
+    Raises ConfigError when the world is not the one asked for: some launchers start fewer processes in silence.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device=cuda, but torch sees no GPU here: leave device out, or install torch for your card")
+    accelerator = Accelerator(cpu=device == "cpu")
+    if processes is not None and accelerator.num_processes != processes:
+        raise ConfigError(
+            f"asked for {processes} processes, {accelerator.num_processes} started: use `bertlab VERB --processes {processes}` or torchrun "
+            f"--nproc_per_node {processes} -m bertlab VERB (accelerate launch --cpu starts one)"
+        )
+    return accelerator
+
+
+def share_of(micro_batches: int, ranks: int) -> int:
+    """How many micro-batches of each step a process takes. Raises ConfigError for a split that is not even, with the sizes that would do."""
+    if micro_batches % ranks:
+        nearest = sorted({max(ranks, micro_batches // ranks * ranks), (micro_batches // ranks + 1) * ranks})
+        raise ConfigError(f"micro_batches={micro_batches} cannot be shared by {ranks} processes: {' or '.join(map(str, nearest))} would do")
+    return micro_batches // ranks
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """bf16 autocast where it is asked for, or, with `auto`, where the hardware multiplies bf16 (fp16 is never used)."""
+    if precision == "bf16" or (precision == "auto" and _multiplies_bf16(device)):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
