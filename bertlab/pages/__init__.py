@@ -1,0 +1,1 @@
+"""What a person looks at: model cards and the closing screen of quickstart."""

@@ -6,10 +6,11 @@ its writer, so memory stays bounded; and no object is pickled. A worker is `pyth
 neither torch nor the caller's program, and starts in a quarter of a second. Knows nothing of splits or shards.
 """
 
+import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,14 +37,13 @@ SCHEMA = pa.schema(
 class EncodedDocument:
     """`ids` (T,) int32, its sentences end to end; `sentence_lengths` (S,) int64, each at least 1: both empty when no sentence gave a token.
 
-    `sentences`, `characters` and `words` (split at spaces) count the text before sentences without a token were left out.
+    `sentences` and `words` (split at spaces) count the text before sentences without a token were left out.
     """
 
     id: str
     source: str
     sha256: str
     sentences: int
-    characters: int
     words: int
     ids: np.ndarray
     sentence_lengths: np.ndarray
@@ -55,21 +55,22 @@ def encode_run(run: pa.RecordBatch, tokenizer: Tokenizer) -> pa.RecordBatch:
     ids, offsets = tokenizer.encode(flat)
     sentences = pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(ids))
     tokens = pa.ListArray.from_arrays(pa.array(rows, pa.int32()), sentences)
-    texts = [flat[start:end] for start, end in zip(rows[:-1], rows[1:], strict=True)]
+    texts = [flat[start:end] for start, end in itertools.pairwise(rows)]
     characters = pa.array([sum(map(len, text)) for text in texts], pa.int64())
     words = pa.array([sum(sentence.count(" ") + 1 for sentence in text) for text in texts], pa.int64())
     kept = [run.column(name) for name in ("id", "source", "sha256", "part")]
     return pa.record_batch([*kept, characters, words, tokens], schema=SCHEMA)
 
 
-def encode_spool(spool: Path, tokenizer: Path, workers: int) -> Iterator[EncodedDocument]:
+def encode_spool(spool: Path, tokenizer: Path, workers: int, passing: Callable[[int], None]) -> Iterator[EncodedDocument]:
     """Every document of the spool, in its order, by the tokenizer in a folder; the same for any number of `workers`.
 
-    One worker is this process, whose Rust threads use every core.
+    One worker is this process, whose Rust threads use every core. `passing` is told the number of characters of each run that is done.
     """
     runs = _encode_here(spool, tokenizer) if workers == 1 else _encode_in_processes(spool, tokenizer, workers)
     pending: list[EncodedDocument] = []
     for run in runs:
+        passing(sum(run.column("characters").to_pylist()))
         for part, piece in _pieces(run):
             if part == 0 and pending:
                 yield _joined(pending)
@@ -122,13 +123,13 @@ def _pieces(run: pa.RecordBatch) -> Iterator[tuple[int, EncodedDocument]]:
     offsets = tokens.values.offsets.to_numpy()
     ids = tokens.values.values.to_numpy()
     lengths = np.diff(offsets).astype(np.int64)
-    names = ("id", "source", "sha256", "part", "characters", "words")
+    names = ("id", "source", "sha256", "part", "words")
     columns = zip(*(run.column(name).to_pylist() for name in names), strict=True)
-    for row, (id, source, sha256, part, characters, words) in enumerate(columns):
+    for row, (id, source, sha256, part, words) in enumerate(columns):
         first, last = rows[row], rows[row + 1]
         of_row = lengths[first:last]
         flat = ids[offsets[first] : offsets[last]]
-        yield part, EncodedDocument(id, source, sha256, len(of_row), characters, words, flat, of_row[of_row > 0])
+        yield part, EncodedDocument(id, source, sha256, len(of_row), words, flat, of_row[of_row > 0])
 
 
 def _joined(pieces: list[EncodedDocument]) -> EncodedDocument:
@@ -140,7 +141,6 @@ def _joined(pieces: list[EncodedDocument]) -> EncodedDocument:
         first.source,
         first.sha256,
         sum(piece.sentences for piece in pieces),
-        sum(piece.characters for piece in pieces),
         sum(piece.words for piece in pieces),
         np.concatenate([piece.ids for piece in pieces]),
         np.concatenate([piece.sentence_lengths for piece in pieces]),

@@ -6,9 +6,11 @@ any process can take by its number. Costs the size of the text on disk while it 
 Knows nothing of token ids, vocabularies or splits.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import pyarrow as pa
 
@@ -48,7 +50,7 @@ class SpoolWriter:
         self.sentences += count
         return count
 
-    def __enter__(self) -> "SpoolWriter":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -90,13 +92,25 @@ class Spool:
         """Run `number` of 0..runs-1: a record batch of SCHEMA."""
         return self._reader.get_batch(number)
 
-    def sentences(self, without: set[str]) -> Iterator[str]:
-        """Every sentence in order, but for those of documents whose sha256 is in `without`."""
-        for number in range(self.runs):
-            run = self.run(number)
+
+@dataclass(frozen=True)
+class Sentences:
+    """Every sentence of a spool in order, but for those of documents whose sha256 is in `without`; can be iterated again and again.
+
+    `passing` is told the number of sentences of each run that is handed out.
+    """
+
+    spool: Spool
+    without: frozenset[str]
+    passing: Callable[[int], None]
+
+    def __iter__(self) -> Iterator[str]:
+        for number in range(self.spool.runs):
+            run = self.spool.run(number)
             flat, offsets = run_sentences(run)
+            self.passing(len(flat))
             for row, sha256 in enumerate(run.column("sha256").to_pylist()):
-                if sha256 not in without:
+                if sha256 not in self.without:
                     yield from flat[offsets[row] : offsets[row + 1]]
 
 

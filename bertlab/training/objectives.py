@@ -45,6 +45,17 @@ class Pretraining:
         return torch.stack([mlm, F.cross_entropy(nsp_logits.float(), batch.nsp_labels, reduction="sum")])
 
 
+def pretraining_scores(model: nn.Module, batch: PretrainingBatch) -> Tensor:
+    """For measuring: MLM loss sum, hits and masked tokens, then NSP loss sum, hits and pairs. Shape (6,) float64."""
+    mlm_logits, nsp_logits = model(mlm_positions=batch.mlm_positions, **batch.encoder_inputs())
+    scores = []
+    for logits, labels in ((mlm_logits.float(), batch.mlm_labels), (nsp_logits.float(), batch.nsp_labels)):
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        hits = (logits.argmax(-1) == labels).sum()
+        scores += [loss.double(), hits.double(), torch.tensor(len(labels), dtype=torch.float64, device=loss.device)]
+    return torch.stack(scores)
+
+
 class Classification:
     """Cross-entropy with optional label smoothing: q = (1 - e) onehot + e / K (Szegedy et al. 2016)."""
 

@@ -1,0 +1,286 @@
+"""The door: `bertlab VERB ...` finds the verb's module, reads its Config from the command line and files, and runs it.
+
+`bertlab --help` and `--version` import nothing but the standard library, so they answer at once. For a verb, cyclopts takes the command
+line apart and draws the verb's --help; types, defaults and their messages are config.load's alone. A mistake of the user's ends in one
+line on stderr and the exit code of its class (bertlab/errors.py); anything else is a bug of ours and shows its traceback.
+Also sees to the world a run starts in: no telemetry, no network unless something remote is named, as many processes as were asked for.
+"""
+
+import errno
+import importlib
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
+from typing import Any, NoReturn
+
+from bertlab.errors import BertlabError, ConfigError
+
+VERBS = {
+    "quickstart": "the whole walk on a small text that ships with bertlab, in minutes",
+    "prepare": "text files -> sentences -> tokenizer and token shards: a corpus folder",
+    "pretrain": "a corpus folder -> a BERT (masked words and next sentences)",
+    "finetune": "a BERT and a labelled file -> a classifier",
+    "evaluate": "a classifier and a labelled file -> predictions, precision, recall, F1",
+    "embed": "a BERT and texts -> sentence vectors",
+}
+LAUNCHED = ("pretrain", "finetune")  # the verbs whose `processes` means processes that train together
+
+HELP = """bertlab: from your own text to your own BERT, a classifier and sentence vectors
+
+usage: bertlab VERB [OPTIONS]        bertlab VERB --help lists a verb's options
+
+{verbs}
+
+options are written --name VALUE or name=VALUE, or come from YAML files: --config FILE (the command line wins)
+
+  bertlab quickstart --out DIR
+  bertlab prepare    --source PATH [PATH ...] --out CORPUS
+  bertlab pretrain   --corpus CORPUS --out RUN [--preset mini] [--model DIR]
+  bertlab finetune   --model DIR --train FILE [--dev FILE] --test FILE --out RUN
+  bertlab evaluate   --model DIR --data FILE --out DIR
+  bertlab embed      --model DIR --input FILE --output FILE
+
+  bertlab --version"""
+
+_DISK_FULL, _ENVIRONMENT, _INTERRUPTED = 28, 3, 130
+_BARE = re.compile(r"^[A-Za-z_][\w.-]*=")
+_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
+
+
+# --- the command line -------------------------------------------------------------------------------------------------------------------
+
+
+def _options(verb: str, Config: type, for_help: bool) -> tuple[Any, dict[str, str]]:
+    """A cyclopts app with one option a leaf of Config, its values raw text, and its parameters' dotted names."""
+    import inspect
+    from typing import Annotated
+
+    from cyclopts import App, Group, Parameter
+
+    from bertlab.config import docs, is_flag, is_list, leaves
+
+    known, texts = leaves(Config), docs(Config)
+    assert "config" not in known, "--config names a file: a Config cannot have a field of that name"
+    parameters: list[tuple[Any, Any, Parameter]] = []
+    names: dict[str, str] = {}
+    groups = {"": Group("Options", sort_key=0)}
+    for leaf in known.values():
+        section = leaf.name.rpartition(".")[0]
+        group = groups.setdefault(section, Group(section or "Options", sort_key=len(groups)))
+        must = for_help and leaf.required  # when parsing, nothing must be given: a file may have it
+        default = (inspect.Parameter.empty if must else None) if leaf.required else leaf.default
+        parameter = Parameter(
+            name=_flag(leaf.name),
+            negative=_flag(leaf.name, "no-") if is_flag(leaf.hint) else (),
+            help=texts.get(leaf.name, ""),
+            group=group,
+            converter=_raw,
+            consume_multiple=(1, None) if is_list(leaf.hint) else None,
+            required=must,
+            show_default=default not in (None, "", ()),
+            json_list=False,
+            json_dict=False,
+        )
+        names[f"option_{len(names)}"] = leaf.name
+        parameters.append((leaf.hint, default, parameter))
+    names[f"option_{len(names)}"] = "config"
+    files = "A YAML file of these options; may be repeated: later files win, and the command line wins over files."
+    parameters.append(
+        (tuple[str, ...], (), Parameter(name="--config", negative=(), help=files, show_default=False, converter=_raw, group=groups[""]))
+    )
+
+    def verb_options(**given: Any) -> None: ...
+
+    verb_options.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[hint, parameter], default=default)
+            for name, (hint, default, parameter) in zip(names, parameters, strict=True)
+        ]
+    )
+    app = App(name=f"bertlab {verb}", help=VERBS[verb], help_flags=(), version_flags=(), help_format="plaintext")
+    app.default(verb_options)
+    return app, names
+
+
+def _flag(name: str, negative: str = "") -> str:
+    section, dot, last = name.replace("_", "-").rpartition(".")
+    return f"--{section}{dot}{negative}{last}"
+
+
+def _raw(hint: Any, tokens: Sequence[Any]) -> tuple[str, ...]:
+    return tuple(token.value for token in tokens)
+
+
+def _spelled_out(args: Sequence[str], flags: set[str]) -> Iterator[str]:
+    """`a.b=c` becomes `--a.b=c`, except where it is the value of the option before it."""
+    is_value = False
+    for arg in args:
+        spelled = f"--{arg}" if not is_value and _BARE.match(arg) else arg
+        yield spelled
+        is_value = spelled.startswith("--") and "=" not in spelled and spelled.replace("_", "-") not in flags
+
+
+def parse(verb: str, Config: type, args: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """The files of --config, and what the command line gives by dotted name: texts, still to be converted. Raises ConfigError."""
+    from cyclopts import CycloptsError, UnknownOptionError, UnusedCliTokensError
+
+    from bertlab.config import is_flag, is_list, leaves, suggestion
+
+    known = leaves(Config)
+    app, names = _options(verb, Config, for_help=False)
+    flags = {flag for leaf in known.values() if is_flag(leaf.hint) for flag in (_flag(leaf.name), _flag(leaf.name, "no-"))}
+    try:
+        _, bound, _ = app.parse_args(list(_spelled_out(args, flags)), print_error=False, exit_on_error=False, verbose=False)
+    except UnknownOptionError as error:
+        option = (error.token.keyword or error.token.value).partition("=")[0]
+        near = suggestion(option.lstrip("-").replace("-", "_"), [*known, "config"])
+        near = re.sub(r"'(.+)'", lambda name: _flag(name[1]), near)
+        raise ConfigError(f"unknown option {option}{near or f': bertlab {verb} --help lists them'}") from None
+    except UnusedCliTokensError as error:
+        word = (error.unused_tokens or [""])[0]
+        raise ConfigError(f"what is {word!r}? Options are written --name VALUE or name=VALUE: bertlab {verb} --help lists them") from None
+    except CycloptsError as error:
+        raise ConfigError(str(error)) from None
+    given = {names[parameter]: value for parameter, value in bound.arguments.items()}
+    files = list(given.pop("config", ()))
+    return files, {name: value[0] if isinstance(value, tuple) and not is_list(known[name].hint) else value for name, value in given.items()}
+
+
+# --- the world a run starts in ----------------------------------------------------------------------------------------------------------
+
+
+def _quiet() -> list[str]:
+    """Set the environment before anything heavy is imported: no telemetry, no network. Returns the network's names that we set."""
+    for name, value in {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "true"}.items():
+        os.environ.setdefault(name, value)
+    ours = [name for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE") if name not in os.environ]
+    os.environ.update(dict.fromkeys(ours, "1"))
+    return ours
+
+
+def _names_remote(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_names_remote, value.values()))
+    return any(map(_names_remote, value)) if isinstance(value, list) else isinstance(value, str) and value.startswith("hf:")
+
+
+def _started() -> int | None:
+    """How many processes a launcher has started, or None where there was no launcher. The names are those that accelerate reads."""
+    for name in ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"):
+        if text := os.environ.get(name):
+            if not text.isdecimal():
+                raise ConfigError(f"the environment says {name}={text}, which is no number of processes: unset it")
+            return int(text)
+    # `accelerate launch --cpu` starts one process whatever number it was asked for, and leaves no WORLD_SIZE, only settings of its own.
+    return 1 if "LOCAL_RANK" in os.environ or "ACCELERATE_DYNAMO_BACKEND" in os.environ else None
+
+
+def _launch(verb: str, args: Sequence[str], asked: int | None) -> None:
+    """Return in a world of `asked` processes; become torchrun where they are still to be started. Raises ConfigError in any other world."""
+    started = _started()
+    instead = f"start `bertlab {verb} --processes N` by itself, or `torchrun --nproc_per_node N -m bertlab {verb}`"
+    if asked is None:
+        # Asked for several, `accelerate launch --cpu` also leaves the address at which they would have met.
+        if started == 1 and "ACCELERATE_DYNAMO_BACKEND" in os.environ and "MASTER_ADDR" in os.environ and "LOCAL_RANK" not in os.environ:
+            raise ConfigError(f"accelerate was asked for several processes and started 1 (with --cpu it always does): {instead}")
+        return
+    if asked < 1:
+        raise ConfigError(f"processes wants 1 or more, not {asked}")
+    if started is not None and started != asked:
+        raise ConfigError(f"asked for {_processes(asked)}, the launcher started {started}: {instead}")
+    if started is None and asked > 1:
+        _become_torchrun(asked, ["-m", "bertlab", verb, *args])
+
+
+def _processes(number: int) -> str:
+    return f"{number} process" + "es" * (number != 1)
+
+
+def _become_torchrun(number: int, command: list[str]) -> NoReturn:
+    # Without this torchrun gives every process one thread, and says so in six lines.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has only the latter
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // number)))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(number)]
+    os.execv(sys.executable, [sys.executable, *launcher, *command])
+
+
+# --- the whole --------------------------------------------------------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line (sys.argv without its first word by default) and return the exit code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        _run(args)
+        return 0
+    except BertlabError as error:
+        return _say(str(error), error.exit_code)
+    except OSError as error:
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _say(f"{where}the disk is full: make room, then start again", _DISK_FULL)
+        return _say(where + (error.strerror or str(error) or type(error).__name__), _ENVIRONMENT)
+    except KeyboardInterrupt:
+        return _say("stopped", _INTERRUPTED)
+
+
+def _run(args: list[str]) -> None:
+    if not args or args[0] in ("-h", "--help"):
+        print(HELP.format(verbs="\n".join(f"  {verb:<12}{line}" for verb, line in VERBS.items())))
+        return
+    if args[0] in ("--version", "-V"):
+        from bertlab import __version__
+
+        print(f"bertlab {__version__}")
+        return
+    verb, rest = args[0], args[1:]
+    if verb not in VERBS:
+        from bertlab.config import suggestion
+
+        raise ConfigError(f"unknown verb {verb!r}{suggestion(verb, VERBS) or ': bertlab --help lists them'}")
+    offline = _quiet()
+    module = _module(verb)
+    if "-h" in rest or "--help" in rest:
+        _options(verb, module.Config, for_help=True)[0].help_print([])
+        return
+    from bertlab.config import load, to_dict
+
+    files, given = parse(verb, module.Config, rest)
+    config = load(module.Config, files, given)
+    if _names_remote(to_dict(config)):
+        for name in offline:
+            del os.environ[name]
+    if verb in LAUNCHED:
+        _launch(verb, rest, config.processes)
+    _run_verb(module, config)
+
+
+def _module(verb: str) -> ModuleType:
+    return importlib.import_module("bertlab.quickstart" if verb == "quickstart" else f"bertlab.verbs.{verb}")
+
+
+def _run_verb(module: ModuleType, config: Any) -> None:
+    """Run the verb, and name the output folder where the system says that the disk is full but not which one."""
+    try:
+        module.run(config)
+    except Exception as error:
+        # safetensors and others pass the system's words on in exceptions of their own.
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error)
+        if not full or getattr(error, "filename", None):
+            raise
+        place = getattr(config, "out", None) or getattr(config, "output", None) or os.curdir
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), place) from error
+
+
+def _say(message: str, code: int) -> int:
+    """One line on stderr, whatever the message holds: a file's name may carry line breaks and terminal commands."""
+    if os.environ.get("RANK", "0") != "0":
+        # Rank 0 has most likely said the same: torchrun then ends this process during the wait. Where it has not, the line must be seen.
+        time.sleep(2)
+    print("bertlab: " + " ".join(_CONTROL.sub(" ", message).split()), file=sys.stderr)
+    return code

@@ -1,0 +1,225 @@
+"""Which files are read, how they are opened, and how their bytes become text.
+
+Everything streams: a file of any size costs one line of memory (a line of 100 MB costs 100 to 500 MB while it is decoded).
+Knows nothing of what the text means. Bytes are UTF-8; another encoding has to be converted first, and is not guessed.
+"""
+
+import bz2
+import gzip
+import io
+import lzma
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, cast
+
+from bertlab.errors import ConfigError, DataError
+
+Kind = Literal["text", "jsonl", "csv", "tsv", "parquet"]
+InvalidUtf8 = Literal["replace", "drop", "stop"]
+
+COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+KINDS: dict[str, Kind] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",  # much JSON of one object a line goes by this name; any other JSON stops at its first line
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+}
+# Read as text, these would be noise that nobody notices: an archive's headers, a document's markup.
+NOT_TEXT = {".tar", ".tgz", ".zip", ".7z", ".rar", ".pdf", ".doc", ".docx", ".odt", ".epub", ".xls", ".xlsx", ".arrow", ".pkl"}
+CHUNK_BYTES = 1 << 16
+UTF8_BOM = b"\xef\xbb\xbf"
+OTHER_BOMS = (b"\xff\xfe", b"\xfe\xff")  # UTF-16, and UTF-32 little-endian begins alike
+REPLACEMENT_BYTES = "\ufffd".encode()
+
+
+# ---- names
+
+
+def find_files(paths: Sequence[str]) -> list[Path]:
+    """The files behind `paths`: files as given, folders walked in sorted order, hidden names skipped inside them.
+
+    Raises ConfigError for a path that does not exist, DataError when there is no file at all.
+    """
+    files: list[Path] = []
+    for name in paths:
+        path = Path(name)
+        if not path.exists():
+            raise ConfigError(f"{name} does not exist: give a file or a folder of files")
+        files.extend(_walk(path, frozenset()) if path.is_dir() else [path])
+    if not files:
+        raise DataError(f"no file found in {', '.join(paths) or 'an empty list of paths'}: hidden files and folders are not read")
+    return files
+
+
+def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
+    real = folder.resolve()
+    if real in above:  # a link to a folder that holds it
+        return
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from _walk(path, above | {real})
+        elif path.is_file():
+            yield path
+        elif not path.exists():
+            raise ConfigError(f"{path} is a link to nothing: remove it or mend it")
+
+
+def kind_of(path: Path | str) -> Kind:
+    """What a file holds, by its name without the compression ending; a name with no ending that is known is text.
+
+    Raises DataError for the few endings that are known not to be text (archives, office documents).
+    """
+    name = Path(path)
+    if name.suffix.lower() in COMPRESSIONS:
+        name = name.with_suffix("")
+    ending = name.suffix.lower()
+    if ending in NOT_TEXT:
+        raise DataError(f"{path}: a {ending} file is not text: unpack it, or convert it to text, JSONL, CSV or Parquet")
+    return KINDS.get(ending, "text")
+
+
+# ---- bytes
+
+
+def open_bytes(path: Path | str) -> BinaryIO:
+    """Open a file for reading, decompressed as it streams (.gz .bz2 .xz .zst by the name); close it, or use it in a `with`.
+
+    A truncated or damaged archive raises DataError with the file's name when the damage is reached: never a silent end.
+    What no reader can see: an archive of several streams cut exactly between two of them.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in COMPRESSIONS:
+        return path.open("rb")
+    if path.is_file() and path.stat().st_size == 0:  # gzip, bz2 and zstd readers take zero bytes for an empty text
+        raise DataError(f"{path}: an empty file is no {path.suffix} archive: copy or download it again")
+    return cast(BinaryIO, io.BufferedReader(_ChunkReader(_decompressed(path)), buffer_size=CHUNK_BYTES))
+
+
+def _decompressed(path: Path) -> Iterator[bytes]:
+    """The decompressed bytes of an archive in chunks of bounded size; every reader's own way to say "damaged" becomes one DataError."""
+    ending = path.suffix.lower()
+    with path.open("rb") as packed:
+        try:
+            if ending == ".gz":
+                with gzip.GzipFile(fileobj=packed) as stream:
+                    yield from _chunks(stream)
+            elif ending == ".bz2":
+                yield from _streams(packed, bz2.BZ2Decompressor)
+            elif ending == ".xz":
+                yield from _streams(packed, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ))
+            else:
+                from pyarrow import CompressedInputStream, PythonFile
+
+                with CompressedInputStream(PythonFile(packed, mode="r"), "zstd") as stream:
+                    yield from _chunks(stream)
+        except (EOFError, OSError, ValueError, lzma.LZMAError, zlib.error) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # the disk, not the archive
+                raise
+            raise DataError(f"{path}: the archive is truncated or damaged ({error}): copy or download it again") from None
+
+
+def _chunks(stream: Any) -> Iterator[bytes]:
+    while chunk := stream.read(CHUNK_BYTES):
+        yield chunk
+
+
+def _streams(packed: BinaryIO, new: Callable[[], Any]) -> Iterator[bytes]:
+    """Decompress one stream after another. The standard library's own file classes take a damaged second stream for the end."""
+    data = packed.read(CHUNK_BYTES)
+    while data:
+        decompressor = new()
+        while not decompressor.eof:
+            if decompressor.needs_input and not data and not (data := packed.read(CHUNK_BYTES)):
+                raise EOFError("it ends before its end mark")
+            yield decompressor.decompress(data, 16 * CHUNK_BYTES)  # bounded: a small archive may hold gigabytes
+            data = b""
+        data = decompressor.unused_data.lstrip(b"\0")  # .xz allows zeros between streams
+        while not data and (more := packed.read(CHUNK_BYTES)):
+            data = more.lstrip(b"\0")
+
+
+class _ChunkReader(io.RawIOBase):
+    """A raw byte stream over an iterator of chunks, so that io.BufferedReader gives read and readline."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._rest = memoryview(chunk)
+        taken = min(len(buffer), len(self._rest))
+        buffer[:taken] = self._rest[:taken]
+        self._rest = self._rest[taken:]
+        return taken
+
+    def close(self) -> None:
+        if not self.closed:
+            cast(Any, self._chunks).close()
+        super().close()
+
+
+# ---- text
+
+
+def decode(data: bytes) -> tuple[str, int]:
+    """UTF-8 bytes as text without NUL, and how many characters had to be replaced by U+FFFD (those that the bytes spell do not count)."""
+    data = data.replace(b"\0", b"")
+    try:
+        return data.decode(), 0
+    except UnicodeDecodeError:
+        text = data.decode(errors="replace")
+        return text, text.count("\ufffd") - data.count(REPLACEMENT_BYTES)
+
+
+def decoded_lines(path: Path | str, *, keep_ends: bool = False) -> Iterator[tuple[int, str, int]]:
+    """(line number from 1, the line, replaced characters in it). Only "\\n" and "\\r\\n" end a line; a byte order mark is removed.
+
+    Raises DataError for a file that starts with the byte order mark of another encoding.
+    """
+    with open_bytes(path) as stream:
+        number = 0
+        while line := stream.readline():
+            number += 1
+            if number == 1:
+                if line.startswith(OTHER_BOMS):
+                    raise DataError(f"{path}:1: UTF-16 or UTF-32 text: convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)")
+                line = line.removeprefix(UTF8_BOM)
+            if not keep_ends and line.endswith(b"\n"):
+                line = line[: -2 if line.endswith(b"\r\n") else -1]
+            text, replaced = decode(line)
+            del line  # it may be 100 MB, and the text of it four times that
+            yield number, text, replaced
+
+
+def lines(path: Path | str, invalid_utf8: InvalidUtf8, tally: Counter[str]) -> Iterator[tuple[int, str | None]]:
+    """(line number from 1, the line without its "\\n" or "\\r\\n"); None for a line that the policy "drop" takes away.
+
+    Invalid UTF-8: "replace" puts U+FFFD, "drop" gives None, "stop" raises DataError with file and line.
+    tally["invalid_utf8"] grows by the characters replaced, or by one for each line dropped.
+    """
+    for number, text, replaced in decoded_lines(path):
+        if replaced and refused(f"{path}:{number}", replaced, invalid_utf8, tally):
+            yield number, None
+        else:
+            yield number, text
+
+
+def refused(place: str, replaced: int, invalid_utf8: InvalidUtf8, tally: Counter[str]) -> bool:
+    """Count a text with `replaced` invalid characters; True when the policy drops it. Raises DataError when the policy is "stop"."""
+    if invalid_utf8 == "stop":
+        raise DataError(f"{place}: not valid UTF-8: convert the file to UTF-8 (iconv), or choose invalid_utf8 replace or drop")
+    tally["invalid_utf8"] += 1 if invalid_utf8 == "drop" else replaced
+    return invalid_utf8 == "drop"

@@ -1,0 +1,196 @@
+"""Labelled examples in: a table with a text (or a pair of texts) and a label in each row.
+
+Held in memory whole: a labelled file has up to a few million rows. Labels are text from here on: "1", "1.0" and "true" are three labels.
+Which rows go to the development split, and which of two files overlap, follows from a hash of the texts alone. Knows nothing of tokens.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bertlab.corpus.files import kind_of, lines
+from bertlab.corpus.identity import normalised_sha256, ranked, share_of
+from bertlab.corpus.sources import missing_column, rows, text_of
+from bertlab.errors import ConfigError, DataError
+
+BETWEEN_TEXTS = " \x00 "  # what no text holds, and white space normalisation leaves: ("a b", "c") is not ("a", "b c")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,4000}")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """N examples in the order of their file: `ids`, `texts`, and where there are any `texts_b` and `labels`, each a list of N.
+
+    `origin` is the file that they came from, for messages.
+    """
+
+    ids: list[str]
+    texts: list[str]
+    texts_b: list[str] | None
+    labels: list[str] | None
+    origin: str
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def subset(self, indices: Sequence[int]) -> "Labelled":
+        """The examples at `indices`, in that order."""
+        return replace(
+            self,
+            ids=[self.ids[i] for i in indices],
+            texts=[self.texts[i] for i in indices],
+            texts_b=None if self.texts_b is None else [self.texts_b[i] for i in indices],
+            labels=None if self.labels is None else [self.labels[i] for i in indices],
+        )
+
+    def text_hashes(self) -> list[str]:
+        """What makes two examples the same text: the normalised sha256 of the text, or of the pair. The label has no part in it."""
+        if self.texts_b is None:
+            return [normalised_sha256(text) for text in self.texts]
+        return [normalised_sha256(a + BETWEEN_TEXTS + b) for a, b in zip(self.texts, self.texts_b, strict=True)]
+
+
+# ---- reading
+
+
+def read_labelled(
+    path: Path | str,
+    *,
+    text: str = "text",
+    text_b: str | None = None,
+    label: str = "label",
+    id: str = "id",
+    needs_label: bool = True,
+) -> Labelled:
+    """Read a CSV, TSV, JSONL or Parquet file (compressed or not); with needs_label=False also a text file, where each line is a text.
+
+    A column "text_b" is the second text where there is one, or the column that `text_b` names. Without an id column an id is
+    "<file name>:<line number>". With needs_label=False labels are read only if every row has one.
+    Raises ConfigError for a file that is not there, DataError (file:line) for a missing column, a missing label, a value that is no text.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: give a CSV, TSV, JSONL or Parquet file")
+    if kind_of(path) == "text":
+        if needs_label:
+            raise DataError(
+                f"{path}: a text file has no labels: give a CSV, TSV, JSONL or Parquet file with columns '{text}' and '{label}'"
+            )
+        texts = [line or "" for _, line in lines(path, "stop", Counter())]
+        read = Labelled([f"{path.name}:{number}" for number in range(1, len(texts) + 1)], texts, None, None, str(path))
+    else:
+        read = _read_table(path, text, text_b, label, id, needs_label)
+    if not len(read):
+        raise DataError(f"{path}: no rows: the file holds no example")
+    return read
+
+
+def _read_table(path: Path, text: str, text_b: str | None, label: str, id: str, needs_label: bool) -> Labelled:
+    second = "text_b" if text_b is None else text_b
+    paired = text_b is not None
+    ids: list[str] = []
+    texts: list[str] = []
+    texts_b: list[str] = []
+    labels: list[str | None] = []
+    for number, row in rows(path, columns=(text, second, label, id), required=text, invalid_utf8="stop", tally=Counter()):
+        assert row is not None, "invalid text stops"
+        place = f"{path}:{number}"
+        if not texts and text_b is None:
+            paired = second in row and second != text
+        if second in row and not paired and second not in (text, label, id):
+            raise DataError(f"{place}: column '{second}' is here and not in the rows before: give it in every row")
+        texts.append(text_of(row, text, place))
+        if paired:
+            texts_b.append(text_of(row, second, place))
+        if needs_label and label not in row:
+            raise missing_column(label, row, place)
+        labels.append(_label_of(row.get(label), place))
+        if needs_label and labels[-1] is None:
+            raise DataError(f"{place}: the label in column '{label}' is empty: give every row a label")
+        ids.append(_id_of(row.get(id), f"{path.name}:{number}", place))
+    every_label = [each for each in labels if each is not None]
+    return Labelled(ids, texts, texts_b if paired else None, every_label if len(every_label) == len(labels) else None, str(path))
+
+
+def _label_of(value: Any, place: str) -> str | None:
+    """A label as text: a truth value and a number as JSON writes them. None for no label: null, not a number, or white space alone."""
+    if value is None or value != value:
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, str | int | float):
+        raise DataError(f"{place}: the label is a {type(value).__name__}: give one label, text or a number, in a row")
+    return str(value) if str(value).strip() else None
+
+
+def _id_of(value: Any, otherwise: str, place: str) -> str:
+    if value is None or value == "" or value != value:
+        return otherwise
+    if not isinstance(value, str | int | float):
+        raise DataError(f"{place}: the id is a {type(value).__name__}: give text or a number")
+    return str(value)
+
+
+# ---- labels
+
+
+def label_names(train: Labelled) -> list[str]:
+    """The distinct labels in order: by number when all are integers, else by text. Raises DataError for fewer than two."""
+    distinct = set(train.labels or ())
+    if len(distinct) < 2:
+        only = f"one label, '{next(iter(distinct))}'" if distinct else "no label"
+        raise DataError(f"{train.origin}: {only} in {len(train)} rows: a classifier needs at least two")
+    if all(_INTEGER.fullmatch(name) for name in distinct):
+        return sorted(distinct, key=lambda name: (int(name), name))
+    return sorted(distinct)
+
+
+def label_ids(labelled: Labelled, names: Sequence[str]) -> list[int]:
+    """The place of each example's label in `names`. Raises DataError for a label that is not among them."""
+    if labelled.labels is None:
+        raise DataError(f"{labelled.origin}: no labels: give a file with a label in every row")
+    place = {name: index for index, name in enumerate(names)}
+    for row, name in zip(labelled.ids, labelled.labels, strict=True):
+        if name not in place:
+            known = ", ".join(f"'{known}'" for known in names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+            raise DataError(f"{labelled.origin}: label '{name}' (example {row}) is not one that train has: {known}")
+    return [place[name] for name in labelled.labels]
+
+
+# ---- splits
+
+
+def cut_dev(train: Labelled, share: float, names: Sequence[str]) -> tuple[Labelled, Labelled]:
+    """(train, dev): for each label floor(share * n) of its n distinct texts, at least one, go to dev, as long as one stays.
+
+    Rows with equal texts stay together (under the label that comes first in `names`, where they disagree). Which texts go follows from
+    their hashes alone, not from the order of the rows.
+    Raises ConfigError for a share outside (0, 1), DataError when no label has two texts.
+    """
+    if not 0 < share < 1:
+        raise ConfigError(f"the dev share is {share}: give a number between 0 and 1")
+    hashes = train.text_hashes()
+    label_of: dict[str, int] = {}
+    for text_hash, label in zip(hashes, label_ids(train, names), strict=True):
+        label_of[text_hash] = min(label, label_of.get(text_hash, label))
+    texts_of: dict[int, list[str]] = defaultdict(list)
+    for text_hash, label in label_of.items():
+        texts_of[label].append(text_hash)
+    dev: set[str] = set()
+    for group in texts_of.values():
+        count = min(max(1, share_of(share, len(group))), len(group) - 1)
+        dev.update(ranked(group, "dev")[:count])
+    if not dev:
+        raise DataError(f"{train.origin}: no label has two different texts: too little to cut a dev split from, give a dev file")
+    kept = [index for index, text_hash in enumerate(hashes) if text_hash not in dev]
+    cut = [index for index, text_hash in enumerate(hashes) if text_hash in dev]
+    return train.subset(kept), train.subset(cut)
+
+
+def overlap(a: Labelled, b: Labelled) -> int:
+    """How many rows of `b` have a text that is also in `a`."""
+    known = set(a.text_hashes())
+    return sum(text_hash in known for text_hash in b.text_hashes())

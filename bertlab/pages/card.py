@@ -1,0 +1,69 @@
+"""Model cards: README.md of a model folder, written from facts, with the metadata that the Hugging Face hub reads."""
+
+from typing import Any
+
+_USE = """## Use
+
+```python
+import bertlab
+model = bertlab.load("{folder}")
+{call}
+```
+
+It opens as it is in transformers (`AutoModel.from_pretrained`) and sentence-transformers (`SentenceTransformer`), too.
+"""
+
+
+def pretrained_card(facts: dict[str, Any]) -> str:
+    """The card of a pretrained model, from its bertlab.json."""
+    heldout, corpus = facts["heldout"], facts["corpus"]
+    measured = (
+        f"Held-out text: MLM loss {heldout['mlm_loss']:.3f} nats (unigrams: {heldout['unigram_loss']:.3f}), masked accuracy "
+        f"{heldout['masked_accuracy']:.1%}, next-sentence accuracy {heldout['nsp_accuracy']:.1%}."
+        if heldout
+        else "No text was held out, so nothing is known of how well it predicts."
+    )
+    lines = [
+        *_front_matter("fill-mask", corpus["licences"]),
+        f"# A BERT pretrained by bertlab {facts['bertlab']}",
+        "",
+        f"{facts['parameters']:,} parameters, {facts['layers']} layers of width {facts['hidden_size']}, {facts['vocab_size']:,} pieces"
+        f" ({'uncased' if facts['lowercase'] else 'cased'}). "
+        f"Trained on {corpus['documents']:,} documents ({corpus['tokens']:,} tokens) for {facts['steps']:,} steps"
+        f" ({facts['tokens_seen']:,} tokens) with masked language modelling and next-sentence prediction"
+        + (f", starting from {facts['started_from']}." if facts["started_from"] else ", from random weights."),
+        "",
+        measured,
+        "",
+        "The pooler was trained by next-sentence prediction alone; a raw [CLS] is a poor sentence vector, so the mean over tokens is the recorded pooling.",
+        "",
+        "## Training text",
+        "",
+        *[f"- {source['name']} ({source.get('licence') or 'licence not stated'})" for source in corpus["sources"]],
+        "",
+        _USE.format(folder="RUN/model", call='model.fill("the [MASK] of the river")\nmodel.embed(["a sentence", "another"])'),
+    ]
+    return "\n".join(lines)
+
+
+def classifier_card(facts: dict[str, Any], labels: list[str]) -> str:
+    """The card of a fine-tuned classifier, from its bertlab.json."""
+    dev, test = facts["dev"], facts.get("test")
+    lines = [
+        *_front_matter("text-classification", []),
+        f"# A classifier fine-tuned by bertlab {facts['bertlab']}",
+        "",
+        f"{len(labels)} classes: {', '.join(labels[:50])}{' ...' if len(labels) > 50 else ''}. Started from {facts['started_from']};"
+        f" {facts['train_examples']:,} training examples; the best of {facts['seeds']} seeds by dev macro-F1.",
+        "",
+        f"Dev: accuracy {dev['accuracy']:.3f}, macro-F1 {dev['macro']['f1']:.3f} (n = {dev['n']}). The choice was made on these, so they flatter.",
+        *([f"Test: accuracy {test['accuracy']:.3f}, macro-F1 {test['macro']['f1']:.3f} (n = {test['n']})."] if test else []),
+        "",
+        _USE.format(folder="RUN/model", call='model.predict(["a text to classify"])'),
+    ]
+    return "\n".join(lines)
+
+
+def _front_matter(task: str, licences: list[str]) -> list[str]:
+    licence = [f"license: {licences[0].lower()}"] if len(licences) == 1 and licences[0] else []
+    return ["---", "library_name: transformers", f"pipeline_tag: {task}", *licence, "tags:", "- bert", "- bertlab", "---", ""]

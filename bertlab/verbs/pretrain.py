@@ -1,0 +1,448 @@
+"""bertlab pretrain: a corpus folder -> a BERT, by masked language modelling and next-sentence prediction.
+
+    bertlab pretrain --corpus CORPUS --out RUN [--preset mini] [--model DIR]
+
+The run folder holds config.yaml, metrics.jsonl, checkpoints/, and at the end model/, the weights of the best held-out MLM
+loss. The same command again goes on where a run was cut off. Several processes: --processes N, or any torchrun.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from bertlab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from bertlab.batches.masking import Masking
+    from bertlab.batches.pretraining import PretrainingBatches
+    from bertlab.model.heads import BertForPreTraining
+    from bertlab.tokens.corpus import Corpus
+
+# layers x width of google-research/bert's published family; heads of 64, feed-forward 4 x width
+PRESETS = {"tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 512), "base": (12, 768), "large": (24, 1024)}
+# peak rates for AdamW (and for what Muon leaves to it) by width: 1e-4 is the paper's for base; the small ones are first readings, to be measured further
+LEARNING_RATES = {128: 3e-3, 256: 2e-3, 512: 1e-3, 768: 1e-4, 1024: 1e-4}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    corpus: str
+    """A corpus folder that `bertlab prepare` wrote."""
+    out: str
+    """The run folder; the same command with the same folder goes on where it stopped."""
+    preset: Literal["tiny", "mini", "small", "medium", "base", "large"] = "mini"
+    """Size: tiny 2x128, mini 4x256, small 4x512, medium 8x512, base 12x768, large 24x1024 (layers x width)."""
+    model: str | None = None
+    """Start from this published BERT or model folder (or hf:NAME) instead of random weights; its size replaces the preset."""
+    steps: int = 10_000
+    """Optimizer steps."""
+    micro_tokens: int = 4096
+    """Most tokens in a micro-batch; lower it when memory runs out."""
+    micro_batches: int = 1
+    """Micro-batches a step, over all processes: a step sees about micro_tokens * micro_batches tokens."""
+    max_length: int = 128
+    """Most tokens in a pair."""
+    long_length: int = 512
+    """Most tokens in a pair during the last `long_share` of the steps."""
+    long_share: float = 0.0
+    """Share of the steps, at the end, with long pairs; the paper's is 0.1."""
+    short_seq_prob: float = 0.1
+    """Share of documents with a shorter target length, so that short inputs are known too."""
+    mask_rate: float = 0.15
+    """Share of tokens to predict."""
+    mask_mode: Literal["google", "bernoulli"] = "google"
+    """google: the exact number in each sequence; bernoulli: each token by its own coin."""
+    whole_words: bool = False
+    """Mask all pieces of a word together."""
+    optimizer: Literal["muon", "adamw"] = "muon"
+    """muon: Muon for the blocks' matrices, AdamW for the rest; adamw: the paper's."""
+    learning_rate: float | None = None
+    """Peak rate of AdamW; by default chosen by width."""
+    muon_learning_rate: float = 5e-3
+    """Peak rate of Muon."""
+    weight_decay: float = 0.01
+    """On matrices, not on LayerNorm and biases."""
+    warmup: float = 0.06
+    """Share of the steps in which the rate rises; afterwards it falls linearly to 0."""
+    clip: float = 1.0
+    """Largest gradient norm."""
+    dropout: float = 0.1
+    """On hidden states."""
+    attention_dropout: float = 0.0
+    """On attention weights; the paper's is 0.1. 0 trains the same model on every device: the fastest GPU kernel has none."""
+    start_at_unigrams: bool = True
+    """Start the output bias at the log frequencies of the tokens (from random weights only)."""
+    seed: int = 0
+    """Of weights, order, pairs, masks and dropout."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16 autocast where the hardware multiplies it, or as said."""
+    device: Literal["cpu", "cuda"] | None = None
+    """Default: the GPU where there is one."""
+    processes: int | None = None
+    """Train in this many processes; started by bertlab itself, or refused when a launcher started another number."""
+    workers: int = 0
+    """Processes that make batches ahead; batches are the same whatever their number."""
+    heldout_every: int | None = None
+    """Steps between measurements on held-out text; default: ten in a run."""
+    heldout_batches: int = 64
+    """Most micro-batches of held-out text in a measurement."""
+    log_every: int = 20
+    """Steps between lines in metrics.jsonl."""
+    save_every: int = 500
+    """Steps between checkpoints."""
+    keep: int = 2
+    """Checkpoints to keep."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "micro_batches", "log_every", "save_every", "keep", "heldout_batches"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)}: give 1 or more")
+        for name in ("long_share", "short_seq_prob", "warmup"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name}={getattr(self, name)} is a share: give a number from 0 to 1")
+        for name in ("dropout", "attention_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)} is a probability: give a number from 0 to below 1")
+        if not 0 < self.mask_rate < 1:
+            raise ConfigError(f"mask_rate={self.mask_rate} is a share of the tokens: give a number between 0 and 1 (the paper's is 0.15)")
+        if self.max_length < 8 or (self.long_share and self.long_length < self.max_length):
+            raise ConfigError(f"max_length={self.max_length}, long_length={self.long_length}: pairs need 8 tokens or more, and long ones are not shorter")
+        if self.micro_tokens < max(self.max_length, self.long_length if self.long_share else 0):
+            raise ConfigError(f"micro_tokens={self.micro_tokens} does not hold one pair of {self.long_length if self.long_share else self.max_length} tokens")
+        if self.whole_words and self.mask_mode == "bernoulli":
+            raise ConfigError("whole_words needs mask_mode=google: words are chosen to fill an exact number")
+        if (self.learning_rate is not None and self.learning_rate <= 0) or self.muon_learning_rate <= 0 or self.clip <= 0:
+            raise ConfigError("learning_rate, muon_learning_rate and clip must be above 0")
+
+    @property
+    def long_steps(self) -> int:
+        """Steps of the second phase."""
+        return round(self.long_share * self.steps)
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Train, measure and write RUN/model; returns its facts (bertlab.json). A finished run is left as it is.
+
+    Raises ConfigError (settings, folders, a model that does not fit the corpus), DataError (too little text), CorruptError, LockedError.
+    """
+    from contextlib import nullcontext
+
+    from bertlab.disk import locked
+    from bertlab.model.folder import load_facts
+    from bertlab.training import processes
+
+    accelerator = processes.start(config.processes, config.device)
+    processes.share_of(config.micro_batches, accelerator.num_processes)
+    out = Path(config.out)
+    with locked(out) if accelerator.is_main_process else nullcontext():
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            _remember(config, out)
+        accelerator.wait_for_everyone()
+        if (out / "model").is_dir():
+            if accelerator.is_main_process:
+                print(f"{out} is finished: nothing to do (its model is {out / 'model'})")
+            return load_facts(str(out / "model"))
+        return _pretrain(config, out, accelerator)
+
+
+def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, Any]:
+    import torch
+
+    from bertlab.progress import progress
+    from bertlab.tokens.corpus import open_corpus
+    from bertlab.training import checkpoint, loop, processes
+    from bertlab.training.objectives import Pretraining
+    from bertlab.training.optimizers import build_optimizers
+    from bertlab.training.runlog import RunLog
+
+    main = accelerator.is_main_process
+    corpus = open_corpus(config.corpus, verify=accelerator.is_local_main_process)
+    torch.manual_seed(config.seed)
+    model = build_model(config, corpus)
+    learning_rate = config.learning_rate or LEARNING_RATES.get(model.config.hidden_size, 1e-4)
+    optimizers = build_optimizers(
+        model,
+        config.optimizer,
+        learning_rate=learning_rate,
+        muon_learning_rate=config.muon_learning_rate,
+        weight_decay=config.weight_decay,
+    )
+    model.to(accelerator.device)
+    saved = checkpoint.newest_checkpoint(out / "checkpoints", warn=print if main else lambda _: None)
+    if saved:
+        saved.restore(model, optimizers)
+    start = saved.step if saved else 0
+    state: dict[str, Any] = saved.state if saved else {"tokens_seen": 0, "seconds": 0.0, "skipped": 0, "heldout": [], "best": None}
+
+    first, long = phases(config, corpus, model)
+    share = processes.share_of(config.micro_batches, accelerator.num_processes)
+    rank, ranks = accelerator.process_index, accelerator.num_processes
+    switch = config.steps - config.long_steps
+
+    def micro_batches(step: int) -> list[Any]:
+        batches, within = (first, step) if step < switch else (long, step - switch)
+        return [batches.micro(within * config.micro_batches + rank + ranks * number) for number in range(share)]
+
+    measure = heldout_measure(config, corpus, model, accelerator)
+    heldout_every = config.heldout_every or max(1, config.steps // 10)
+    log = RunLog(out / "metrics.jsonl", start) if main else None
+    wrapped = accelerator.prepare(model)
+    began = time.monotonic() - state["seconds"]
+
+    def look(step: int) -> None:
+        """Measure on held-out text; keep the weights when they are the best so far."""
+        measured = {"step": step, **measure(wrapped)}
+        state["heldout"].append(measured)
+        if log:
+            log.write({"step": step, "heldout": measured})
+        best = state["best"]
+        if best is None or measured["mlm_loss"] < best["mlm_loss"]:
+            state["best"] = measured
+            if main and step:
+                checkpoint.save_checkpoint(out / "best", step, model, [], measured, keep=1)
+
+    def after_step(result: loop.StepResult) -> None:
+        done = result.step + 1
+        state["tokens_seen"] += result.tokens
+        state["skipped"] += result.skipped
+        speed = result.tokens / result.seconds
+        if log and (done % config.log_every == 0 or result.skipped):
+            log.write({**vars(result), "tokens_per_second": speed})
+        losses = ", ".join(f"{name} {value:.3f}" for name, value in result.losses.items())
+        report(done - start, f"{losses}, {speed:,.0f} tokens/s")
+        last = done == config.steps
+        if measure_possible and (done % heldout_every == 0 or last):
+            look(done)
+        if main and (done % config.save_every == 0 or last):
+            state["seconds"] = time.monotonic() - began
+            checkpoint.save_checkpoint(out / "checkpoints", done, model, optimizers, state, config.keep)
+
+    measure_possible = corpus.heldout is not None
+    if measure_possible and not state["heldout"]:
+        look(0)
+    if main:
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        where = f"{ranks} process{'es' if ranks > 1 else ''} on {accelerator.device.type}"
+        print(f"pretraining {parameters:,} parameters for {config.steps:,} steps{f' from step {start:,}' if start else ''}, {where}", flush=True)
+    plan = loop.Plan(
+        steps=config.steps,
+        warmup_steps=round(config.warmup * config.steps),
+        seed=config.seed,
+        clip=config.clip,
+        precision=config.precision,
+        workers=config.workers,
+    )
+    with progress("pretraining", "steps", config.steps - start) if main else _silent() as report:
+        loop.train(wrapped, optimizers, Pretraining(), micro_batches, plan, accelerator, start=start, after_step=after_step)
+    if log:
+        log.close()
+    state["seconds"] = time.monotonic() - began
+    facts = _finish(config, out, model, corpus, state) if main else {}
+    accelerator.wait_for_everyone()
+    return facts
+
+
+def build_model(config: Config, corpus: "Corpus") -> "BertForPreTraining":
+    """The model to train: from the preset with random weights, or from `config.model`, whose vocabulary must be the corpus's."""
+    import torch
+
+    from bertlab.model.encoder import EncoderConfig
+    from bertlab.model.folder import fetch, load_model
+    from bertlab.model.heads import BertForPreTraining
+    from bertlab.tokens import tokenizer
+
+    longest = max(config.max_length, config.long_length if config.long_share else 0)
+    dropouts = {"hidden_dropout_prob": config.dropout, "attention_probs_dropout_prob": config.attention_dropout}
+    if config.model is not None:
+        folder = fetch(config.model)
+        if tokenizer.load(folder).vocabulary_sha256 != corpus.tokenizer.vocabulary_sha256:
+            raise ConfigError(
+                f"{config.model} and {config.corpus} have different vocabularies: prepare the corpus with --tokenizer {config.model}"
+            )
+        model, _ = load_model(folder, BertForPreTraining, **dropouts)
+        if longest > model.config.max_position_embeddings:
+            raise ConfigError(f"max_length={longest}, but {config.model} has {model.config.max_position_embeddings} positions: lower max_length")
+        return model
+    layers, width = PRESETS[config.preset]
+    model = BertForPreTraining(
+        EncoderConfig(
+            vocab_size=corpus.tokenizer.vocab_size,
+            hidden_size=width,
+            num_hidden_layers=layers,
+            num_attention_heads=width // 64,
+            intermediate_size=4 * width,
+            max_position_embeddings=max(512, longest),
+            pad_token_id=corpus.tokenizer.pad_id,
+            **dropouts,
+        )
+    )
+    if config.start_at_unigrams:
+        model.start_at_unigrams(torch.from_numpy(corpus.train.token_counts(corpus.tokenizer.vocab_size)))
+    return model
+
+
+def masking(config: Config, corpus: "Corpus", rate: float) -> "Masking":
+    """The masking recipe at a rate."""
+    import numpy as np
+
+    from bertlab.batches.masking import Masking
+
+    special = np.zeros(corpus.tokenizer.vocab_size, dtype=bool)
+    special[corpus.tokenizer.special_ids] = True
+    continues = corpus.tokenizer.continues_word() if config.whole_words else None
+    return Masking(corpus.tokenizer.mask_id, special, continues, rate, config.mask_mode)
+
+
+def phases(config: Config, corpus: "Corpus", model: "BertForPreTraining") -> tuple["PretrainingBatches", "PretrainingBatches"]:
+    """The batches of both phases, short pairs and long. Raises ConfigError when the vocabulary does not fit the model."""
+    from bertlab.batches.pretraining import PretrainingBatches
+
+    if corpus.tokenizer.vocab_size > model.config.vocab_size:
+        raise ConfigError(f"{config.corpus} has {corpus.tokenizer.vocab_size} pieces, the model {model.config.vocab_size}: they do not fit")
+
+    def batches(max_length: int, seed: int) -> PretrainingBatches:
+        return PretrainingBatches(
+            corpus.train,
+            masking(config, corpus, config.mask_rate),
+            cls_id=corpus.tokenizer.cls_id,
+            sep_id=corpus.tokenizer.sep_id,
+            seed=seed,
+            max_length=max_length,
+            micro_tokens=config.micro_tokens,
+            short_seq_prob=config.short_seq_prob,
+        )
+
+    return batches(config.max_length, config.seed), batches(config.long_length, config.seed + 2**32)
+
+
+def heldout_measure(config: Config, corpus: "Corpus", model: "BertForPreTraining", accelerator: "Accelerator") -> Any:
+    """A function model -> held-out MLM loss, masked accuracy, NSP loss and accuracy, and the unigram loss on the same masked places.
+
+    Always at 15 % and always the same pairs and masks, whatever is trained with; shared among the processes.
+    """
+    import numpy as np
+    import torch
+
+    from bertlab.batches.pretraining import PretrainingBatches
+    from bertlab.evaluation.baselines import unigram_loss
+    from bertlab.training.objectives import pretraining_scores
+    from bertlab.training.processes import autocast
+
+    if corpus.heldout is None:
+        return None
+    batches = PretrainingBatches(
+        corpus.heldout,
+        masking(config, corpus, 0.15),
+        cls_id=corpus.tokenizer.cls_id,
+        sep_id=corpus.tokenizer.sep_id,
+        seed=0,
+        max_length=config.max_length,
+        micro_tokens=config.micro_tokens,
+    )
+    fixed = list(batches.one_epoch(config.heldout_batches))
+    labels = np.concatenate([batch.mlm_labels.numpy() for batch in fixed])
+    vocab_size = corpus.tokenizer.vocab_size
+    unigrams = unigram_loss(corpus.train.token_counts(vocab_size), np.bincount(labels, minlength=vocab_size))
+    mine = fixed[accelerator.process_index :: accelerator.num_processes]
+
+    def measure(model: "torch.nn.Module") -> dict[str, float]:
+        model.eval()
+        sums = torch.zeros(6, dtype=torch.float64, device=accelerator.device)
+        with torch.no_grad(), autocast(accelerator.device, config.precision):
+            for batch in mine:
+                sums += pretraining_scores(accelerator.unwrap_model(model), batch.to(accelerator.device))
+        model.train()
+        if accelerator.num_processes > 1:
+            sums = accelerator.reduce(sums, "sum")
+        mlm, hits, tokens, nsp, right, pairs = sums.tolist()
+        return {
+            "mlm_loss": mlm / tokens,
+            "masked_accuracy": hits / tokens,
+            "nsp_loss": nsp / pairs,
+            "nsp_accuracy": right / pairs,
+            "unigram_loss": unigrams,
+            "masked_tokens": int(tokens),
+            "pairs": int(pairs),
+        }
+
+    return measure
+
+
+def _remember(config: Config, out: Path) -> None:
+    """Write config.yaml, or, in a folder that has one, refuse to go on with other settings."""
+    from bertlab.config import load, save, to_dict
+
+    path = out / "config.yaml"
+    if not path.is_file():
+        foreign = [entry.name for entry in out.iterdir() if not entry.name.startswith(".")]
+        if foreign:
+            raise ConfigError(f"{out} has content that is no run of ours ({', '.join(sorted(foreign)[:3])}): choose another --out")
+        save(config, path)
+        return
+    before, now = to_dict(load(Config, [str(path)])), to_dict(config)
+    free = {"out", "processes", "workers", "log_every", "save_every", "keep"}
+    changed = [f"{name} was {before[name]!r}, is {now[name]!r}" for name in now if name not in free and before[name] != now[name]]
+    if changed:
+        raise ConfigError(f"{out} was started with other settings ({'; '.join(changed[:3])}): choose another --out, or give the same settings")
+
+
+def _finish(config: Config, out: Path, model: "BertForPreTraining", corpus: "Corpus", state: dict[str, Any]) -> dict[str, Any]:
+    """Write RUN/model from the best weights, print what came out, return its facts."""
+    import torch
+
+    import bertlab
+    from bertlab.model.folder import save_model
+    from bertlab.pages.card import pretrained_card
+    from bertlab.training import checkpoint
+
+    best = checkpoint.newest_checkpoint(out / "best")
+    if best:
+        best.restore(model, [])
+    sources = corpus.manifest["sources"]
+    facts = {
+        "bertlab": bertlab.__version__,
+        "kind": "pretrained",
+        "corpus": {
+            "sha256": corpus.sha256,
+            "documents": corpus.train.num_documents,
+            "tokens": corpus.train.num_tokens,
+            "sources": [{"name": source["name"], "licence": source.get("licence", "")} for source in sources],
+            "licences": sorted({source.get("licence", "") for source in sources}),
+        },
+        "tokenizer_sha256": corpus.tokenizer.sha256,
+        "vocab_size": corpus.tokenizer.vocab_size,
+        "lowercase": corpus.tokenizer.lowercase,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "layers": model.config.num_hidden_layers,
+        "hidden_size": model.config.hidden_size,
+        "started_from": config.model,
+        "steps": config.steps,
+        "tokens_seen": state["tokens_seen"],
+        "skipped_steps": state["skipped"],
+        "seconds": round(state["seconds"], 1),
+        "pooler_trained": True,
+        "heldout_start": state["heldout"][0] if state["heldout"] else None,
+        "heldout": state["best"],
+        "torch": torch.__version__,
+    }
+    save_model(out / "model", model.cpu(), corpus.tokenizer, facts=facts, card=pretrained_card(facts))
+    if state["best"]:
+        before, after = state["heldout"][0], state["best"]
+        print(
+            f"held out   MLM loss {before['mlm_loss']:.3f} -> {after['mlm_loss']:.3f} (unigrams {after['unigram_loss']:.3f}), masked accuracy "
+            f"{after['masked_accuracy']:.1%}, NSP accuracy {after['nsp_accuracy']:.1%}, at step {after['step']:,}"
+        )
+    print(f"trained    {state['tokens_seen']:,} tokens in {state['seconds']:,.0f} s")
+    print(f"model      {out / 'model'}")
+    print(f"next       bertlab finetune --model {out / 'model'} --train FILE --test FILE --out RUN2", flush=True)
+    return facts
+
+
+def _silent() -> Any:
+    from contextlib import nullcontext
+
+    return nullcontext(lambda done, more: None)

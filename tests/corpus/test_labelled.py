@@ -1,0 +1,192 @@
+"""Labelled examples: read alike from every kind of file, told apart by text hash, never on two sides."""
+
+import json
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertlab.corpus.identity import normalised_sha256
+from bertlab.corpus.labelled import Labelled, cut_dev, label_ids, label_names, overlap, read_labelled
+from bertlab.errors import ConfigError, DataError
+
+
+def made(texts: list[str], labels: list[str] | None, texts_b: list[str] | None = None) -> Labelled:
+    return Labelled([f"made:{number}" for number in range(len(texts))], texts, texts_b, labels, "made.csv")
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+# ---- reading
+
+
+def test_every_kind_of_file_gives_the_same_examples(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('id,text,label\nk1,"NA",good\nk2,"a, b [SEP]",bad\n')
+    (tmp_path / "t.tsv").write_text("label\ttext\tid\tother\ngood\tNA\tk1\t\nbad\ta, b [SEP]\tk2\t\n")
+    rows = [{"id": "k1", "text": "NA", "label": "good"}, {"id": "k2", "text": "a, b [SEP]", "label": "bad"}]
+    write_jsonl(tmp_path / "t.jsonl", rows)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "t.parquet")
+    for name in ("t.csv", "t.tsv", "t.jsonl", "t.parquet"):
+        expected = Labelled(["k1", "k2"], ["NA", "a, b [SEP]"], None, ["good", "bad"], str(tmp_path / name))
+        assert read_labelled(tmp_path / name) == expected
+        assert len(expected) == 2
+
+
+def test_columns_go_by_other_names_and_an_id_is_file_and_line(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b,y,text_b\nhow,who,1,x\nwhen,where,0,y\n")
+    read = read_labelled(tmp_path / "t.csv", text="a", text_b="b", label="y")
+    assert read == Labelled(["t.csv:2", "t.csv:3"], ["how", "when"], ["who", "where"], ["1", "0"], str(tmp_path / "t.csv"))
+
+
+def test_a_second_text_is_used_where_there_is_one_and_demanded_where_it_is_named(tmp_path: Path) -> None:
+    pair = write_jsonl(tmp_path / "pair.jsonl", [{"text": "a", "text_b": "b", "label": "x"}])
+    single = write_jsonl(tmp_path / "single.jsonl", [{"text": "a", "label": "x"}])
+    assert read_labelled(pair).texts_b == ["b"]
+    assert read_labelled(single).texts_b is None
+    with pytest.raises(DataError, match=r"single\.jsonl:1: no column 'text_b'"):
+        read_labelled(single, text_b="text_b")
+    for rows in ([{"text": "a", "label": "x"}, {"text": "a", "text_b": "b", "label": "x"}],):
+        with pytest.raises(DataError, match=r"mixed\.jsonl:2: column 'text_b' is here and not in the rows before"):
+            read_labelled(write_jsonl(tmp_path / "mixed.jsonl", rows))
+        with pytest.raises(DataError, match=r"mixed\.jsonl:2: no column 'text_b'"):
+            read_labelled(write_jsonl(tmp_path / "mixed.jsonl", rows[::-1]))
+
+
+def test_labels_become_text_as_json_writes_them(tmp_path: Path) -> None:
+    values = [True, False, 1, 1.0, "1", "True", "NA", " x"]
+    path = write_jsonl(tmp_path / "t.jsonl", [{"text": "a", "label": value} for value in values])
+    assert read_labelled(path).labels == ["true", "false", "1", "1.0", "1", "True", "NA", " x"]
+
+
+@pytest.mark.parametrize("value", [None, "", "  ", float("nan")])
+def test_a_row_without_a_label_is_told_by_file_and_line(tmp_path: Path, value: Any) -> None:
+    path = write_jsonl(tmp_path / "t.jsonl", [{"text": "a", "label": "x"}, {"text": "b", "label": value}])
+    with pytest.raises(DataError, match=r"t\.jsonl:2: the label in column 'label' is empty"):
+        read_labelled(path)
+    assert read_labelled(path, needs_label=False).labels is None
+
+
+def test_without_need_of_a_label_the_column_may_be_missing_and_a_line_of_text_is_an_example(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text\na\n")
+    with pytest.raises(DataError, match=r"t\.csv:2: no column 'label': the columns are 'text'"):
+        read_labelled(tmp_path / "t.csv")
+    assert read_labelled(tmp_path / "t.csv", needs_label=False).labels is None
+    (tmp_path / "t.txt").write_text("one [MASK]\n\nthree\n")
+    with pytest.raises(DataError, match="a text file has no labels"):
+        read_labelled(tmp_path / "t.txt")
+    read = read_labelled(tmp_path / "t.txt", needs_label=False)
+    assert (read.ids, read.texts) == (
+        ["t.txt:1", "t.txt:2", "t.txt:3"],
+        ["one [MASK]", "", "three"],
+    )  # a line is a row: order and place are kept
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("text,label\na,x\nb\n", r"t\.csv:3: 1 cells where the header has 2"),
+        ("text,label\n", r"t\.csv: no rows"),
+        ("body,label\na,x\n", r"t\.csv:1: no column 'text': the columns are 'body', 'label'"),
+        ("text,label\na,x\n\udcff,x\n", r"t\.csv:3: not valid UTF-8"),
+        ("", r"t\.csv: no header row"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_told_by_file_and_line(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "t.csv").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(DataError, match=message):
+        read_labelled(tmp_path / "t.csv")
+
+
+def test_a_label_that_is_a_list_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"t\.jsonl:1: the label is a list"):
+        read_labelled(write_jsonl(tmp_path / "t.jsonl", [{"text": "a", "label": ["x"]}]))
+    with pytest.raises(ConfigError, match="does not exist"):
+        read_labelled(tmp_path / "none.csv")
+    with pytest.raises(ConfigError, match="is a folder"):
+        read_labelled(tmp_path)
+
+
+# ---- labels
+
+
+def test_label_names_are_in_order_of_number_when_all_are_integers() -> None:
+    assert label_names(made(["a"] * 4, ["10", "9", "-1", "9"])) == ["-1", "9", "10"]
+    assert label_names(made(["a"] * 4, ["10", "9", "x", "9"])) == ["10", "9", "x"]
+
+
+@pytest.mark.parametrize(("labels", "message"), [(["x", "x"], "one label, 'x' in 2 rows"), (None, "no label in 2 rows")])
+def test_one_class_is_no_classification(labels: list[str] | None, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        label_names(made(["a", "b"], labels))
+
+
+def test_a_label_that_train_has_not_is_named_with_its_file_and_the_known_ones() -> None:
+    assert label_ids(made(["a", "b", "c"], ["y", "x", "y"]), ["x", "y"]) == [1, 0, 1]
+    with pytest.raises(DataError, match=r"made\.csv: label 'z' \(example made:1\) is not one that train has: 'x', 'y'"):
+        label_ids(made(["a", "b"], ["x", "z"]), ["x", "y"])
+    with pytest.raises(DataError, match="no labels"):
+        label_ids(made(["a"], None), ["x", "y"])
+
+
+# ---- splits
+
+
+def test_the_hash_is_of_the_text_and_of_both_texts_of_a_pair() -> None:
+    assert made(["A  b"], ["x"]).text_hashes() == [normalised_sha256("a b")]
+    pairs = [("a b", "c"), ("a", "b c"), ("a b c", ""), ("", "a b c"), ("A b ", " C")]
+    hashes = made([a for a, _ in pairs], None, [b for _, b in pairs]).text_hashes()
+    assert len(set(hashes)) == 4
+    assert hashes[0] == hashes[4]
+
+
+def test_a_subset_keeps_all_columns_in_the_order_asked_for() -> None:
+    whole = made(["a", "b", "c"], ["x", "y", "z"], ["d", "e", "f"])
+    assert whole.subset([2, 0]) == Labelled(["made:2", "made:0"], ["c", "a"], ["f", "d"], ["z", "x"], "made.csv")
+
+
+def test_the_dev_split_is_stratified_and_follows_from_the_texts_alone() -> None:
+    labels = ["x"] * 100 + ["y"] * 30 + ["z"] * 5 + ["w"]
+    whole = made([f"text {number}" for number in range(136)], labels)
+    train, dev = cut_dev(whole, 0.1, label_names(whole))
+    assert dev.labels is not None
+    assert Counter(dev.labels) == {"x": 10, "y": 3, "z": 1}  # floor of the share, at least one, and the only "w" stays in train
+    assert len(train) + len(dev) == len(whole)
+    order = list(range(136))
+    random.Random(2).shuffle(order)
+    _, dev_of_shuffled = cut_dev(whole.subset(order), 0.1, label_names(whole))
+    assert set(dev_of_shuffled.texts) == set(dev.texts)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["a", "A ", "b", "c", "d d", "D  d"]), st.sampled_from("xyz")), min_size=1), st.floats(0.01, 0.99)
+)
+def test_equal_texts_are_never_on_two_sides(rows: list[tuple[str, str]], share: float) -> None:
+    whole = made([text for text, _ in rows], [label for _, label in rows])
+    try:
+        train, dev = cut_dev(whole, share, ["x", "y", "z"])
+    except DataError:
+        return
+    assert overlap(train, dev) == overlap(dev, train) == 0
+    assert len(train) > 0
+    assert len(dev) > 0
+    assert sorted(train.ids + dev.ids) == sorted(whole.ids)
+
+
+def test_a_dev_split_needs_a_share_and_two_texts() -> None:
+    with pytest.raises(ConfigError, match="dev share is 0"):
+        cut_dev(made(["a", "b"], ["x", "y"]), 0, ["x", "y"])
+    with pytest.raises(DataError, match="too little to cut a dev split from"):
+        cut_dev(made(["a", "b", "A"], ["x", "y", "x"]), 0.5, ["x", "y"])
+
+
+def test_overlap_counts_the_rows_of_the_second_whose_text_is_in_the_first() -> None:
+    assert overlap(made(["a", "b", "b"], None), made(["B ", "b", "c"], None)) == 2
