@@ -1,9 +1,9 @@
 """bertlab: from your own text to your own BERT, and from that BERT to a classifier and sentence vectors.
 
-    model = bertlab.load("RUN/model")
-    model.embed(texts)                                  # (N, hidden_size) float32
-    model.predict(texts)                                # labels and probabilities, from a fine-tuned folder
-    model.fill("the [MASK] of the river")               # likely words, from a pretrained folder
+model = bertlab.load("RUN/model")
+model.embed(texts)                                  # (N, hidden_size) float32
+model.predict(texts)                                # labels and probabilities, from a fine-tuned folder
+model.fill("the [MASK] of the river")               # likely words, from a pretrained folder
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         _flush(temporary)
-        os.replace(temporary, path)
+        temporary.replace(path)
         _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
@@ -48,7 +48,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         _flush(temporary)
         if path.exists():
             path.rmdir()  # empty, as checked above
-        os.replace(temporary, path)
+        temporary.replace(path)
         _flush(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -96,7 +96,9 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.seek(0)
-            raise LockedError(f"{folder} is in use by process {stream.read().strip() or '?'}: wait for it or choose another --out") from None
+            raise LockedError(
+                f"{folder} is in use by process {stream.read().strip() or '?'}: wait for it or choose another --out"
+            ) from None
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()

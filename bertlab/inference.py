@@ -55,7 +55,7 @@ def in_order(
     precision: Precision,
     micro_tokens: int = MICRO_TOKENS,
 ) -> np.ndarray:
-    """compute(batch) -> (N, width) for every example, without gradients or dropout, rows back in the order of `examples`. Shape (n, width) float32.
+    """compute(batch) -> (N, width) for every example, without gradients or dropout. Shape (n, width) float32, in the order of `examples`.
 
     Raises CorruptError when the model gives NaN or infinity.
     """
@@ -71,7 +71,9 @@ def in_order(
     return results
 
 
-def class_probabilities(model: torch.nn.Module, examples: Examples, num_labels: int, *, device: torch.device, precision: Precision) -> np.ndarray:
+def class_probabilities(
+    model: torch.nn.Module, examples: Examples, num_labels: int, *, device: torch.device, precision: Precision
+) -> np.ndarray:
     """Softmax of a classifier's logits. Shape (n, num_labels), float32."""
     return in_order(
         model, examples, lambda batch: model(**batch.encoder_inputs()).float().softmax(-1), num_labels, device=device, precision=precision
@@ -100,14 +102,32 @@ class LoadedModel:
         self.encoder = self.model if isinstance(self.model, Bert) else self.model.bert
         if self.tokenizer.vocab_size > self.model.config.vocab_size:
             raise ConfigError(
-                f"{folder}: the tokenizer has {self.tokenizer.vocab_size} pieces, the model {self.model.config.vocab_size}: they are not of one training"
+                f"{folder}: the tokenizer has {self.tokenizer.vocab_size} pieces, the model {self.model.config.vocab_size}: "
+                "they are not of one training"
             )
         self.pooling: Pooling = _recorded_pooling(Path(self.folder))
         self.max_length = _recorded_length(Path(self.folder), self.model.config.max_position_embeddings)
 
     def embed(self, texts: Sequence[str], pooling: Pooling | None = None, normalize: bool = False) -> np.ndarray:
         """Sentence vectors (n, hidden_size) float32. `pooling`: cls, mean or max; by default what the folder records (mean for ours)."""
-        examples = encode_examples(self.tokenizer, _texts(texts), max_length=self.max_length)
+        return self.vectors_of(self.encode(texts), pooling, normalize)
+
+    def predict(self, texts: Sequence[str], texts_b: Sequence[str] | None = None) -> list[Prediction]:
+        """Classes of texts, or of pairs (texts[i], texts_b[i]). Raises ConfigError for a folder without a classifier."""
+        labels = self.labels or load_labels(self.folder)  # the latter raises, and says what to do
+        return [
+            Prediction(labels[int(row.argmax())], float(row.max()), dict(zip(labels, row.tolist(), strict=True)))
+            for row in self.probabilities_of(self.encode(texts, texts_b))
+        ]
+
+    def encode(self, texts: Sequence[str], texts_b: Sequence[str] | None = None) -> Examples:
+        """Texts, or pairs, as token ids, truncated to `max_length`; says how many were."""
+        if isinstance(texts, str):
+            raise DataError("one text was given where a list of texts is wanted: write [text]")
+        return encode_examples(self.tokenizer, texts, texts_b, max_length=self.max_length)
+
+    def vectors_of(self, examples: Examples, pooling: Pooling | None = None, normalize: bool = False) -> np.ndarray:
+        """Sentence vectors (n, hidden_size) of encoded texts."""
 
         def vectors(batch: LabelledBatch) -> Tensor:
             pooled = pool(self.encoder(**batch.encoder_inputs()).float(), batch.cu_seqlens, pooling or self.pooling)
@@ -115,20 +135,9 @@ class LoadedModel:
 
         return in_order(self.model, examples, vectors, self.model.config.hidden_size, device=self.device, precision=self.precision)
 
-    def predict(self, texts: Sequence[str], texts_b: Sequence[str] | None = None) -> list[Prediction]:
-        """Classes of texts, or of pairs (texts[i], texts_b[i]). Raises ConfigError for a folder without a classifier."""
-        probabilities = self.probabilities(texts, texts_b)
-        assert self.labels is not None
-        return [
-            Prediction(self.labels[int(row.argmax())], float(row.max()), dict(zip(self.labels, row.tolist(), strict=True))) for row in probabilities
-        ]
-
-    def probabilities(self, texts: Sequence[str], texts_b: Sequence[str] | None = None) -> np.ndarray:
-        """Class probabilities (n, K) in the order of `labels`."""
-        if self.labels is None:
-            load_labels(self.folder)  # raises, and says what to do
-        assert self.labels is not None
-        examples = encode_examples(self.tokenizer, _texts(texts), texts_b, max_length=self.max_length)
+    def probabilities_of(self, examples: Examples) -> np.ndarray:
+        """Class probabilities (n, K) of encoded texts, in the order of `labels`."""
+        assert self.labels is not None, "only a classifier has probabilities"
         return class_probabilities(self.model, examples, len(self.labels), device=self.device, precision=self.precision)
 
     def fill(self, text: str, top: int = 5) -> list[list[tuple[str, float]]]:
@@ -151,18 +160,12 @@ class LoadedModel:
         ]
 
 
-def _texts(texts: Sequence[str]) -> Sequence[str]:
-    if isinstance(texts, str):
-        raise DataError("one text was given where a list of texts is wanted: write [text]")
-    return texts
-
-
 def _recorded_pooling(folder: Path) -> Pooling:
     path = folder / "1_Pooling" / "config.json"
     values = read_json(path) if path.is_file() else {}
     for mode in ("cls", "max", "mean"):
         if values.get("pooling_mode") == mode or values.get({"cls": "pooling_mode_cls_token"}.get(mode, f"pooling_mode_{mode}_tokens")):
-            return mode  # type: ignore[return-value]
+            return mode
     return "mean"
 
 

@@ -21,6 +21,12 @@ def progress(what: str, unit: str, total: float | None = None) -> Iterator[Repor
         yield report
 
 
+@contextmanager
+def silent() -> Iterator[Report]:
+    """The same, showing nothing: for all processes but the first."""
+    yield lambda done, more: None
+
+
 def _words(done: float, unit: str, seconds: float, more: str) -> str:
     digits = 0 if done >= 1000 else 1
     amount = f"{done:,.{digits}f} {unit}, {done / max(seconds, 1e-9):,.{digits}f} {unit}/s"

@@ -1,11 +1,12 @@
 """The flat batch: what every model here eats. T tokens of N sequences end to end, with no padding between them.
 
-    input_ids (T,)   token_type_ids (T,)   position_ids (T,), restarting at 0 in each sequence       int64
-    cu_seqlens (N+1,) int32, max_seqlen int      sequence n is [cu_seqlens[n], cu_seqlens[n+1])
+input_ids (T,)   token_type_ids (T,)   position_ids (T,), restarting at 0 in each sequence       int64
+cu_seqlens (N+1,) int32, max_seqlen int      sequence n is [cu_seqlens[n], cu_seqlens[n+1])
 """
 
-from dataclasses import dataclass, fields
-from typing import Self
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -34,11 +35,15 @@ class FlatBatch:
 
     def to(self, device: torch.device) -> Self:
         """The same batch on `device`; from pinned memory the copies do not wait."""
-        return type(self)(**{f.name: _move(getattr(self, f.name), device) for f in fields(self)})
+        return self._with(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Self:
         """The same batch in page-locked memory: what torch's DataLoader calls."""
-        return type(self)(**{f.name: value.pin_memory() if isinstance(value := getattr(self, f.name), Tensor) else value for f in fields(self)})
+        return self._with(Tensor.pin_memory)
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> Self:
+        changed: dict[str, Any] = {f.name: change(value) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+        return replace(self, **changed)
 
     def encoder_inputs(self) -> dict[str, Tensor | int]:
         """The keyword arguments of the encoder."""
@@ -47,7 +52,10 @@ class FlatBatch:
 
 @dataclass(frozen=True)
 class PretrainingBatch(FlatBatch):
-    """mlm_positions (M,) index the T tokens, mlm_labels (M,) are their original ids; nsp_labels (N,): 0 = B follows A, 1 = B is from another document."""
+    """mlm_positions (M,) index the T tokens, mlm_labels (M,) are their original ids.
+
+    nsp_labels (N,): 0 = B follows A, 1 = B is from another document.
+    """
 
     mlm_positions: Tensor
     mlm_labels: Tensor
@@ -62,7 +70,7 @@ class LabelledBatch(FlatBatch):
     rows: Tensor
 
 
-def flat_fields(input_ids: np.ndarray, token_type_ids: np.ndarray, lengths: np.ndarray) -> dict[str, Tensor | int]:
+def flat_fields(input_ids: np.ndarray, token_type_ids: np.ndarray, lengths: np.ndarray) -> dict[str, Any]:
     """The five common fields from ids (T,), segments (T,) and sequence lengths (N,)."""
     cu_seqlens = np.zeros(len(lengths) + 1, dtype=np.int32)
     np.cumsum(lengths, out=cu_seqlens[1:])
@@ -83,7 +91,3 @@ def fill_budget(lengths: np.ndarray, budget: int) -> np.ndarray:
         used = ends[bounds[-1] - 1] if bounds[-1] else 0
         bounds.append(max(bounds[-1] + 1, int(ends.searchsorted(used + budget, side="right"))))
     return np.array(bounds, dtype=np.int64)
-
-
-def _move(value: Tensor | int, device: torch.device) -> Tensor | int:
-    return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value

@@ -18,7 +18,10 @@ from bertlab.tokens.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Examples:
-    """n encoded examples end to end: ids (T,), segments (T,), offsets (n+1,), labels (n,) (-1 where there is none); num_truncated of them lost tokens."""
+    """n encoded examples end to end; num_truncated of them lost tokens.
+
+    ids (T,), segments (T,); example i is [offsets[i], offsets[i+1]), offsets (n+1,); labels (n,), -1 where there is none.
+    """
 
     ids: np.ndarray
     segments: np.ndarray
@@ -39,7 +42,7 @@ class Examples:
         lengths = self.lengths[rows]
         source = np.repeat(self.offsets[:-1][rows], lengths) + ragged_arange(lengths)
         return LabelledBatch(
-            **flat_fields(self.ids[source], self.segments[source], lengths),  # type: ignore[arg-type]
+            **flat_fields(self.ids[source], self.segments[source], lengths),
             labels=torch.from_numpy(self.labels[rows]),
             rows=torch.from_numpy(rows.astype(np.int64)),
         )
@@ -52,7 +55,10 @@ class Examples:
             yield self.batch(order[start:end])
 
     def shuffled(self, step: int, batch_size: int, seed: int) -> np.ndarray:
-        """The rows of training step `step`: a pure function of its arguments. Every epoch visits each example once; its last batch may be smaller."""
+        """The rows of training step `step`, a pure function of its arguments.
+
+        Every epoch visits each example once; its last batch may be smaller.
+        """
         steps = self.steps_per_epoch(batch_size)
         epoch, within = divmod(step, steps)
         places = np.arange(within * batch_size, min(len(self), (within + 1) * batch_size))
@@ -63,7 +69,12 @@ class Examples:
 
 
 def encode_examples(
-    tokenizer: Tokenizer, texts: Sequence[str], texts_b: Sequence[str] | None = None, labels: Sequence[int] | None = None, *, max_length: int
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    texts_b: Sequence[str] | None = None,
+    labels: Sequence[int] | None = None,
+    *,
+    max_length: int,
 ) -> Examples:
     """Encode n texts, or n pairs, to at most `max_length` tokens each (at least 5). An empty text is [CLS] [SEP]."""
     assert max_length >= 5

@@ -14,6 +14,9 @@ from typing import Literal
 import numpy as np
 
 from bertlab.batches.randomness import bits, derive, integers, uniform
+from bertlab.tokens.tokenizer import Tokenizer
+
+Mode = Literal["google", "bernoulli"]
 
 _CHOICE, _ACTION, _REPLACEMENT, _DRAWS = 0, 1, 2, 3
 
@@ -27,11 +30,11 @@ class Masking:
     special: np.ndarray  # (vocab_size,) bool
     continues_word: np.ndarray | None = None  # (vocab_size,) bool: given, whole words are chosen (google mode only)
     rate: float = 0.15
-    mode: Literal["google", "bernoulli"] = "google"
+    mode: Mode = "google"
     max_predictions: int = 2**31
 
     def __post_init__(self) -> None:
-        assert self.continues_word is None or self.mode == "google"
+        assert 0 < self.rate < 1 and (self.continues_word is None or self.mode == "google")
 
     def apply(self, ids: np.ndarray, lengths: np.ndarray, pair_keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Mask N sequences end to end: ids (T,), lengths (N,), keys (N,) -> masked ids (T,), positions (M,) ascending, labels (M,)."""
@@ -66,7 +69,7 @@ class Masking:
         return np.sort(order[(rank < self._budget(lengths)[sequence]) & eligible[order]])
 
     def _choose_by_coin(self, draw: np.ndarray, eligible: np.ndarray, sequence: np.ndarray, num_sequences: int) -> np.ndarray:
-        chosen = (draw < np.uint64(self.rate * 2.0**64)) & eligible
+        chosen = (draw < np.uint64(round(self.rate * 2**64))) & eligible
         lengths = np.bincount(sequence, minlength=num_sequences)
         order, rank = _rank_within(draw, eligible, sequence, lengths)
         first = order[(rank == 0) & eligible[order]]  # the token nearest to being chosen: taken where no coin fell
@@ -74,7 +77,9 @@ class Masking:
         chosen[first[empty[sequence[first]]]] = True
         return np.flatnonzero(chosen)
 
-    def _choose_words(self, ids: np.ndarray, draw: np.ndarray, eligible: np.ndarray, sequence: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    def _choose_words(
+        self, ids: np.ndarray, draw: np.ndarray, eligible: np.ndarray, sequence: np.ndarray, lengths: np.ndarray
+    ) -> np.ndarray:
         """Words in drawn order while they fit the budget (one that does not is passed over); the first where none fits."""
         assert self.continues_word is not None
         starts_word = eligible.copy()
@@ -96,11 +101,17 @@ class Masking:
             taken[open_sequences] += size[word] * fits
         none = np.flatnonzero((taken == 0) & (words > 0))
         chosen[order[first[none]]] = True
-        return np.flatnonzero(eligible & chosen[np.maximum(word_of, 0)])
+        places = np.flatnonzero(eligible)
+        return places[chosen[word_of[places]]]
+
+
+def masking_for(tokenizer: Tokenizer, *, rate: float = 0.15, mode: Mode = "google", whole_words: bool = False) -> Masking:
+    """The recipe for a vocabulary."""
+    return Masking(tokenizer.mask_id, tokenizer.special, tokenizer.continues_word() if whole_words else None, rate, mode)
 
 
 def _rank_within(draw: np.ndarray, eligible: np.ndarray, sequence: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sort the tokens of each sequence by their draw, ineligible ones last: order (T,) of indices, and each place's rank in its sequence."""
+    """Sort the tokens of each sequence by their draw, ineligible ones last: order (T,) of indices, each place's rank in its sequence."""
     low = np.uint64(40)
     within = np.where(eligible, draw >> (np.uint64(64) - low), (np.uint64(1) << low) - np.uint64(1))
     order = np.argsort((sequence.astype(np.uint64) << low) | within, kind="stable")

@@ -49,7 +49,14 @@ class Pairs:
 
 
 def plan_pairs(
-    lengths: np.ndarray, bounds: np.ndarray, addresses: np.ndarray, documents: np.ndarray, *, key: np.ndarray, max_length: int, short_seq_prob: float
+    lengths: np.ndarray,
+    bounds: np.ndarray,
+    addresses: np.ndarray,
+    documents: np.ndarray,
+    *,
+    key: np.ndarray,
+    max_length: int,
+    short_seq_prob: float,
 ) -> Pairs:
     """Plan one pass over D >= 2 documents.
 

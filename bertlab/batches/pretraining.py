@@ -10,6 +10,7 @@ Memory: one block's plan, whatever the size of the corpus.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,13 +58,22 @@ class PretrainingBatches:
         block_sentences: int = BLOCK_SENTENCES,
     ) -> None:
         if documents.num_documents < 2:
-            raise DataError(f"the corpus has {documents.num_documents} document: next-sentence pairs need another one to draw from; prepare more text")
+            raise DataError(
+                f"the corpus has {documents.num_documents} document: next-sentence pairs need another one to draw from; prepare more text"
+            )
         self.documents, self.masking = documents, masking
         self.cls_id, self.sep_id = cls_id, sep_id
         self.seed, self.max_length, self.micro_tokens, self.short_seq_prob = seed, max_length, micro_tokens, short_seq_prob
         self.blocks = max(1, min(-(-documents.num_sentences // block_sentences), documents.num_documents // 2))
         self._first = [0]  # number of the first micro-batch of each (epoch, block), in order, as far as planned
         self.block = lru_cache(maxsize=2)(self._plan_block)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "block"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.block = lru_cache(maxsize=2)(self._plan_block)  # a worker process plans for itself
 
     def micro(self, number: int) -> PretrainingBatch:
         """Micro-batch `number` (0, 1, ... without end)."""
@@ -118,7 +128,7 @@ class PretrainingBatches:
         segments[starts[1:]], segments[first_sep + 1] = -1, 1  # a step up after the first [SEP], down at the next sequence
         masked, positions, labels = self.masking.apply(ids, lengths, pairs.key)
         return PretrainingBatch(
-            **flat_fields(masked, np.cumsum(segments), lengths),  # type: ignore[arg-type]
+            **flat_fields(masked, np.cumsum(segments), lengths),
             mlm_positions=torch.from_numpy(positions),
             mlm_labels=torch.from_numpy(labels),
             nsp_labels=torch.from_numpy(pairs.is_random.astype(np.int64)),

@@ -13,7 +13,9 @@ def majority_class(train_labels: Sequence[int], num_test: int) -> np.ndarray:
     return np.full(num_test, np.bincount(np.asarray(train_labels)).argmax())
 
 
-def tfidf_logistic_regression(train_texts: Sequence[str], train_labels: Sequence[int], test_texts: Sequence[str], seed: int = 0) -> np.ndarray:
+def tfidf_logistic_regression(
+    train_texts: Sequence[str], train_labels: Sequence[int], test_texts: Sequence[str], seed: int = 0
+) -> np.ndarray:
     """Predicted class numbers (n,): words and word pairs by TF-IDF (sublinear, in at least 2 texts), logistic regression with C = 10.
 
     One fixed, ordinary setting, not tuned on anything: a strong baseline for topics, a weak one for word order.

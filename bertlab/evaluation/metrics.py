@@ -39,3 +39,8 @@ def classification_metrics(gold: Sequence[int] | np.ndarray, predicted: Sequence
         "weighted": average("weighted"),
         "confusion_matrix": confusion_matrix(gold, predicted, labels=classes).tolist(),
     }
+
+
+def mean_and_deviation(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean and sample standard deviation (n - 1) over seeds; the deviation of one value is None: it is not known."""
+    return {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None}

@@ -16,7 +16,13 @@ from bertlab.disk import whole_file
 
 
 def write_predictions(
-    path: Path, *, ids: Sequence[str], text_hashes: Sequence[str], gold: Sequence[int] | None, probabilities: np.ndarray, names: Sequence[str]
+    path: Path,
+    *,
+    ids: Sequence[str],
+    text_hashes: Sequence[str],
+    gold: Sequence[int] | None,
+    probabilities: np.ndarray,
+    names: Sequence[str],
 ) -> None:
     """Write n rows: class numbers `gold` (n,) or None where unknown, probabilities (n, K) over `names`."""
     predicted = probabilities.argmax(1)

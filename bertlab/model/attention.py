@@ -21,7 +21,10 @@ MOST_PADDING = 0.2
 
 @dataclass(frozen=True)
 class Group:
-    """Sequences padded to one length: rows [first, first + count * length) of the padded buffer; mask (count, 1, 1, length) or None when all are that long."""
+    """Sequences padded to one length: rows [first, first + count * length) of the padded buffer.
+
+    mask (count, 1, 1, length) is True at real tokens; None when every sequence is that long.
+    """
 
     first: int
     count: int
@@ -31,7 +34,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the sequences of a flat batch lie. With `groups` empty the varlen kernel is used; else rows (T,) sends each token to its row of the padded buffer."""
+    """Where the sequences of a flat batch lie.
+
+    With `groups` empty the varlen kernel is used; else rows (T,) sends each token to its row of the padded buffer.
+    """
 
     cu_seqlens: Tensor
     max_seqlen: int

@@ -18,7 +18,14 @@ from bertlab.errors import ConfigError
 from bertlab.model.attention import Layout, attend, layout
 
 # Larger numbers in a config.json are a mistake or an attack: refused before any memory is asked for.
-_LIMITS = {"vocab_size": 2**22, "hidden_size": 2**15, "num_hidden_layers": 1024, "intermediate_size": 2**18, "max_position_embeddings": 2**20, "type_vocab_size": 1024}
+_LIMITS = {
+    "vocab_size": 2**22,
+    "hidden_size": 2**15,
+    "num_hidden_layers": 1024,
+    "intermediate_size": 2**18,
+    "max_position_embeddings": 2**20,
+    "type_vocab_size": 1024,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +46,13 @@ class EncoderConfig:
     pad_token_id: int = 0
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int if field.type is int else int | float):
+                raise ConfigError(f"{field.name}={value!r} is not {'a whole number' if field.type is int else 'a number'}")
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "layer_norm_eps", "initializer_range"):
+            if not 0 <= getattr(self, name) <= 1:  # NaN is not
+                raise ConfigError(f"{name}={getattr(self, name)} is not between 0 and 1")
         for name, most in _LIMITS.items():
             if not 1 <= getattr(self, name) <= most:
                 raise ConfigError(f"{name}={getattr(self, name)} is not between 1 and {most}")
@@ -48,14 +62,21 @@ class EncoderConfig:
     @classmethod
     def from_published(cls, values: dict[str, Any], origin: str) -> "EncoderConfig":
         """Read a config.json's values. Keys that do not shape the encoder are ignored; another architecture is refused."""
-        wanted: dict[str, tuple[Any, ...]] = {"model_type": ("bert",), "hidden_act": ("gelu", None), "position_embedding_type": ("absolute", None)}
+        wanted: dict[str, tuple[Any, ...]] = {
+            "model_type": ("bert",),
+            "hidden_act": ("gelu", None),
+            "position_embedding_type": ("absolute", None),
+        }
         for key, allowed in wanted.items():
             if values.get(key) not in allowed:
                 raise ConfigError(f"{origin}: {key} is {values.get(key)!r}: this is a BERT encoder, it needs {allowed[0]!r}")
         known = {field.name: values[field.name] for field in fields(cls) if values.get(field.name) is not None}
         if "vocab_size" not in known:
             raise ConfigError(f"{origin}: no vocab_size: is it a BERT's config.json?")
-        return cls(**known)
+        try:
+            return cls(**known)
+        except ConfigError as error:
+            raise ConfigError(f"{origin}: {error}") from None
 
 
 class Embeddings(nn.Module):
@@ -189,7 +210,7 @@ class Bert(nn.Module):
 
 
 def initialise(module: nn.Module, std: float) -> None:
-    """BERT's start: matrices from N(0, std), biases 0, LayerNorm 1 and 0 (torch's own). The padding row is like any other: it is never read."""
+    """BERT's start: matrices from N(0, std), biases 0, LayerNorm 1 and 0 (torch's own). The padding row is never read."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, 0.0, std)
     if isinstance(module, nn.Linear):

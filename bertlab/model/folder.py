@@ -40,21 +40,25 @@ def save_model(
     facts: dict[str, Any],
     card: str,
     labels: list[str] | None = None,
+    max_length: int | None = None,
     pooling: str = "mean",
 ) -> None:
     """Write a model folder. `facts` become bertlab.json, `card` README.md; `labels` name a classifier's classes in order.
 
-    `pooling` (cls, mean or max) is what sentence-transformers will use. Raises ConfigError if `folder` has content.
+    `max_length` (default: every position) is where texts are truncated, and `pooling` (cls, mean or max) how sentence vectors are
+    made, here and in sentence-transformers. Raises ConfigError if `folder` has content.
     """
     config: dict[str, Any] = {"architectures": [type(model).__name__], "model_type": "bert", "hidden_act": "gelu"} | asdict(model.config)
     config |= {"classifier_dropout": None, "tie_word_embeddings": True, "dtype": "float32"}
     if labels is not None:
         config |= {"id2label": {str(number): label for number, label in enumerate(labels)}}
         config |= {"label2id": {label: number for number, label in enumerate(labels)}, "problem_type": "single_label_classification"}
-    length = model.config.max_position_embeddings
+    length = min(max_length or model.config.max_position_embeddings, model.config.max_position_embeddings)
     with whole_folder(folder) as temporary:
         _write(temporary / "config.json", config)
-        safetensors.torch.save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary / WEIGHTS, {"format": "pt"})
+        safetensors.torch.save_file(
+            {name: value.contiguous() for name, value in model.state_dict().items()}, temporary / WEIGHTS, {"format": "pt"}
+        )
         tokenizer.save(temporary, length)
         _write(temporary / "modules.json", _modules())
         _write(temporary / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": False})
@@ -94,34 +98,46 @@ def load_labels(folder: str) -> list[str]:
         raise CorruptError(f"{folder}/config.json: id2label is not numbered 0 to {len(names) - 1}") from None
 
 
-def load_model(folder: str, kind: type[Model], **settings: Any) -> tuple[Model, list[str]]:
+def load_model(folder: str, kind: type[Model], *, new_labels: int | None = None, **settings: Any) -> tuple[Model, list[str]]:
     """Build `kind` as config.json says (`settings` override its fields) and fill it from model.safetensors.
+
+    With `new_labels` the classifier is a fresh one of that many classes, whatever the folder holds.
 
     Returns the model, and the names of the parameters that the file does not have: those keep their random start (a new
     head, an untrained pooler). Raises ConfigError when an encoder parameter is absent or has another shape.
     """
     published = load_config(folder)
     config = EncoderConfig.from_published(published | settings, f"{folder}/config.json")
-    num_labels = len(settings.get("labels", ())) or len(published.get("id2label", ())) or 2
+    num_labels = new_labels or len(published.get("id2label") or ()) or 2
     model = kind(config, num_labels) if issubclass(kind, BertForSequenceClassification) else kind(config)
     tensors = _published_names(_read_weights(Path(folder)))
+    if new_labels is not None:
+        tensors = {name: value for name, value in tensors.items() if not name.startswith("classifier.")}
     if isinstance(model, Bert):
         tensors = {name.removeprefix("bert."): value for name, value in tensors.items() if name.startswith("bert.")}
     absent = fill(model, tensors, folder)
     essential = [name for name in absent if "pooler" not in name and not name.startswith(("cls.", "classifier."))]
     if essential:
-        raise ConfigError(f"{folder}/{WEIGHTS}: {len(essential)} encoder parameters are missing, the first {essential[0]}: not a whole BERT")
+        raise ConfigError(
+            f"{folder}/{WEIGHTS}: {len(essential)} encoder parameters are missing, the first {essential[0]}: not a whole BERT"
+        )
     return model, absent
 
 
 def fill(model: nn.Module, tensors: dict[str, Tensor], origin: str) -> list[str]:
-    """Copy tensors into the parameters of the same name; returns the names that were not there. Raises ConfigError for another shape or NaN."""
+    """Copy tensors into the parameters of the same name; returns the names that were not there.
+
+    Raises ConfigError for another shape, CorruptError for NaN or infinity.
+    """
     own = model.state_dict()
     for name, value in tensors.items():
         if name not in own:
             continue
         if own[name].shape != value.shape:
-            raise ConfigError(f"{origin}: {name} has shape {tuple(value.shape)}, the model wants {tuple(own[name].shape)}: vocabulary or configuration do not fit")
+            raise ConfigError(
+                f"{origin}: {name} has shape {tuple(value.shape)}, the model wants {tuple(own[name].shape)}: "
+                "vocabulary or configuration do not fit"
+            )
         if not torch.isfinite(value).all():
             raise CorruptError(f"{origin}: {name} holds NaN or infinity: this model cannot be used")
     with torch.no_grad():
@@ -142,7 +158,11 @@ def fetch(source: str) -> str:
 def _read_weights(folder: Path) -> dict[str, Tensor]:
     path = folder / WEIGHTS
     if not path.is_file():
-        pickled = " (pytorch_model.bin is pickle, which can run code: convert it with transformers' save_pretrained)" if list(folder.glob("*.bin")) else ""
+        pickled = (
+            " (pytorch_model.bin is pickle, which can run code: convert it with transformers' save_pretrained)"
+            if list(folder.glob("*.bin"))
+            else ""
+        )
         raise ConfigError(f"{folder}: no {WEIGHTS} there{pickled}")
     try:
         return safetensors.torch.load_file(path)
@@ -161,7 +181,10 @@ def _published_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _modules() -> list[dict[str, Any]]:
     # the paths of sentence-transformers before 5.4: every reader knows them, the newest keeps them as aliases
     parts = [("", "Transformer"), ("1_Pooling", "Pooling")]
-    return [{"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{name}"} for number, (path, name) in enumerate(parts)]
+    return [
+        {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{name}"}
+        for number, (path, name) in enumerate(parts)
+    ]
 
 
 def _pooling(mode: str, hidden_size: int) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class BertForPreTraining(nn.Module):
 
     @torch.no_grad()
     def start_at_unigrams(self, token_counts: Tensor) -> None:
-        """Set the output bias to the log of add-one token frequencies, so that training starts at the unigram loss. token_counts (vocab_size,)."""
+        """Set the output bias to the log of add-one token frequencies (vocab_size,), so that training starts at the unigram loss."""
         smoothed = token_counts.double() + 1
         self.cls.predictions.bias.copy_((smoothed / smoothed.sum()).log())
 

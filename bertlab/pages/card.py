@@ -35,7 +35,7 @@ def pretrained_card(facts: dict[str, Any]) -> str:
         "",
         measured,
         "",
-        "The pooler was trained by next-sentence prediction alone; a raw [CLS] is a poor sentence vector, so the mean over tokens is the recorded pooling.",
+        "The pooler was trained by next-sentence prediction alone; a raw [CLS] is a poor sentence vector, so the pooling here is the mean.",
         "",
         "## Training text",
         "",
@@ -56,7 +56,7 @@ def classifier_card(facts: dict[str, Any], labels: list[str]) -> str:
         f"{len(labels)} classes: {', '.join(labels[:50])}{' ...' if len(labels) > 50 else ''}. Started from {facts['started_from']};"
         f" {facts['train_examples']:,} training examples; the best of {facts['seeds']} seeds by dev macro-F1.",
         "",
-        f"Dev: accuracy {dev['accuracy']:.3f}, macro-F1 {dev['macro']['f1']:.3f} (n = {dev['n']}). The choice was made on these, so they flatter.",
+        f"Dev: accuracy {dev['accuracy']:.3f}, macro-F1 {dev['macro']['f1']:.3f} (n = {dev['n']}); chosen by these, so they flatter.",
         *([f"Test: accuracy {test['accuracy']:.3f}, macro-F1 {test['macro']['f1']:.3f} (n = {test['n']})."] if test else []),
         "",
         _USE.format(folder="RUN/model", call='model.predict(["a text to classify"])'),

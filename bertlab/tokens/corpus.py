@@ -1,8 +1,8 @@
 """The corpus folder as one thing: manifest, tokenizer, splits. Opened here, checked here.
 
-    manifest.json     schema, sizes and sha256 of every file, sources with their sha256 and licence, counts in = kept + dropped
-    tokenizer/        tokenizer.json, tokenizer_config.json
-    train/ heldout/   token shards (bertlab/tokens/shards.py); heldout is absent when nothing was held out
+manifest.json     schema, sizes and sha256 of every file, sources with their sha256 and licence, counts in = kept + dropped
+tokenizer/        tokenizer.json, tokenizer_config.json
+train/ heldout/   token shards (bertlab/tokens/shards.py); heldout is absent when nothing was held out
 """
 
 from dataclasses import dataclass

@@ -30,7 +30,12 @@ class ShardWriter:
         self._dtype = np.dtype(id_dtype)
         self._shard_tokens = shard_tokens
         self._schema = pa.schema(
-            [("id", pa.string()), ("source", pa.string()), ("sha256", pa.string()), ("tokens", pa.list_(pa.list_(pa.from_numpy_dtype(self._dtype))))]
+            [
+                ("id", pa.string()),
+                ("source", pa.string()),
+                ("sha256", pa.string()),
+                ("tokens", pa.list_(pa.list_(pa.from_numpy_dtype(self._dtype)))),
+            ]
         )
         self._parts: list[Path] = []
         self.documents = self.sentences = self.tokens = 0
@@ -57,9 +62,12 @@ class ShardWriter:
         for part, name in zip(self._parts, names, strict=True):
             part.rename(self._folder / name)
         text = {"dtype": "string", "_type": "Value"}
-        token_lists: dict[str, Any] = {"feature": {"feature": {"dtype": str(self._dtype), "_type": "Value"}, "_type": "List"}, "_type": "List"}
+        token_lists: dict[str, Any] = {
+            "feature": {"feature": {"dtype": str(self._dtype), "_type": "Value"}, "_type": "List"},
+            "_type": "List",
+        }
         info = {"features": {"id": text, "source": text, "sha256": text, "tokens": token_lists}}
-        state = {"_data_files": [{"filename": name} for name in names], "_fingerprint": "bertlab", "_format_columns": None}
+        state: dict[str, Any] = {"_data_files": [{"filename": name} for name in names], "_fingerprint": "bertlab", "_format_columns": None}
         state |= {"_format_kwargs": {}, "_format_type": None, "_output_all_columns": False, "_split": None}
         (self._folder / "dataset_info.json").write_text(json.dumps(info, indent=2) + "\n")
         (self._folder / "state.json").write_text(json.dumps(state, indent=2) + "\n")
@@ -86,7 +94,10 @@ class ShardWriter:
 
 @dataclass(frozen=True)
 class Shard:
-    """Views of one memory-mapped file: sentence s is tokens[sentence_offsets[s]:sentence_offsets[s+1]], document d is sentences document_offsets[d]:document_offsets[d+1]."""
+    """Views of one memory-mapped file.
+
+    Sentence s is tokens[sentence_offsets[s]:sentence_offsets[s+1]], document d its sentences document_offsets[d]:document_offsets[d+1].
+    """
 
     tokens: np.ndarray
     sentence_offsets: np.ndarray
@@ -102,6 +113,7 @@ class Documents:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.shards = [_open_shard(path) for path in sorted(folder.glob("data-*.arrow"))]
         if not self.shards:
             raise CorruptError(f"{folder}: no shard there: prepare the corpus again")
@@ -110,6 +122,9 @@ class Documents:
         self.num_documents = int(self._first_document[-1])
         self.num_sentences = sum(len(shard.sentence_offsets) - 1 for shard in self.shards)
         self.num_tokens = int(self._first_token[-1])
+
+    def __reduce__(self) -> tuple[type["Documents"], tuple[Path]]:
+        return Documents, (self.folder,)  # a worker process maps the files itself
 
     def sentences(self, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Sentence lengths of the named documents (D,), in that order, without touching a token.

@@ -33,7 +33,7 @@ class SpoolWriter:
         self._start_run()
 
     def add(self, id: str, source: str, sha256: str, sentences: Iterable[str]) -> int:
-        """One document; `sentences` may be a generator and is held a run at a time. Returns how many there were; with none, nothing is written."""
+        """One document; `sentences` may be a generator and is held a run at a time. Returns how many there were: 0 writes nothing."""
         part = count = 0
         row: list[str] = []
         for sentence in sentences:

@@ -27,9 +27,9 @@ CHARACTERS_PER_CALL = 262_144
 class Tokenizer:
     """A `tokenizers.Tokenizer` with BERT's five special tokens, whose encoding never yields one of them.
 
-    Attributes: vocab_size; pad_id, unk_id, cls_id, sep_id, mask_id; special_ids, a sorted int64 array of every id that
-    text must never become and masking must never draw; sha256 of the serialised vocabulary and rules, vocabulary_sha256 of
-    the entries and their ids alone (what a model's embeddings must agree with); lowercase.
+    Attributes: vocab_size; pad_id, unk_id, cls_id, sep_id, mask_id; special_ids, a sorted int64 array of every id that text must
+    never become and masking must never draw, and special, the same as (vocab_size,) bool; sha256 of the serialised vocabulary and
+    rules, vocabulary_sha256 of the entries and their ids alone (what a model's embeddings must agree with); lowercase.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, origin: str) -> None:
@@ -38,15 +38,16 @@ class Tokenizer:
         backend.encode_special_tokens = True  # not stored in tokenizer.json: set after every load
         self._backend = backend
         self.vocab_size: int = backend.get_vocab_size(with_added_tokens=True)
-        ids = {token: backend.token_to_id(token) for token in SPECIAL_TOKENS}
-        absent = [token for token, id in ids.items() if id is None]
+        ids = {token: id for token in SPECIAL_TOKENS if (id := backend.token_to_id(token)) is not None}
+        absent = [token for token in SPECIAL_TOKENS if token not in ids]
         if absent:
             raise ConfigError(f"{origin}: the vocabulary has no {', '.join(absent)}: BERT needs {' '.join(SPECIAL_TOKENS)}")
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (ids[token] for token in SPECIAL_TOKENS)
         special = {id for id, token in backend.get_added_tokens_decoder().items() if token.special} | set(ids.values())
         self.special_ids = np.array(sorted(special), dtype=np.int64)
-        self._reserved = np.zeros(self.vocab_size, dtype=bool)
-        self._reserved[self.special_ids] = True
+        self.special = np.zeros(self.vocab_size, dtype=bool)
+        self.special[self.special_ids] = True
+        self._reserved = self.special.copy()
         self._reserved[self.unk_id] = False
         self._text = backend.to_str()
         self.sha256 = hashlib.sha256(self._text.encode()).hexdigest()
@@ -116,10 +117,11 @@ class Tokenizer:
 
 
 def train(texts: Iterable[str], *, kind: Kind, vocab_size: int, lowercase: bool, min_frequency: int = 2) -> Tokenizer:
-    """Train a vocabulary of at most `vocab_size` pieces (more where the text has more characters), BERT's five special tokens first (ids 0-4).
+    """Train a vocabulary of at most `vocab_size` pieces, BERT's five special tokens first (ids 0-4). Same texts, same bytes.
 
     WordPiece with BERT's normaliser (Devlin et al. 2018); byte-pair encoding on bytes (Radford et al. 2019); Unigram
-    (Kudo 2018). `texts` is iterated twice: a list or the like, no generator. Same texts, same bytes. Raises DataError when there is no text.
+    (Kudo 2018). `texts` is iterated twice: a list or the like, no generator. A text of more characters than `vocab_size`
+    gives more pieces than asked for: WordPiece and Unigram keep every character. Raises DataError when there is no text.
     """
     assert iter(texts) is not texts, "a generator is spent after one pass"
     if not any(text.strip() for text in texts):
@@ -129,6 +131,7 @@ def train(texts: Iterable[str], *, kind: Kind, vocab_size: int, lowercase: bool,
     special = [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS]
     shared: dict[str, Any] = {"vocab_size": vocab_size, "special_tokens": special, "show_progress": False}
     backend: tokenizers.Tokenizer
+    trainer: Any
     if kind == "wordpiece":
         backend = tokenizers.Tokenizer(models.WordPiece(unk_token=UNK, max_input_chars_per_word=100))
         backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
@@ -157,7 +160,9 @@ def train(texts: Iterable[str], *, kind: Kind, vocab_size: int, lowercase: bool,
     backend = _settled(backend, special)
     backend.encode_special_tokens = True
     ids = [(token, backend.token_to_id(token)) for token in (CLS, SEP)]
-    backend.post_processor = processors.TemplateProcessing(single=f"{CLS} $A {SEP}", pair=f"{CLS} $A {SEP} $B:1 {SEP}:1", special_tokens=ids)
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{CLS} $A {SEP}", pair=f"{CLS} $A {SEP} $B:1 {SEP}:1", special_tokens=ids
+    )
     return Tokenizer(backend, "the trained vocabulary")
 
 
@@ -189,11 +194,11 @@ def _settled_scores(vocabulary: list[list[Any]]) -> list[list[Any]]:
     """Unigram pieces [piece, log probability], best first, ties by content.
 
     The trainer sums in the order of a hash map, which moves the last of 16 digits: 4 are kept. Letters that it must keep but found
-    no use for get the lowest score, then 0.0001 more each, in the order of a hash map: here in that of the alphabet.
+    no use for it gives the lowest score, then 0.0001 more to each, again in the order of a hash map: here all get the lowest.
     """
     lowest = min(score for _, score in vocabulary)
     steps = {piece: (score - lowest) / 1e-4 for piece, score in vocabulary if len(piece) == 1}
-    unused = sorted(piece for piece, step in steps.items() if step < len(steps) and abs(step - round(step)) < 1e-6)
+    unused = [piece for piece, step in steps.items() if step < len(steps) and abs(step - round(step)) < 1e-6]
     settled = {piece: round(score, 4) for piece, score in vocabulary} | {piece: round(lowest, 4) for piece in unused}
     return [[piece, score] for piece, score in sorted(settled.items(), key=lambda entry: (-entry[1], entry[0]))]
 

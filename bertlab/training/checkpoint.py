@@ -49,8 +49,12 @@ def save_checkpoint(root: Path, step: int, model: nn.Module, optimizers: list[Op
     if folder.exists():
         shutil.rmtree(folder)  # one that did not verify, or it would have been resumed from
     with whole_folder(folder) as temporary:
-        safetensors.torch.save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary / "model.safetensors")
-        safetensors.torch.save_file({name: value.contiguous() for name, value in optimizer_tensors(optimizers).items()}, temporary / "optimizer.safetensors")
+        safetensors.torch.save_file(
+            {name: value.contiguous() for name, value in model.state_dict().items()}, temporary / "model.safetensors"
+        )
+        safetensors.torch.save_file(
+            {name: value.contiguous() for name, value in optimizer_tensors(optimizers).items()}, temporary / "optimizer.safetensors"
+        )
         write_json(temporary / "state.json", state)
         write_manifest(temporary, {"step": step, "torch": torch.__version__})
     for old in sorted(_folders(root))[:-keep]:

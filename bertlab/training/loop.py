@@ -115,7 +115,7 @@ def train(
 
 
 def _totals(objective: Objective[Any], batches: Sequence[FlatBatch], accelerator: Accelerator) -> torch.Tensor:
-    """The objective's counts, then tokens and sequences, over the whole global batch: one all-reduce. Shape (parts + 2,) float64 on the CPU."""
+    """The objective's counts, tokens and sequences of the whole global batch, by one all-reduce. Shape (parts + 2,) float64 on the CPU."""
     rows = [[*objective.counts(batch), batch.num_tokens, batch.num_sequences] for batch in batches]
     totals = torch.tensor(rows, dtype=torch.float64).sum(0)
     return accelerator.reduce(totals.to(accelerator.device), "sum").cpu() if accelerator.num_processes > 1 else totals
@@ -135,7 +135,12 @@ def _load(micro_batches: MicroBatches, start: int, plan: Plan, device: torch.dev
     """(step, its micro-batches), made ahead by worker processes when there are any: the same whatever their number."""
     steps = range(start, plan.steps)
     loader = DataLoader(
-        _Steps(micro_batches), batch_size=None, sampler=steps, num_workers=plan.workers, collate_fn=_as_it_is, pin_memory=device.type == "cuda"
+        _Steps(micro_batches),
+        batch_size=None,
+        sampler=steps,
+        num_workers=plan.workers,
+        collate_fn=_as_it_is,
+        pin_memory=device.type == "cuda",
     )
     return zip(steps, loader, strict=True)
 

@@ -20,19 +20,18 @@ IGNORED = -100  # the label of filler: it is in no loss and no count
 class Objective(Protocol[Batch]):
     """names: of the loss parts, e.g. ("mlm_loss", "nsp_loss"); the total loss is their sum."""
 
-    names: tuple[str, ...]
+    @property
+    def names(self) -> tuple[str, ...]: ...
 
     def counts(self, batch: Batch) -> list[int]:
         """What each part's sum is divided by, summed over the global batch before any loss is made."""
-        ...
 
     def losses(self, model: nn.Module, batch: Batch) -> Tensor:
         """The sums of each part over this micro-batch. Shape (len(names),)."""
-        ...
 
 
 class Pretraining:
-    """Masked tokens: cross-entropy over masked places; next sentence: over pairs. Each divided by its own global count (Devlin et al. 2018)."""
+    """Cross-entropy over masked places, and over pairs, each divided by its own global count (Devlin et al. 2018)."""
 
     names = ("mlm_loss", "nsp_loss")
 

@@ -36,7 +36,9 @@ def build_optimizers(
         {"params": [parameter for parameter in rest if parameter.ndim >= 2], "weight_decay": weight_decay},
         {"params": [parameter for parameter in rest if parameter.ndim < 2], "weight_decay": 0.0},
     ]
-    optimizers: list[Optimizer] = [AdamW([group for group in groups if group["params"]], lr=learning_rate, betas=betas, eps=eps, fused=True)]
+    optimizers: list[Optimizer] = [
+        AdamW([group for group in groups if group["params"]], lr=learning_rate, betas=betas, eps=eps, fused=True)
+    ]
     if hidden:
         optimizers.append(Muon(hidden, lr=muon_learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
     for optimizer in optimizers:

@@ -31,7 +31,7 @@ def start(processes: int | None, device: str | None) -> Accelerator:
 
 
 def share_of(micro_batches: int, ranks: int) -> int:
-    """How many micro-batches of each step a process takes. Raises ConfigError for a split that is not even, with the sizes that would do."""
+    """How many micro-batches of a step a process takes. Raises ConfigError for a split that is not even, with the sizes that would do."""
     if micro_batches % ranks:
         nearest = sorted({max(ranks, micro_batches // ranks * ranks), (micro_batches // ranks + 1) * ranks})
         raise ConfigError(f"micro_batches={micro_batches} cannot be shared by {ranks} processes: {' or '.join(map(str, nearest))} would do")
@@ -49,5 +49,3 @@ def _multiplies_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-

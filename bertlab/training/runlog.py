@@ -1,10 +1,12 @@
-"""metrics.jsonl: one JSON object a line, appended as a run goes on and never rewritten but for what a resumed run will write again."""
+"""A run folder's memory: config.yaml, which a resumed run must agree with, and metrics.jsonl, one JSON object a line."""
 
 import json
 from pathlib import Path
 from typing import Any
 
+from bertlab.config import load, save, to_dict
 from bertlab.disk import write_text
+from bertlab.errors import ConfigError
 
 
 class RunLog:
@@ -36,3 +38,23 @@ def _step_of(line: str) -> float:
         return float(json.loads(line)["step"])
     except (json.JSONDecodeError, KeyError, TypeError):
         return float("inf")  # cut short by a crash
+
+
+def remember_config(config: Any, out: Path, free: set[str]) -> None:
+    """Write out/config.yaml, or, where there is one, refuse to go on with other settings than those (but for the `free` ones).
+
+    Raises ConfigError naming what changed, or that the folder is somebody else's.
+    """
+    path = out / "config.yaml"
+    if not path.is_file():
+        foreign = sorted(entry.name for entry in out.iterdir() if not entry.name.startswith("."))
+        if foreign:
+            raise ConfigError(f"{out} has content that is no run of ours ({', '.join(foreign[:3])}): choose another --out")
+        save(config, path)
+        return
+    before, now = to_dict(load(type(config), [str(path)])), to_dict(config)
+    changed = [f"{name} was {before[name]!r}, is {now[name]!r}" for name in now if name not in free and before[name] != now[name]]
+    if changed:
+        raise ConfigError(
+            f"{out} was started with other settings ({'; '.join(changed[:3])}): choose another --out, or give the same settings"
+        )

@@ -27,7 +27,8 @@ HELDOUT_RULE = "the smallest sha256('heldout' + sha256 of the normalised text)"
 @dataclass(frozen=True, kw_only=True)
 class Config:
     source: tuple[str, ...]
-    """What to read: text, JSONL, CSV, TSV or Parquet files (also .gz .bz2 .xz .zst), folders of them, a saved `datasets` folder, or hf:NAME#SPLIT."""
+    """What to read: text, JSONL, CSV, TSV or Parquet files (also .gz .bz2 .xz .zst), folders of them,
+    a folder that `datasets` saved (FOLDER#SPLIT), or hf:NAME[:CONFIG][#SPLIT]."""
     out: str
     """The corpus folder to write; it must not exist yet, or be empty."""
     tokenizer: str | None = None
@@ -39,7 +40,8 @@ class Config:
     lowercase: bool = True
     """Train an uncased vocabulary: letter case and accents are levelled (accents by WordPiece only)."""
     heldout: float = 0.05
-    """Share of documents kept out of training, to measure on; chosen by a hash of their text, so that copies fall on one side and order does not matter."""
+    """Share of documents kept out of training, to measure on: 1 in 20 costs little training text. A hash of the text chooses them, so that
+    copies fall on one side and the order of the sources does not matter."""
     splitter: Literal["sentencex", "regex", "lines"] = "sentencex"
     """How documents are cut into sentences; "lines" takes each line of a text as one."""
     language: str = "en"
@@ -65,9 +67,11 @@ class Config:
         if not self.out:
             raise ConfigError("out is empty: name the folder to write")
         if self.tokenizer is not None and changed:
-            raise ConfigError(f"{', '.join(changed)} describe a vocabulary to train, but tokenizer={self.tokenizer} brings its own: give one or the other")
+            raise ConfigError(
+                f"{', '.join(changed)} describe a vocabulary to train, but tokenizer={self.tokenizer} brings its own: leave one out"
+            )
         if self.vocab_size < 100:
-            raise ConfigError(f"vocab_size={self.vocab_size} is too small to spell with: give at least 100 (8192 for a small corpus, 30522 is BERT's)")
+            raise ConfigError(f"vocab_size={self.vocab_size} is too small to spell with: try 8192 for a small corpus, or BERT's 30522")
         if not 0 <= self.heldout <= 0.5:
             raise ConfigError(f"heldout={self.heldout} is a share of the documents: give a number from 0 to 0.5")
         if self.workers < 1:
@@ -258,10 +262,12 @@ def run(config: Config) -> dict[str, Any]:
 def refuse_too_few(config: Config, spooled: Counter[str]) -> None:
     """Raise DataError when the sources gave no document, or a single one."""
     if spooled["kept"] == 0:
-        raise DataError(f"{_shown(config.source)}: no text there ({spooled['in']:,} documents read, none with a sentence): is it the right file?")
+        raise DataError(
+            f"{_shown(config.source)}: no text there ({spooled['in']:,} documents, none with a sentence): is it the right file?"
+        )
     if spooled["kept"] == 1:
-        mend = "--document_end blank_line or file says what ends a document in text files" if spooled["in"] == 1 else "the others are empty or copies"
-        raise DataError(f"{_shown(config.source)}: a single document, but next-sentence prediction needs at least two: {mend}")
+        others = "--document-end says what ends one in a text file" if spooled["in"] == 1 else "the others are empty or copies"
+        raise DataError(f"{_shown(config.source)}: a single document, but next-sentence prediction needs at least two: {others}")
 
 
 def settings(config: Config) -> dict[str, Any]:

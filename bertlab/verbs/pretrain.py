@@ -8,6 +8,7 @@ loss. The same command again goes on where a run was cut off. Several processes:
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,14 +17,14 @@ from bertlab.errors import ConfigError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from bertlab.batches.masking import Masking
+    from bertlab.batches.flat import PretrainingBatch
     from bertlab.batches.pretraining import PretrainingBatches
     from bertlab.model.heads import BertForPreTraining
     from bertlab.tokens.corpus import Corpus
 
 # layers x width of google-research/bert's published family; heads of 64, feed-forward 4 x width
 PRESETS = {"tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 512), "base": (12, 768), "large": (24, 1024)}
-# peak rates for AdamW (and for what Muon leaves to it) by width: 1e-4 is the paper's for base; the small ones are first readings, to be measured further
+# Peak rates for AdamW (and for what Muon leaves to it) by width: 1e-4 is the paper's for base, the small ones are first readings.
 LEARNING_RATES = {128: 3e-3, 256: 2e-3, 512: 1e-3, 768: 1e-4, 1024: 1e-4}
 
 
@@ -109,13 +110,22 @@ class Config:
         if not 0 < self.mask_rate < 1:
             raise ConfigError(f"mask_rate={self.mask_rate} is a share of the tokens: give a number between 0 and 1 (the paper's is 0.15)")
         if self.max_length < 8 or (self.long_share and self.long_length < self.max_length):
-            raise ConfigError(f"max_length={self.max_length}, long_length={self.long_length}: pairs need 8 tokens or more, and long ones are not shorter")
-        if self.micro_tokens < max(self.max_length, self.long_length if self.long_share else 0):
-            raise ConfigError(f"micro_tokens={self.micro_tokens} does not hold one pair of {self.long_length if self.long_share else self.max_length} tokens")
+            raise ConfigError(
+                f"max_length={self.max_length}, long_length={self.long_length}: pairs need 8 tokens or more, and long ones are not shorter"
+            )
+        if self.micro_tokens < self.longest:
+            raise ConfigError(
+                f"micro_tokens={self.micro_tokens} does not hold one pair of {self.longest} tokens: raise it, or lower max_length"
+            )
         if self.whole_words and self.mask_mode == "bernoulli":
             raise ConfigError("whole_words needs mask_mode=google: words are chosen to fill an exact number")
         if (self.learning_rate is not None and self.learning_rate <= 0) or self.muon_learning_rate <= 0 or self.clip <= 0:
             raise ConfigError("learning_rate, muon_learning_rate and clip must be above 0")
+
+    @property
+    def longest(self) -> int:
+        """Most tokens of a pair in either phase."""
+        return max(self.max_length, self.long_length if self.long_share else 0)
 
     @property
     def long_steps(self) -> int:
@@ -133,14 +143,14 @@ def run(config: Config) -> dict[str, Any]:
     from bertlab.disk import locked
     from bertlab.model.folder import load_facts
     from bertlab.training import processes
+    from bertlab.training.runlog import remember_config
 
     accelerator = processes.start(config.processes, config.device)
     processes.share_of(config.micro_batches, accelerator.num_processes)
     out = Path(config.out)
     with locked(out) if accelerator.is_main_process else nullcontext():
-        accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            _remember(config, out)
+            remember_config(config, out, free={"out", "processes", "workers", "log_every", "save_every", "keep"})
         accelerator.wait_for_everyone()
         if (out / "model").is_dir():
             if accelerator.is_main_process:
@@ -152,9 +162,10 @@ def run(config: Config) -> dict[str, Any]:
 def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, Any]:
     import torch
 
-    from bertlab.progress import progress
+    from bertlab.progress import progress, silent
     from bertlab.tokens.corpus import open_corpus
     from bertlab.training import checkpoint, loop, processes
+    from bertlab.training.heldout import measure_heldout
     from bertlab.training.objectives import Pretraining
     from bertlab.training.optimizers import build_optimizers
     from bertlab.training.runlog import RunLog
@@ -162,72 +173,59 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     main = accelerator.is_main_process
     corpus = open_corpus(config.corpus, verify=accelerator.is_local_main_process)
     torch.manual_seed(config.seed)
-    model = build_model(config, corpus)
-    learning_rate = config.learning_rate or LEARNING_RATES.get(model.config.hidden_size, 1e-4)
+    model = build_model(config, corpus).to(accelerator.device)
     optimizers = build_optimizers(
         model,
         config.optimizer,
-        learning_rate=learning_rate,
+        learning_rate=config.learning_rate or LEARNING_RATES.get(model.config.hidden_size, 1e-4),
         muon_learning_rate=config.muon_learning_rate,
         weight_decay=config.weight_decay,
     )
-    model.to(accelerator.device)
     saved = checkpoint.newest_checkpoint(out / "checkpoints", warn=print if main else lambda _: None)
+    state: dict[str, Any] = {"tokens_seen": 0, "seconds": 0.0, "skipped": 0, "heldout": [], "best": None}
+    start = 0
     if saved:
         saved.restore(model, optimizers)
-    start = saved.step if saved else 0
-    state: dict[str, Any] = saved.state if saved else {"tokens_seen": 0, "seconds": 0.0, "skipped": 0, "heldout": [], "best": None}
-
-    first, long = phases(config, corpus, model)
-    share = processes.share_of(config.micro_batches, accelerator.num_processes)
-    rank, ranks = accelerator.process_index, accelerator.num_processes
-    switch = config.steps - config.long_steps
-
-    def micro_batches(step: int) -> list[Any]:
-        batches, within = (first, step) if step < switch else (long, step - switch)
-        return [batches.micro(within * config.micro_batches + rank + ranks * number) for number in range(share)]
-
-    measure = heldout_measure(config, corpus, model, accelerator)
+        start, state = saved.step, saved.state
+    heldout, unigrams = heldout_batches(config, corpus)
     heldout_every = config.heldout_every or max(1, config.steps // 10)
     log = RunLog(out / "metrics.jsonl", start) if main else None
-    wrapped = accelerator.prepare(model)
     began = time.monotonic() - state["seconds"]
 
-    def look(step: int) -> None:
+    def measure(step: int) -> None:
         """Measure on held-out text; keep the weights when they are the best so far."""
-        measured = {"step": step, **measure(wrapped)}
+        measured = {"step": step, **measure_heldout(model, heldout, accelerator, config.precision), "unigram_loss": unigrams}
         state["heldout"].append(measured)
         if log:
             log.write({"step": step, "heldout": measured})
-        best = state["best"]
-        if best is None or measured["mlm_loss"] < best["mlm_loss"]:
+        if state["best"] is None or measured["mlm_loss"] < state["best"]["mlm_loss"]:
             state["best"] = measured
             if main and step:
                 checkpoint.save_checkpoint(out / "best", step, model, [], measured, keep=1)
 
     def after_step(result: loop.StepResult) -> None:
-        done = result.step + 1
+        done, last = result.step + 1, result.step + 1 == config.steps
         state["tokens_seen"] += result.tokens
         state["skipped"] += result.skipped
         speed = result.tokens / result.seconds
-        if log and (done % config.log_every == 0 or result.skipped):
+        if log and (done % config.log_every == 0 or result.skipped or last):
             log.write({**vars(result), "tokens_per_second": speed})
         losses = ", ".join(f"{name} {value:.3f}" for name, value in result.losses.items())
         report(done - start, f"{losses}, {speed:,.0f} tokens/s")
-        last = done == config.steps
-        if measure_possible and (done % heldout_every == 0 or last):
-            look(done)
+        if heldout and (done % heldout_every == 0 or last):
+            measure(done)
         if main and (done % config.save_every == 0 or last):
             state["seconds"] = time.monotonic() - began
             checkpoint.save_checkpoint(out / "checkpoints", done, model, optimizers, state, config.keep)
 
-    measure_possible = corpus.heldout is not None
-    if measure_possible and not state["heldout"]:
-        look(0)
+    if heldout and not state["heldout"]:
+        measure(0)
     if main:
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        where = f"{ranks} process{'es' if ranks > 1 else ''} on {accelerator.device.type}"
-        print(f"pretraining {parameters:,} parameters for {config.steps:,} steps{f' from step {start:,}' if start else ''}, {where}", flush=True)
+        world = f"{accelerator.num_processes} process{'es' * (accelerator.num_processes > 1)} on {accelerator.device.type}"
+        print(
+            f"pretraining {parameters:,} parameters for {config.steps:,} steps{f' from step {start:,}' * bool(start)}, {world}", flush=True
+        )
     plan = loop.Plan(
         steps=config.steps,
         warmup_steps=round(config.warmup * config.steps),
@@ -236,8 +234,15 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         precision=config.precision,
         workers=config.workers,
     )
-    with progress("pretraining", "steps", config.steps - start) if main else _silent() as report:
-        loop.train(wrapped, optimizers, Pretraining(), micro_batches, plan, accelerator, start=start, after_step=after_step)
+    share = processes.share_of(config.micro_batches, accelerator.num_processes)
+    batches = partial(
+        micro_batches,
+        phases(config, corpus),
+        config,
+        range(accelerator.process_index, accelerator.num_processes * share, accelerator.num_processes),
+    )
+    with progress("pretraining", "steps", config.steps - start) if main else silent() as report:
+        loop.train(accelerator.prepare(model), optimizers, Pretraining(), batches, plan, accelerator, start=start, after_step=after_step)
     if log:
         log.close()
     state["seconds"] = time.monotonic() - began
@@ -255,8 +260,7 @@ def build_model(config: Config, corpus: "Corpus") -> "BertForPreTraining":
     from bertlab.model.heads import BertForPreTraining
     from bertlab.tokens import tokenizer
 
-    longest = max(config.max_length, config.long_length if config.long_share else 0)
-    dropouts = {"hidden_dropout_prob": config.dropout, "attention_probs_dropout_prob": config.attention_dropout}
+    dropouts: dict[str, Any] = {"hidden_dropout_prob": config.dropout, "attention_probs_dropout_prob": config.attention_dropout}
     if config.model is not None:
         folder = fetch(config.model)
         if tokenizer.load(folder).vocabulary_sha256 != corpus.tokenizer.vocabulary_sha256:
@@ -264,8 +268,15 @@ def build_model(config: Config, corpus: "Corpus") -> "BertForPreTraining":
                 f"{config.model} and {config.corpus} have different vocabularies: prepare the corpus with --tokenizer {config.model}"
             )
         model, _ = load_model(folder, BertForPreTraining, **dropouts)
-        if longest > model.config.max_position_embeddings:
-            raise ConfigError(f"max_length={longest}, but {config.model} has {model.config.max_position_embeddings} positions: lower max_length")
+        positions = model.config.max_position_embeddings
+        if config.longest > positions:
+            raise ConfigError(
+                f"pairs of {config.longest} tokens, but {config.model} has {positions} positions: lower max_length or long_length"
+            )
+        if corpus.tokenizer.vocab_size > model.config.vocab_size:
+            raise ConfigError(
+                f"{config.model}: its tokenizer has {corpus.tokenizer.vocab_size} pieces, its weights {model.config.vocab_size}"
+            )
         return model
     layers, width = PRESETS[config.preset]
     model = BertForPreTraining(
@@ -275,7 +286,7 @@ def build_model(config: Config, corpus: "Corpus") -> "BertForPreTraining":
             num_hidden_layers=layers,
             num_attention_heads=width // 64,
             intermediate_size=4 * width,
-            max_position_embeddings=max(512, longest),
+            max_position_embeddings=max(512, config.longest),
             pad_token_id=corpus.tokenizer.pad_id,
             **dropouts,
         )
@@ -285,58 +296,43 @@ def build_model(config: Config, corpus: "Corpus") -> "BertForPreTraining":
     return model
 
 
-def masking(config: Config, corpus: "Corpus", rate: float) -> "Masking":
-    """The masking recipe at a rate."""
-    import numpy as np
-
-    from bertlab.batches.masking import Masking
-
-    special = np.zeros(corpus.tokenizer.vocab_size, dtype=bool)
-    special[corpus.tokenizer.special_ids] = True
-    continues = corpus.tokenizer.continues_word() if config.whole_words else None
-    return Masking(corpus.tokenizer.mask_id, special, continues, rate, config.mask_mode)
-
-
-def phases(config: Config, corpus: "Corpus", model: "BertForPreTraining") -> tuple["PretrainingBatches", "PretrainingBatches"]:
-    """The batches of both phases, short pairs and long. Raises ConfigError when the vocabulary does not fit the model."""
+def phases(config: Config, corpus: "Corpus") -> tuple["PretrainingBatches", "PretrainingBatches"]:
+    """The batches of both phases, short pairs and long."""
+    from bertlab.batches.masking import masking_for
     from bertlab.batches.pretraining import PretrainingBatches
 
-    if corpus.tokenizer.vocab_size > model.config.vocab_size:
-        raise ConfigError(f"{config.corpus} has {corpus.tokenizer.vocab_size} pieces, the model {model.config.vocab_size}: they do not fit")
-
-    def batches(max_length: int, seed: int) -> PretrainingBatches:
-        return PretrainingBatches(
-            corpus.train,
-            masking(config, corpus, config.mask_rate),
-            cls_id=corpus.tokenizer.cls_id,
-            sep_id=corpus.tokenizer.sep_id,
-            seed=seed,
-            max_length=max_length,
-            micro_tokens=config.micro_tokens,
-            short_seq_prob=config.short_seq_prob,
-        )
-
-    return batches(config.max_length, config.seed), batches(config.long_length, config.seed + 2**32)
+    recipe = masking_for(corpus.tokenizer, rate=config.mask_rate, mode=config.mask_mode, whole_words=config.whole_words)
+    shared: dict[str, Any] = {
+        "cls_id": corpus.tokenizer.cls_id,
+        "sep_id": corpus.tokenizer.sep_id,
+        "micro_tokens": config.micro_tokens,
+        "short_seq_prob": config.short_seq_prob,
+    }
+    short = PretrainingBatches(corpus.train, recipe, seed=config.seed, max_length=config.max_length, **shared)
+    long = PretrainingBatches(corpus.train, recipe, seed=config.seed + 2**32, max_length=config.long_length, **shared)
+    return short, long
 
 
-def heldout_measure(config: Config, corpus: "Corpus", model: "BertForPreTraining", accelerator: "Accelerator") -> Any:
-    """A function model -> held-out MLM loss, masked accuracy, NSP loss and accuracy, and the unigram loss on the same masked places.
+def micro_batches(batches: tuple["PretrainingBatches", "PretrainingBatches"], config: Config, mine: range, step: int) -> list[Any]:
+    """The micro-batches `mine` (numbers within a step) of step `step`."""
+    switch = config.steps - config.long_steps
+    phase, within = (batches[0], step) if step < switch else (batches[1], step - switch)
+    return [phase.micro(within * config.micro_batches + number) for number in mine]
 
-    Always at 15 % and always the same pairs and masks, whatever is trained with; shared among the processes.
-    """
+
+def heldout_batches(config: Config, corpus: "Corpus") -> tuple[list["PretrainingBatch"], float | None]:
+    """The held-out micro-batches to measure on, and the unigram loss at their masked places; none where nothing was held out."""
     import numpy as np
-    import torch
 
+    from bertlab.batches.masking import masking_for
     from bertlab.batches.pretraining import PretrainingBatches
     from bertlab.evaluation.baselines import unigram_loss
-    from bertlab.training.objectives import pretraining_scores
-    from bertlab.training.processes import autocast
 
     if corpus.heldout is None:
-        return None
+        return [], None
     batches = PretrainingBatches(
         corpus.heldout,
-        masking(config, corpus, 0.15),
+        masking_for(corpus.tokenizer),
         cls_id=corpus.tokenizer.cls_id,
         sep_id=corpus.tokenizer.sep_id,
         seed=0,
@@ -344,50 +340,9 @@ def heldout_measure(config: Config, corpus: "Corpus", model: "BertForPreTraining
         micro_tokens=config.micro_tokens,
     )
     fixed = list(batches.one_epoch(config.heldout_batches))
-    labels = np.concatenate([batch.mlm_labels.numpy() for batch in fixed])
     vocab_size = corpus.tokenizer.vocab_size
-    unigrams = unigram_loss(corpus.train.token_counts(vocab_size), np.bincount(labels, minlength=vocab_size))
-    mine = fixed[accelerator.process_index :: accelerator.num_processes]
-
-    def measure(model: "torch.nn.Module") -> dict[str, float]:
-        model.eval()
-        sums = torch.zeros(6, dtype=torch.float64, device=accelerator.device)
-        with torch.no_grad(), autocast(accelerator.device, config.precision):
-            for batch in mine:
-                sums += pretraining_scores(accelerator.unwrap_model(model), batch.to(accelerator.device))
-        model.train()
-        if accelerator.num_processes > 1:
-            sums = accelerator.reduce(sums, "sum")
-        mlm, hits, tokens, nsp, right, pairs = sums.tolist()
-        return {
-            "mlm_loss": mlm / tokens,
-            "masked_accuracy": hits / tokens,
-            "nsp_loss": nsp / pairs,
-            "nsp_accuracy": right / pairs,
-            "unigram_loss": unigrams,
-            "masked_tokens": int(tokens),
-            "pairs": int(pairs),
-        }
-
-    return measure
-
-
-def _remember(config: Config, out: Path) -> None:
-    """Write config.yaml, or, in a folder that has one, refuse to go on with other settings."""
-    from bertlab.config import load, save, to_dict
-
-    path = out / "config.yaml"
-    if not path.is_file():
-        foreign = [entry.name for entry in out.iterdir() if not entry.name.startswith(".")]
-        if foreign:
-            raise ConfigError(f"{out} has content that is no run of ours ({', '.join(sorted(foreign)[:3])}): choose another --out")
-        save(config, path)
-        return
-    before, now = to_dict(load(Config, [str(path)])), to_dict(config)
-    free = {"out", "processes", "workers", "log_every", "save_every", "keep"}
-    changed = [f"{name} was {before[name]!r}, is {now[name]!r}" for name in now if name not in free and before[name] != now[name]]
-    if changed:
-        raise ConfigError(f"{out} was started with other settings ({'; '.join(changed[:3])}): choose another --out, or give the same settings")
+    masked = np.bincount(np.concatenate([batch.mlm_labels.numpy() for batch in fixed]), minlength=vocab_size)
+    return fixed, unigram_loss(corpus.train.token_counts(vocab_size), masked)
 
 
 def _finish(config: Config, out: Path, model: "BertForPreTraining", corpus: "Corpus", state: dict[str, Any]) -> dict[str, Any]:
@@ -433,16 +388,10 @@ def _finish(config: Config, out: Path, model: "BertForPreTraining", corpus: "Cor
     if state["best"]:
         before, after = state["heldout"][0], state["best"]
         print(
-            f"held out   MLM loss {before['mlm_loss']:.3f} -> {after['mlm_loss']:.3f} (unigrams {after['unigram_loss']:.3f}), masked accuracy "
-            f"{after['masked_accuracy']:.1%}, NSP accuracy {after['nsp_accuracy']:.1%}, at step {after['step']:,}"
+            f"held out   MLM loss {before['mlm_loss']:.3f} -> {after['mlm_loss']:.3f} (unigrams {after['unigram_loss']:.3f}), "
+            f"masked accuracy {after['masked_accuracy']:.1%}, NSP accuracy {after['nsp_accuracy']:.1%}, at step {after['step']:,}"
         )
     print(f"trained    {state['tokens_seen']:,} tokens in {state['seconds']:,.0f} s")
     print(f"model      {out / 'model'}")
     print(f"next       bertlab finetune --model {out / 'model'} --train FILE --test FILE --out RUN2", flush=True)
     return facts
-
-
-def _silent() -> Any:
-    from contextlib import nullcontext
-
-    return nullcontext(lambda done, more: None)

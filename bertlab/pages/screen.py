@@ -1,0 +1,35 @@
+"""Tables for a terminal: plain aligned text, readable in a log as on a screen."""
+
+from collections.abc import Sequence
+from typing import Any
+
+_CONTROL = dict.fromkeys((*range(32), *range(127, 160), 8206, 8207, *range(8234, 8239), *range(8294, 8298)), "?")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns padded to their widest cell: the first to the left, numbers to the right."""
+    cells = [[inert(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        return "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+
+    return "\n".join([line(cells[0]), "  ".join("-" * width for width in widths), *map(line, cells[1:])])
+
+
+def inert(text: str) -> str:
+    """A text of a user's on one line, with control characters and direction marks made visible: it cannot steer the terminal."""
+    return text.translate(_CONTROL)
+
+
+def class_table(metrics: dict[str, Any]) -> str:
+    """Precision, recall and F1 of every class and their averages (bertlab/evaluation/metrics.py)."""
+    rows = [[name, *_scores(scores), str(scores["support"])] for name, scores in metrics["per_class"].items()]
+    rows += [[f"{kind} average", *_scores(metrics[kind]), ""] for kind in ("macro", "weighted", "micro")]
+    return table(["class", "precision", "recall", "F1", "n"], rows) + f"\naccuracy {metrics['accuracy']:.3f} of {metrics['n']:,}"
+
+
+def _scores(scores: dict[str, float]) -> list[str]:
+    return [f"{scores[name]:.3f}" for name in ("precision", "recall", "f1")]

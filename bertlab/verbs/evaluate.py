@@ -1,0 +1,70 @@
+"""bertlab evaluate: a classifier and a labelled file -> predictions.parquet and metrics.json.
+
+bertlab evaluate --model DIR --data FILE --out DIR
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from bertlab.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    model: str
+    """The model folder of a classifier (RUN/model of a fine-tuning run)."""
+    data: str
+    """Labelled file: CSV, TSV, JSONL or Parquet."""
+    out: str
+    """Folder for predictions.parquet and metrics.json."""
+    text: str = "text"
+    """Column of the text."""
+    text_b: str | None = None
+    """Column of the second text of a pair; a column named text_b is used without asking."""
+    label: str = "label"
+    """Column of the label."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16 autocast where the hardware multiplies it, or as said."""
+    device: Literal["cpu", "cuda"] | None = None
+    """Default: the GPU where there is one."""
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Score the file, write both outputs, print a table; returns the metrics.
+
+    Raises ConfigError (folders), DataError (columns, a label the model does not know), CorruptError.
+    """
+    from bertlab.corpus.labelled import label_ids, read_labelled
+    from bertlab.disk import sha256_file, write_json
+    from bertlab.evaluation.metrics import classification_metrics
+    from bertlab.evaluation.predictions import write_predictions
+    from bertlab.inference import LoadedModel
+    from bertlab.model.folder import load_labels
+    from bertlab.pages.screen import class_table
+
+    names = load_labels(config.model)
+    rows = read_labelled(config.data, text=config.text, text_b=config.text_b, label=config.label)
+    try:
+        gold = label_ids(rows, names)
+    except DataError as error:
+        raise DataError(f"{error} (the model's classes are those it was trained on)") from None
+    model = LoadedModel(config.model, config.device, config.precision)
+    examples = model.encode(rows.texts, rows.texts_b)
+    probabilities = model.probabilities_of(examples)
+    metrics = classification_metrics(gold, probabilities.argmax(1), names) | {
+        "labels": names,
+        "truncated": examples.num_truncated,
+        "model": {"folder": Path(config.model).name, "sha256": sha256_file(Path(model.folder) / "model.safetensors")},
+        "data": {"name": Path(config.data).name, "sha256": sha256_file(Path(config.data))},
+    }
+    out = Path(config.out)
+    write_predictions(
+        out / "predictions.parquet", ids=rows.ids, text_hashes=rows.text_hashes(), gold=gold, probabilities=probabilities, names=names
+    )
+    write_json(out / "metrics.json", metrics)
+    print(class_table(metrics))
+    if examples.num_truncated:
+        print(f"{examples.num_truncated:,} of {len(rows):,} texts were longer than {model.max_length} tokens and truncated")
+    print(f"predictions {out / 'predictions.parquet'}\nmetrics     {out / 'metrics.json'}")
+    return metrics

@@ -1,0 +1,33 @@
+"""Progress where there is no terminal: plain lines on standard error, not too many of them."""
+
+import pytest
+
+from bertlab import progress as module
+from bertlab.progress import progress
+
+
+def test_lines_tell_amount_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    clock = iter([0.0, 2.0, 4.0, 6.0, 8.0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    with progress("reading", "MB", total=30.0) as report:
+        for done in (4.0, 8.0, 12.0, 16.0):
+            report(done, f"{done:.0f} documents")
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == "reading: 12.0 MB, 2.0 MB/s, 12 documents, 9 s left\n"
+
+
+def test_short_work_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("reading", "MB") as report:
+        report(1.0, "")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(module.sys.stderr, "isatty", lambda: True, raising=False)
+    for total in (None, 2.0):
+        with progress("reading", "MB", total) as report:
+            report(1.0, "3 documents")
+        printed = capsys.readouterr().err
+        assert "reading" in printed
+        assert "3 documents" in printed

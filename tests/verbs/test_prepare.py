@@ -1,0 +1,306 @@
+"""bertlab prepare: the corpus folder is the same bytes for the same text, its counts add up, and nothing is half written."""
+
+import functools
+import json
+import lzma
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertlab.corpus.identity import held_out, normalised_sha256
+from bertlab.errors import BertlabError, ConfigError, CorruptError, DataError
+from bertlab.tokens import spool
+from bertlab.tokens import tokenizer as tokenizers
+from bertlab.tokens.corpus import Corpus, open_corpus
+from bertlab.verbs.prepare import Config, run, unused
+
+TOWNS = ["Ashford", "Bramley", "Corby", "Dunster", "Epping"]
+TEXTS = [
+    f"The old mill of {town} stands by river number {number}. Mr. Brown runs it, and [MASK] sings there.\nIt was built in {1700 + number}."
+    for number in range(12)
+    for town in TOWNS
+]
+
+
+def write_jsonl(path: Path, texts: list[str], **more: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps({"text": text, **more}) + "\n" for text in texts))
+    return path
+
+
+def prepare(out: Path, *source: Path | str, **settings: Any) -> tuple[dict[str, Any], Corpus]:
+    """Prepare with a small vocabulary and open what was written, every file checked."""
+    if "tokenizer" not in settings:
+        settings = {"vocab_size": 300} | settings
+    manifest = run(Config(source=tuple(map(str, source)), out=str(out), **settings))
+    return manifest, open_corpus(str(out))
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def texts_of(corpus: Corpus, split: str = "train") -> list[str]:
+    documents = getattr(corpus, split)
+    return [" | ".join(corpus.tokenizer.decode(ids) for ids in documents.document(number)) for number in range(documents.num_documents)]
+
+
+def test_text_becomes_documents_sentences_and_tokens(tmp_path: Path) -> None:
+    source = tmp_path / "towns.txt"
+    source.write_text("Dr. Smith went to town. He slept there.\nA new paragraph.\n\nAnother document [SEP] here.\n\n\nThe last one.\n")
+    manifest, corpus = prepare(tmp_path / "corpus", source, heldout=0.0)
+    assert texts_of(corpus) == [
+        "dr. smith went to town. | he slept there. | a new paragraph.",
+        "another document [ sep ] here.",
+        "the last one.",
+    ]
+    assert manifest["counts"]["train"] == {"documents": 3, "sentences": 5, "tokens": corpus.train.num_tokens}
+    assert manifest["counts"]["words"] == 5 + 3 + 3 + 4 + 3
+    assert corpus.train.shards[0].batch.column("id").to_pylist() == ["towns.txt:1", "towns.txt:4", "towns.txt:7"]
+    assert corpus.train.shards[0].batch.column("sha256").to_pylist()[2] == normalised_sha256("The last one.")
+    assert corpus.heldout is None
+    counts = corpus.train.token_counts(corpus.tokenizer.vocab_size)
+    assert counts[corpus.tokenizer.special_ids].sum() == 0
+
+
+def test_files_of_every_kind_and_a_folder_of_them_give_the_same_documents(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "data" / "a.jsonl", TEXTS[:20])
+    (tmp_path / "data" / "b.jsonl.xz").write_bytes(lzma.compress(write_jsonl(tmp_path / "b", TEXTS[20:40]).read_bytes()))
+    (tmp_path / "data" / "c.txt").write_text("\n\n".join(TEXTS[40:]))
+    (tmp_path / "data" / ".hidden.txt").write_text("Not to be read.")
+    _, whole = prepare(tmp_path / "one", tmp_path / "data", heldout=0.0)
+    parts = [tmp_path / "data" / name for name in ("a.jsonl", "b.jsonl.xz", "c.txt")]
+    _, listed = prepare(tmp_path / "two", *parts, heldout=0.0)
+    _, single = prepare(tmp_path / "three", write_jsonl(tmp_path / "all.jsonl", TEXTS), heldout=0.0)
+    assert texts_of(whole) == texts_of(listed) == texts_of(single)
+    assert whole.train.num_documents == len(TEXTS)
+
+
+def test_any_number_of_processes_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "SpoolWriter", functools.partial(spool.SpoolWriter, run_characters=1000))
+    source = write_jsonl(tmp_path / "towns.jsonl", [*TEXTS, " ".join(TEXTS)])
+    trees = []
+    for workers in (1, 2, 3):
+        prepare(tmp_path / str(workers), source, workers=workers)
+        trees.append(tree(tmp_path / str(workers)))
+    assert trees[0] == trees[1] == trees[2]
+    assert len(trees[0]) == 9
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
+def test_the_same_text_gives_the_same_bytes_wherever_it_lies(tmp_path: Path, kind: str) -> None:
+    for place in ("here", "there"):
+        write_jsonl(tmp_path / place / "towns.jsonl", TEXTS)
+        prepare(tmp_path / place / "corpus", tmp_path / place / "towns.jsonl", kind=kind, vocab_size=400)
+    assert tree(tmp_path / "here" / "corpus") == tree(tmp_path / "there" / "corpus")
+    assert str(tmp_path) not in (tmp_path / "here" / "corpus" / "manifest.json").read_text()
+
+
+def test_datasets_opens_the_splits(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    _, corpus = prepare(tmp_path / "corpus", write_jsonl(tmp_path / "towns.jsonl", TEXTS), heldout=0.1)
+    for split in ("train", "heldout"):
+        opened = datasets.load_from_disk(str(tmp_path / "corpus" / split))
+        documents = getattr(corpus, split)
+        assert opened["tokens"][:] == [[ids.tolist() for ids in documents.document(n)] for n in range(documents.num_documents)]
+    assert set(opened["source"]) == {"towns.jsonl"}
+
+
+def test_who_is_held_out_follows_from_the_texts_alone(tmp_path: Path) -> None:
+    _, forward = prepare(tmp_path / "forward", write_jsonl(tmp_path / "a.jsonl", TEXTS), heldout=0.1)
+    source = [write_jsonl(tmp_path / "b.jsonl", TEXTS[:0:-3]), write_jsonl(tmp_path / "c.jsonl", TEXTS[::-1])]
+    _, backward = prepare(tmp_path / "backward", *source, heldout=0.1)
+    expected = held_out([normalised_sha256(text) for text in TEXTS], 0.1)
+    for corpus in (forward, backward):
+        assert corpus.heldout is not None
+        assert set(corpus.heldout.shards[0].batch.column("sha256").to_pylist()) == expected
+        assert not expected & set(corpus.train.shards[0].batch.column("sha256").to_pylist())
+        assert not set(texts_of(corpus)) & set(texts_of(corpus, "heldout"))
+        assert corpus.train.num_documents + corpus.heldout.num_documents == len(TEXTS)
+    assert len(expected) == 6
+
+
+def test_the_vocabulary_is_learnt_from_train_alone(tmp_path: Path) -> None:
+    texts = [text + f" qz{normalised_sha256(text)[:8].translate(str.maketrans('0123456789', 'ghijklmnop'))}" * 4 for text in TEXTS]
+    digests = [normalised_sha256(text) for text in texts]
+    heldout = held_out(digests, 0.1)
+    _, corpus = prepare(tmp_path / "corpus", write_jsonl(tmp_path / "a.jsonl", texts), heldout=0.1, vocab_size=20_000)
+    vocabulary = {corpus.tokenizer.token(id) for id in range(corpus.tokenizer.vocab_size)}
+    for text, digest in zip(texts, digests, strict=True):
+        assert (text.split()[-1] in vocabulary) == (digest not in heldout)
+
+
+def test_documents_in_are_documents_kept_and_dropped_by_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = write_jsonl(tmp_path / "first.jsonl", [*TEXTS, "", " \n ", "\u200b", TEXTS[3].upper(), "  ".join(TEXTS[4].split())])
+    with first.open("ab") as stream:
+        stream.write(b'{"text": "Not UTF-8: \xff\xfe here."}\n')
+    second = write_jsonl(tmp_path / "second.jsonl", [TEXTS[0], "Only here."])
+    manifest, corpus = prepare(tmp_path / "replaced", first, second)
+    dropped = {"empty": 2, "duplicate": 3, "invalid_utf8": 0, "no_tokens": 1}
+    assert manifest["filters"] == {"in": 68, "kept": 62, "dropped": dropped, "invalid_utf8_places": 2}
+    printed = capsys.readouterr().out
+    assert "68 read = 62 kept + dropped: 2 empty, 3 duplicate, 1 no_tokens" in printed
+    assert f"bertlab pretrain --corpus {tmp_path / 'replaced'} --out RUN" in printed
+    assert corpus.heldout is not None
+    assert corpus.train.num_documents + corpus.heldout.num_documents == 62
+    manifest, _ = prepare(tmp_path / "dropped", first, second, invalid_utf8="drop")
+    assert manifest["filters"]["dropped"] == dropped | {"invalid_utf8": 1}
+    assert manifest["filters"]["kept"] == 61
+    with pytest.raises(DataError, match=r"first\.jsonl:66"):
+        prepare(tmp_path / "stopped", first, second, invalid_utf8="stop")
+
+
+def test_no_two_documents_share_a_name(tmp_path: Path) -> None:
+    a = write_jsonl(tmp_path / "a" / "part.jsonl", TEXTS[:3])
+    b = write_jsonl(tmp_path / "b" / "part.jsonl", TEXTS[3:6])
+    c = write_jsonl(tmp_path / "c.jsonl", TEXTS[6:8], id="part.jsonl:1#2")
+    _, corpus = prepare(tmp_path / "corpus", a, c, b)
+    names = corpus.train.shards[0].batch.column("id").to_pylist()
+    assert names[:5] == ["part.jsonl:1", "part.jsonl:2", "part.jsonl:3", "part.jsonl:1#2", "part.jsonl:1#2#2"]
+    assert names[5:] == ["part.jsonl:1#3", "part.jsonl:2#2", "part.jsonl:3#2"]
+    assert unused("x", set()) == "x"
+
+
+def test_an_existing_tokenizer_is_taken_as_it_is(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "towns.jsonl", TEXTS)
+    tokenizers.train(TEXTS, kind="bpe", vocab_size=350, lowercase=False).save(tmp_path / "mine", max_length=512)
+    mine = tokenizers.load(str(tmp_path / "mine"))
+    manifest, corpus = prepare(tmp_path / "corpus", source, tokenizer=str(tmp_path / "mine"), heldout=0.0)
+    assert corpus.tokenizer.sha256 == mine.sha256
+    assert manifest["tokenizer"] == {
+        "trained_here": False,
+        "sha256": mine.sha256,
+        "vocab_size": 350,
+        "lowercase": False,
+        "id_dtype": "uint16",
+    }
+    assert "kind" not in manifest["settings"]
+    assert corpus.train.document(0)[0].tolist() == mine.encode([TEXTS[0].split(" Mr.")[0]])[0].tolist()
+
+
+def test_the_manifest_names_every_source_with_its_hash_and_licence(tmp_path: Path) -> None:
+    (tmp_path / "data" / "deep").mkdir(parents=True)
+    (tmp_path / "data" / "deep" / "a.txt").write_text("\n\n".join(TEXTS))
+    write_jsonl(tmp_path / "data" / "b.jsonl", ["One more."])
+    manifest, _ = prepare(tmp_path / "corpus", tmp_path / "data", licence="CC BY-SA 4.0")
+    (source,) = manifest["sources"]
+    assert (source["name"], source["licence"]) == ("data", "CC BY-SA 4.0")
+    for entry in source["files"]:
+        stored = subprocess.run(["sha256sum", tmp_path / "data" / entry["name"]], capture_output=True, text=True, check=True).stdout
+        assert stored.split()[0] == entry["sha256"]
+        assert (tmp_path / "data" / entry["name"]).stat().st_size == entry["bytes"]
+    assert [entry["name"] for entry in source["files"]] == ["b.jsonl", "deep/a.txt"]
+
+
+def test_a_saved_dataset_is_a_source(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    splits = {"train": datasets.Dataset.from_dict({"text": TEXTS}), "test": datasets.Dataset.from_dict({"text": TEXTS[:4]})}
+    datasets.DatasetDict(splits).save_to_disk(str(tmp_path / "saved"))
+    manifest, corpus = prepare(tmp_path / "whole", tmp_path / "saved", heldout=0.0)
+    assert corpus.train.num_documents == len(TEXTS)
+    assert {entry["name"] for entry in manifest["sources"][0]["files"]} >= {"dataset_dict.json", "train/state.json"}
+    manifest, corpus = prepare(tmp_path / "part", f"{tmp_path / 'saved'}#test", heldout=0.0)
+    assert corpus.train.num_documents == 4
+    assert manifest["sources"][0]["name"] == "saved#test"
+
+
+def test_too_little_text_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    cases = {
+        "empty.txt": ("", "no text there"),
+        "blank.txt": ("\n \n\n", "no text there"),
+        "one.txt": ("A single document.\nOf two lines.", "a single document"),
+        "copies.txt": ("The same.\n\nthe  SAME.\n\n\u0007\n", "a single document"),
+        "silent.txt": ("\u200b\n\n\u200b\u200b\n\nText.", "fewer than two documents"),
+    }
+    for name, (text, message) in cases.items():
+        source = tmp_path / name
+        source.write_text(text)
+        with pytest.raises(DataError, match=message) as caught:
+            prepare(tmp_path / "corpus", source)
+        assert "\n" not in str(caught.value)
+        assert name in str(caught.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(cases)
+
+
+def test_what_cannot_be_read_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "towns.jsonl", TEXTS)
+    cut = tmp_path / "cut.jsonl.xz"
+    cut.write_bytes(lzma.compress(source.read_bytes())[:-20])
+    (tmp_path / "tokenizer.json").write_text("{}")
+    refusals: list[tuple[type[BertlabError], str, tuple[Path | str, ...], dict[str, Any]]] = [
+        (ConfigError, "does not exist.*hf:NAME", (source, tmp_path / "absent"), {}),
+        (ConfigError, "no tokenizer there", (source,), {"tokenizer": str(tmp_path / "absent")}),
+        (CorruptError, "not a tokenizer", (source,), {"tokenizer": str(tmp_path / "tokenizer.json")}),
+        (DataError, r"cut\.jsonl\.xz.*truncated", (source, cut), {}),
+        (DataError, r"towns\.jsonl:1: no column 'body'", (source,), {"text_column": "body"}),
+    ]
+    before = sorted(path.name for path in tmp_path.iterdir())
+    for error, message, sources, settings in refusals:
+        with pytest.raises(error, match=message) as caught:
+            prepare(tmp_path / "corpus", *sources, **settings)
+        assert "\n" not in str(caught.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_an_output_that_holds_something_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "mine.txt").write_text("precious")
+    with pytest.raises(ConfigError, match="already exists"):
+        prepare(tmp_path / "corpus", tmp_path / "absent")
+    assert tree(tmp_path / "corpus") == {"mine.txt": b"precious"}
+    (tmp_path / "corpus" / "mine.txt").unlink()
+    prepare(tmp_path / "corpus", write_jsonl(tmp_path / "towns.jsonl", TEXTS))  # an empty folder is no obstacle
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"source": ()}, "source is empty"),
+        ({"source": ("",)}, "source is empty"),
+        ({"out": ""}, "out is empty"),
+        ({"heldout": -0.1}, "heldout"),
+        ({"heldout": 0.6}, "heldout"),
+        ({"heldout": float("nan")}, "heldout"),
+        ({"workers": 0}, "workers"),
+        ({"vocab_size": 10}, "vocab_size"),
+        ({"tokenizer": "x", "kind": "bpe"}, "kind describe a vocabulary"),
+        ({"tokenizer": "x", "vocab_size": 8192, "lowercase": False}, "vocab_size, lowercase describe"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Config(**{"source": ("a",), "out": "b"} | settings)
+
+
+def test_few_documents_are_all_trained_on_and_the_screen_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, corpus = prepare(tmp_path / "corpus", write_jsonl(tmp_path / "towns.jsonl", TEXTS[:4]), heldout=0.3)  # one would be held out
+    assert corpus.heldout is None
+    assert corpus.train.num_documents == 4
+    assert "too few documents to hold any out" in capsys.readouterr().out
+
+
+def test_a_document_of_one_long_line_is_never_in_memory_as_tokens(tmp_path: Path) -> None:
+    """4 MB in one line tokenised in one call take 200 MB; in runs the process grows by a few copies of the text."""
+    program = (
+        "import resource, sys; from bertlab.verbs.prepare import Config, run;"
+        "run(Config(source=(sys.argv[1],), out=sys.argv[2], vocab_size=300, splitter='regex'));"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    line = " ".join(TEXTS).replace("\n", " ") + " "
+    peaks = {}
+    for name, megabytes in (("small.txt", 0.1), ("large.txt", 4), ("large.jsonl", 4)):
+        text = line * int(megabytes * 1e6 / len(line))
+        source = tmp_path / name
+        source.write_text(json.dumps({"text": text}) + '\n{"text": "Another."}\n' if name.endswith("jsonl") else text + "\n\nAnother.\n")
+        command = [sys.executable, "-c", program, str(source), str(tmp_path / f"corpus-{name}")]
+        package = str(Path(run.__code__.co_filename).parents[2])
+        found = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": package})
+        peaks[name] = int(found.stdout.splitlines()[-1])
+        shutil.rmtree(tmp_path / f"corpus-{name}")
+    for name in ("large.txt", "large.jsonl"):
+        assert peaks[name] - peaks["small.txt"] < 100, f"peak memory in MB: {peaks}"
