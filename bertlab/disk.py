@@ -87,6 +87,22 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def hash_files(root: Path) -> dict[str, dict[str, Any]]:
+    """Size and sha256 of every file under `root`, by its name from there: what a manifest binds. In the order of the names."""
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return {path.relative_to(root).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)} for path in files}
+
+
+def verify_files(root: Path, entries: dict[str, dict[str, Any]]) -> None:
+    """Raise CorruptError for the first file under `root` that is not, byte for byte, the one in `entries` (as `hash_files` made them)."""
+    for name, entry in entries.items():
+        path = root / name
+        if not path.is_file():
+            raise CorruptError(f"{path} is missing: copy the folder again or make it again")
+        if path.stat().st_size != entry["bytes"] or sha256_file(path) != entry["sha256"]:
+            raise CorruptError(f"{path} is not the file that was written (size or sha256 differs): copy the folder again or make it again")
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold an exclusive lock on `folder` (flock: the kernel frees it when the process dies). Raises LockedError at once if held."""

@@ -110,6 +110,7 @@ def _heldout(pretrained: dict[str, Any]) -> dict[str, float]:
         "masked_accuracy_start": before["masked_accuracy"],
         "masked_accuracy": after["masked_accuracy"],
         "nsp_accuracy": after["nsp_accuracy"],
+        "nsp_majority": after["nsp_majority"],
     }
 
 
@@ -141,7 +142,7 @@ def screen(result: dict[str, Any], out: Path) -> str:
         f" (unigram frequencies: {heldout['unigram_loss']:.3f}),"
         f" right {heldout['masked_accuracy_start']:.1%} -> {heldout['masked_accuracy']:.1%}"
     )
-    lines.append(f"   next sentence  {heldout['nsp_accuracy']:.1%} right")
+    lines.append(f"   next sentence  {heldout['nsp_accuracy']:.1%} right (always the commoner answer: {heldout['nsp_majority']:.1%})")
     lines += ["", f"2. Classifiers on {systems[0]['n']} test texts: precision / recall / F1"]
     rows = [
         [name, *("{precision:.2f} {recall:.2f} {f1:.2f}".format(**system["per_class"][name]) for system in systems)]

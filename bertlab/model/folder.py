@@ -10,7 +10,7 @@ No pickle is read: a checkpoint that has only pytorch_model.bin is refused with 
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -107,6 +107,7 @@ def load_model(folder: str, kind: type[Model], *, new_labels: int | None = None,
     head, an untrained pooler). Raises ConfigError when an encoder parameter is absent or has another shape.
     """
     published = load_config(folder)
+    assert settings.keys() <= {field.name for field in fields(EncoderConfig)}, f"not fields of the configuration: {settings}"
     config = EncoderConfig.from_published(published | settings, f"{folder}/config.json")
     num_labels = new_labels or len(published.get("id2label") or ()) or 2
     model = kind(config, num_labels) if issubclass(kind, BertForSequenceClassification) else kind(config)

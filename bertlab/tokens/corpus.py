@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertlab.disk import read_json, sha256_file, write_json
-from bertlab.errors import ConfigError, CorruptError
+from bertlab.disk import hash_files, read_json, sha256_file, verify_files, write_json
+from bertlab.errors import ConfigError
 from bertlab.tokens import tokenizer
 from bertlab.tokens.shards import Documents
 from bertlab.tokens.tokenizer import Tokenizer
@@ -56,16 +56,4 @@ def open_corpus(folder: str, verify: bool = True) -> Corpus:
 
 def write_manifest(root: Path, facts: dict[str, Any]) -> None:
     """Write manifest.json last: `facts` and the size and sha256 of every file under `root`."""
-    files = sorted(path for path in root.rglob("*") if path.is_file() and path.name != MANIFEST)
-    entries = {path.relative_to(root).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)} for path in files}
-    write_json(root / MANIFEST, {"schema": SCHEMA, **facts, "files": entries})
-
-
-def verify_files(root: Path, entries: dict[str, dict[str, Any]]) -> None:
-    """Raise CorruptError for the first file under `root` that is not, byte for byte, the one in `entries` (name -> bytes, sha256)."""
-    for name, entry in entries.items():
-        path = root / name
-        if not path.is_file():
-            raise CorruptError(f"{path} is missing: copy the folder again or make it again")
-        if path.stat().st_size != entry["bytes"] or sha256_file(path) != entry["sha256"]:
-            raise CorruptError(f"{path} is not the file that was written (size or sha256 differs): copy the folder again or make it again")
+    write_json(root / MANIFEST, {"schema": SCHEMA, **facts, "files": hash_files(root)})

@@ -17,11 +17,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from bertlab.disk import TEMPORARY, read_json, whole_folder, write_json
+from bertlab.disk import TEMPORARY, hash_files, read_json, verify_files, whole_folder, write_json
 from bertlab.errors import BertlabError, CorruptError
-from bertlab.tokens.corpus import MANIFEST, verify_files, write_manifest
 from bertlab.training.optimizers import optimizer_tensors, restore_optimizers
 
+MANIFEST = "manifest.json"
 _NAME = re.compile(r"step-(\d{8,})")
 
 
@@ -56,7 +56,7 @@ def save_checkpoint(root: Path, step: int, model: nn.Module, optimizers: list[Op
             {name: value.contiguous() for name, value in optimizer_tensors(optimizers).items()}, temporary / "optimizer.safetensors"
         )
         write_json(temporary / "state.json", state)
-        write_manifest(temporary, {"step": step, "torch": torch.__version__})
+        write_json(temporary / MANIFEST, {"step": step, "torch": torch.__version__, "files": hash_files(temporary)})
     for old in sorted(_folders(root))[:-keep]:
         shutil.rmtree(_folders(root)[old])
     return folder

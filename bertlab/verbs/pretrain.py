@@ -187,14 +187,14 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     if saved:
         saved.restore(model, optimizers)
         start, state = saved.step, saved.state
-    heldout, unigrams = heldout_batches(config, corpus)
+    heldout, baselines = heldout_batches(config, corpus)
     heldout_every = config.heldout_every or max(1, config.steps // 10)
     log = RunLog(out / "metrics.jsonl", start) if main else None
     began = time.monotonic() - state["seconds"]
 
     def measure(step: int) -> None:
         """Measure on held-out text; keep the weights when they are the best so far."""
-        measured = {"step": step, **measure_heldout(model, heldout, accelerator, config.precision), "unigram_loss": unigrams}
+        measured = {"step": step, **measure_heldout(model, heldout, accelerator, config.precision), **baselines}
         state["heldout"].append(measured)
         if log:
             log.write({"step": step, "heldout": measured})
@@ -320,8 +320,11 @@ def micro_batches(batches: tuple["PretrainingBatches", "PretrainingBatches"], co
     return [phase.micro(within * config.micro_batches + number) for number in mine]
 
 
-def heldout_batches(config: Config, corpus: "Corpus") -> tuple[list["PretrainingBatch"], float | None]:
-    """The held-out micro-batches to measure on, and the unigram loss at their masked places; none where nothing was held out."""
+def heldout_batches(config: Config, corpus: "Corpus") -> tuple[list["PretrainingBatch"], dict[str, float]]:
+    """The held-out micro-batches to measure on, none where nothing was held out, and what knowing nothing would score on them.
+
+    unigram_loss: of the masked tokens under the training text's frequencies; nsp_majority: share of the commoner next-sentence answer.
+    """
     import numpy as np
 
     from bertlab.batches.masking import masking_for
@@ -329,7 +332,7 @@ def heldout_batches(config: Config, corpus: "Corpus") -> tuple[list["Pretraining
     from bertlab.evaluation.baselines import unigram_loss
 
     if corpus.heldout is None:
-        return [], None
+        return [], {}
     batches = PretrainingBatches(
         corpus.heldout,
         masking_for(corpus.tokenizer),
@@ -342,7 +345,11 @@ def heldout_batches(config: Config, corpus: "Corpus") -> tuple[list["Pretraining
     fixed = list(batches.one_epoch(config.heldout_batches))
     vocab_size = corpus.tokenizer.vocab_size
     masked = np.bincount(np.concatenate([batch.mlm_labels.numpy() for batch in fixed]), minlength=vocab_size)
-    return fixed, unigram_loss(corpus.train.token_counts(vocab_size), masked)
+    random_share = float(np.mean(np.concatenate([batch.nsp_labels.numpy() for batch in fixed])))
+    return fixed, {
+        "unigram_loss": unigram_loss(corpus.train.token_counts(vocab_size), masked),
+        "nsp_majority": max(random_share, 1 - random_share),
+    }
 
 
 def _finish(config: Config, out: Path, model: "BertForPreTraining", corpus: "Corpus", state: dict[str, Any]) -> dict[str, Any]:
@@ -389,7 +396,8 @@ def _finish(config: Config, out: Path, model: "BertForPreTraining", corpus: "Cor
         before, after = state["heldout"][0], state["best"]
         print(
             f"held out   MLM loss {before['mlm_loss']:.3f} -> {after['mlm_loss']:.3f} (unigrams {after['unigram_loss']:.3f}), "
-            f"masked accuracy {after['masked_accuracy']:.1%}, NSP accuracy {after['nsp_accuracy']:.1%}, at step {after['step']:,}"
+            f"masked accuracy {after['masked_accuracy']:.1%}, NSP accuracy {after['nsp_accuracy']:.1%} "
+            f"(commoner answer {after['nsp_majority']:.1%}), at step {after['step']:,}"
         )
     print(f"trained    {state['tokens_seen']:,} tokens in {state['seconds']:,.0f} s")
     print(f"model      {out / 'model'}")
