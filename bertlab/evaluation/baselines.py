@@ -22,11 +22,14 @@ def tfidf_logistic_regression(
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
 
     words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=2 if len(train_texts) >= 100 else 1)
-    model = make_pipeline(words, LogisticRegression(C=10.0, max_iter=1000, random_state=seed))
-    return np.asarray(model.fit(list(train_texts), np.asarray(train_labels)).predict(list(test_texts)))
+    try:
+        features = words.fit_transform(train_texts)
+    except ValueError:  # no word to count: all that is left to learn from is how frequent the classes are
+        return majority_class(train_labels, len(test_texts))
+    model = LogisticRegression(C=10.0, max_iter=1000, random_state=seed).fit(features, np.asarray(train_labels))
+    return np.asarray(model.predict(words.transform(test_texts)))
 
 
 def unigram_loss(train_counts: np.ndarray, masked_counts: np.ndarray) -> float:

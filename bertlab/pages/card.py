@@ -1,5 +1,6 @@
 """Model cards: README.md of a model folder, written from facts, with the metadata that the Hugging Face hub reads."""
 
+import json
 from typing import Any
 
 _USE = """## Use
@@ -66,5 +67,6 @@ def classifier_card(facts: dict[str, Any], labels: list[str]) -> str:
 
 
 def _front_matter(task: str, licences: list[str]) -> list[str]:
-    licence = [f"license: {licences[0].lower()}"] if len(licences) == 1 and licences[0] else []
+    # a JSON string is a YAML string: nothing in a licence's name becomes another key or a truth value
+    licence = [f"license: {json.dumps(licences[0].lower())}"] if len(licences) == 1 and licences[0] else []
     return ["---", "library_name: transformers", f"pipeline_tag: {task}", *licence, "tags:", "- bert", "- bertlab", "---", ""]

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-_CONTROL = dict.fromkeys((*range(32), *range(127, 160), 8206, 8207, *range(8234, 8239), *range(8294, 8298)), "?")
+# C0 and C1 controls; the marks that turn the direction of reading; line and paragraph separators, with what lies between
+_CONTROL = dict.fromkeys((*range(32), *range(127, 160), 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)), "?")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
