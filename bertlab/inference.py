@@ -122,8 +122,10 @@ class LoadedModel:
 
     def encode(self, texts: Sequence[str], texts_b: Sequence[str] | None = None) -> Examples:
         """Texts, or pairs, as token ids, truncated to `max_length`; says how many were."""
-        if isinstance(texts, str):
+        if isinstance(texts, str) or isinstance(texts_b, str):
             raise DataError("one text was given where a list of texts is wanted: write [text]")
+        if texts_b is not None and len(texts_b) != len(texts):
+            raise DataError(f"{len(texts)} texts and {len(texts_b)} second texts: give one for each")
         return encode_examples(self.tokenizer, texts, texts_b, max_length=self.max_length)
 
     def vectors_of(self, examples: Examples, pooling: Pooling | None = None, normalize: bool = False) -> np.ndarray:
@@ -146,7 +148,10 @@ class LoadedModel:
             raise ConfigError(f"{self.folder}: has no masked-word head: use a pretrained folder, not a fine-tuned one")
         if MASK not in text:
             raise DataError(f"no {MASK} in the text: write {MASK} where a word is to be filled in")
-        inner = self.tokenizer.encode_around_mask(text)[: self.max_length - 2]
+        inner = self.tokenizer.encode_around_mask(text)
+        if self.tokenizer.mask_id in inner[self.max_length - 2 :]:
+            raise DataError(f"a {MASK} beyond the {self.max_length} tokens that the model takes: shorten the text before it")
+        inner = inner[: self.max_length - 2]
         ids = np.array([self.tokenizer.cls_id, *inner, self.tokenizer.sep_id], dtype=np.int64)
         zeros = np.zeros(len(ids), dtype=np.int64)
         examples = Examples(ids, zeros, np.array([0, len(ids)]), np.array([-1]), 0)

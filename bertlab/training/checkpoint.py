@@ -57,8 +57,10 @@ def save_checkpoint(root: Path, step: int, model: nn.Module, optimizers: list[Op
         )
         write_json(temporary / "state.json", state)
         write_json(temporary / MANIFEST, {"step": step, "torch": torch.__version__, "files": hash_files(temporary)})
-    for old in sorted(_folders(root))[:-keep]:
-        shutil.rmtree(_folders(root)[old])
+    folders = _folders(root)
+    kept = sorted(number for number in folders if number <= step)[-keep:]  # a later one is damaged, or this step would not be taken again
+    for number in folders.keys() - set(kept):
+        shutil.rmtree(folders[number])
     return folder
 
 

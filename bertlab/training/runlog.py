@@ -8,6 +8,8 @@ from bertlab.config import load, save, to_dict
 from bertlab.disk import write_text
 from bertlab.errors import ConfigError
 
+CONFIG = "config.yaml"
+
 
 class RunLog:
     """Appends records to `path`. A resumed run first drops the records of steps that it will take again, and a half line at the end."""
@@ -40,17 +42,16 @@ def _step_of(line: str) -> float:
         return float("inf")  # cut short by a crash
 
 
-def remember_config(config: Any, out: Path, free: set[str]) -> None:
-    """Write out/config.yaml, or, where there is one, refuse to go on with other settings than those (but for the `free` ones).
+def agree_with_config(config: Any, out: Path, free: set[str]) -> None:
+    """Check that a run folder is empty, or was started with the settings of `config` (but for the `free` ones).
 
     Raises ConfigError naming what changed, or that the folder is somebody else's.
     """
-    path = out / "config.yaml"
+    path = out / CONFIG
     if not path.is_file():
         foreign = sorted(entry.name for entry in out.iterdir() if not entry.name.startswith("."))
         if foreign:
             raise ConfigError(f"{out} has content that is no run of ours ({', '.join(foreign[:3])}): choose another --out")
-        save(config, path)
         return
     before, now = to_dict(load(type(config), [str(path)])), to_dict(config)
     changed = [f"{name} was {before[name]!r}, is {now[name]!r}" for name in now if name not in free and before[name] != now[name]]
@@ -58,3 +59,9 @@ def remember_config(config: Any, out: Path, free: set[str]) -> None:
         raise ConfigError(
             f"{out} was started with other settings ({'; '.join(changed[:3])}): choose another --out, or give the same settings"
         )
+
+
+def remember_config(config: Any, out: Path) -> None:
+    """Write config.yaml if there is none: when every input has been checked, so that a mistake leaves a folder that can be used again."""
+    if not (out / CONFIG).is_file():
+        save(config, out / CONFIG)

@@ -115,13 +115,13 @@ def run(config: Config) -> dict[str, Any]:
 
     from bertlab.disk import locked, read_json
     from bertlab.training import processes
-    from bertlab.training.runlog import remember_config
+    from bertlab.training.runlog import agree_with_config
 
     accelerator = processes.start(config.processes, config.device)
     out = Path(config.out)
     with locked(out) if accelerator.is_main_process else nullcontext():
         if accelerator.is_main_process:
-            remember_config(config, out, free={"out", "processes", "workers", "seeds"})
+            agree_with_config(config, out, free={"out", "processes", "workers", "seeds"})
         accelerator.wait_for_everyone()
         if (out / "model").is_dir():
             if accelerator.is_main_process:
@@ -167,12 +167,14 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     from bertlab.model.folder import fetch, load_config
     from bertlab.tokens import tokenizer as tokenizers
     from bertlab.training import checkpoint
+    from bertlab.training.runlog import remember_config
 
     folder = fetch(config.model)
     positions = int(load_config(folder).get("max_position_embeddings", 512))
     tokenizer = tokenizers.load(folder)
     task = read_task(config, tokenizer, min(config.max_length, positions))
     if accelerator.is_main_process:
+        remember_config(config, out)
         for split, encoded in task.encoded.items():
             cut = f", {encoded.num_truncated:,} truncated" if encoded.num_truncated else ""
             print(

@@ -143,14 +143,14 @@ def run(config: Config) -> dict[str, Any]:
     from bertlab.disk import locked
     from bertlab.model.folder import load_facts
     from bertlab.training import processes
-    from bertlab.training.runlog import remember_config
+    from bertlab.training.runlog import agree_with_config
 
     accelerator = processes.start(config.processes, config.device)
     processes.share_of(config.micro_batches, accelerator.num_processes)
     out = Path(config.out)
     with locked(out) if accelerator.is_main_process else nullcontext():
         if accelerator.is_main_process:
-            remember_config(config, out, free={"out", "processes", "workers", "log_every", "save_every", "keep"})
+            agree_with_config(config, out, free={"out", "processes", "workers", "log_every", "save_every", "keep"})
         accelerator.wait_for_everyone()
         if (out / "model").is_dir():
             if accelerator.is_main_process:
@@ -164,11 +164,11 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
 
     from bertlab.progress import progress, silent
     from bertlab.tokens.corpus import open_corpus
-    from bertlab.training import checkpoint, loop, processes
+    from bertlab.training import checkpoint, loop
     from bertlab.training.heldout import measure_heldout
     from bertlab.training.objectives import Pretraining
     from bertlab.training.optimizers import build_optimizers
-    from bertlab.training.runlog import RunLog
+    from bertlab.training.runlog import RunLog, remember_config
 
     main = accelerator.is_main_process
     corpus = open_corpus(config.corpus, verify=accelerator.is_local_main_process)
@@ -188,6 +188,9 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         saved.restore(model, optimizers)
         start, state = saved.step, saved.state
     heldout, baselines = heldout_batches(config, corpus)
+    batches_of = phases(config, corpus)
+    if main:
+        remember_config(config, out)
     heldout_every = config.heldout_every or max(1, config.steps // 10)
     log = RunLog(out / "metrics.jsonl", start) if main else None
     began = time.monotonic() - state["seconds"]
@@ -234,13 +237,8 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         precision=config.precision,
         workers=config.workers,
     )
-    share = processes.share_of(config.micro_batches, accelerator.num_processes)
-    batches = partial(
-        micro_batches,
-        phases(config, corpus),
-        config,
-        range(accelerator.process_index, accelerator.num_processes * share, accelerator.num_processes),
-    )
+    mine = range(accelerator.process_index, config.micro_batches, accelerator.num_processes)
+    batches = partial(micro_batches, batches_of, config, mine)
     with progress("pretraining", "steps", config.steps - start) if main else silent() as report:
         loop.train(accelerator.prepare(model), optimizers, Pretraining(), batches, plan, accelerator, start=start, after_step=after_step)
     if log:
