@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
 from bertlab.errors import BertlabError, ConfigError
 
@@ -178,35 +178,50 @@ def _started() -> int | None:
     return 1 if "LOCAL_RANK" in os.environ or "ACCELERATE_DYNAMO_BACKEND" in os.environ else None
 
 
-def _launch(verb: str, args: Sequence[str], asked: int | None) -> None:
-    """Return in a world of `asked` processes; become torchrun where they are still to be started. Raises ConfigError in any other world."""
+def _launch(verb: str, args: Sequence[str], asked: int | None) -> int | None:
+    """Start `asked` processes by torchrun and return their exit code; None in a world that has them already.
+
+    Raises ConfigError in any other world.
+    """
     started = _started()
     instead = f"start `bertlab {verb} --processes N` by itself, or `torchrun --nproc_per_node N -m bertlab {verb}`"
     if asked is None:
         # Asked for several, `accelerate launch --cpu` also leaves the address at which they would have met.
         if started == 1 and "ACCELERATE_DYNAMO_BACKEND" in os.environ and "MASTER_ADDR" in os.environ and "LOCAL_RANK" not in os.environ:
             raise ConfigError(f"accelerate was asked for several processes and started 1 (with --cpu it always does): {instead}")
-        return
+        return None
     if asked < 1:
         raise ConfigError(f"processes wants 1 or more, not {asked}")
     if started is not None and started != asked:
         raise ConfigError(f"asked for {_processes(asked)}, the launcher started {started}: {instead}")
     if started is None and asked > 1:
-        _become_torchrun(asked, ["-m", "bertlab", verb, *args])
+        return _torchrun(asked, ["-m", "bertlab", verb, *args])
+    return None
 
 
 def _processes(number: int) -> str:
     return f"{number} process" + "es" * (number != 1)
 
 
-def _become_torchrun(number: int, command: list[str]) -> NoReturn:
+def _torchrun(number: int, command: list[str]) -> int:
+    """Run a command in `number` processes; the exit code is that of the first to fail, which has said why."""
+    import logging
+
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import main as torchrun
+
     # Without this torchrun gives every process one thread, and says so in six lines.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has only the latter
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // number)))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(number)]
-    os.execv(sys.executable, [sys.executable, *launcher, *command])
+    logging.disable(logging.CRITICAL)  # its own report of a failure is thirty lines beside our one
+    try:
+        torchrun(["--standalone", "--nproc_per_node", str(number), *command])
+    except ChildFailedError as error:
+        code = int(error.get_first_failure()[1].exitcode)
+        return code if code > 0 else 128 - code  # ended by a signal
+    finally:
+        logging.disable(logging.NOTSET)
+    return 0
 
 
 # --- the whole --------------------------------------------------------------------------------------------------------------------------
@@ -216,8 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line (sys.argv without its first word by default) and return the exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
     try:
-        _run(args)
-        return 0
+        return _run(args)
     except BertlabError as error:
         return _say(str(error), error.exit_code)
     except OSError as error:
@@ -229,15 +243,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say("stopped", _INTERRUPTED)
 
 
-def _run(args: list[str]) -> None:
+def _run(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help"):
         print(HELP.format(verbs="\n".join(f"  {verb:<12}{line}" for verb, line in VERBS.items())))
-        return
+        return 0
     if args[0] in ("--version", "-V"):
         from bertlab import __version__
 
         print(f"bertlab {__version__}")
-        return
+        return 0
     verb, rest = args[0], args[1:]
     if verb not in VERBS:
         from bertlab.config import suggestion
@@ -247,7 +261,7 @@ def _run(args: list[str]) -> None:
     module = _module(verb)
     if "-h" in rest or "--help" in rest:
         _options(verb, module.Config, for_help=True)[0].help_print([])
-        return
+        return 0
     from bertlab.config import load, to_dict
 
     files, given = parse(verb, module.Config, rest)
@@ -255,9 +269,10 @@ def _run(args: list[str]) -> None:
     if _names_remote(to_dict(config)):
         for name in offline:
             del os.environ[name]
-    if verb in LAUNCHED:
-        _launch(verb, rest, config.processes)
+    if verb in LAUNCHED and (code := _launch(verb, rest, config.processes)) is not None:
+        return code
     _run_verb(module, config)
+    return 0
 
 
 def _module(verb: str) -> ModuleType:

@@ -7,7 +7,7 @@ does not depend on what else was in the call beyond the last bits of rounding.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -18,11 +18,11 @@ from bertlab.batches.labelled import Examples, encode_examples
 from bertlab.disk import read_json
 from bertlab.errors import ConfigError, CorruptError, DataError
 from bertlab.model.encoder import Bert
-from bertlab.model.folder import fetch, load_config, load_labels, load_model
+from bertlab.model.folder import fetch, load_config, load_facts, load_labels, load_model, refuse_misfit
 from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
 from bertlab.tokens import tokenizer
 from bertlab.tokens.tokenizer import MASK
-from bertlab.training.processes import Precision, autocast
+from bertlab.training.processes import Precision, autocast, choose_device
 
 Pooling = Literal["cls", "mean", "max"]
 MICRO_TOKENS = 8192  # of a batch without gradients: about 0.3 GB for a BERT-base
@@ -85,10 +85,10 @@ class LoadedModel:
 
     def __init__(self, folder: str, device: str | None = None, precision: Precision = "fp32") -> None:
         self.folder = fetch(folder)
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = choose_device(device)
         self.precision: Precision = precision
+        architecture = (load_config(self.folder).get("architectures") or [""])[0]  # first: it names a run folder given for its model
         self.tokenizer = tokenizer.load(self.folder)
-        architecture = (load_config(self.folder).get("architectures") or [""])[0]
         self.labels: list[str] | None = None
         self.model: Bert | BertForPreTraining | BertForSequenceClassification
         if architecture == "BertForSequenceClassification":
@@ -100,12 +100,9 @@ class LoadedModel:
             self.model, self.absent = load_model(self.folder, Bert)
         self.model.to(self.device).eval()
         self.encoder = self.model if isinstance(self.model, Bert) else self.model.bert
-        if self.tokenizer.vocab_size > self.model.config.vocab_size:
-            raise ConfigError(
-                f"{folder}: the tokenizer has {self.tokenizer.vocab_size} pieces, the model {self.model.config.vocab_size}: "
-                "they are not of one training"
-            )
+        refuse_misfit(self.tokenizer, self.model.config, folder)
         self.pooling: Pooling = _recorded_pooling(Path(self.folder))
+        self.pairs: bool | None = load_facts(self.folder).get("pairs")
         self.max_length = _recorded_length(Path(self.folder), self.model.config.max_position_embeddings)
 
     def embed(self, texts: Sequence[str], pooling: Pooling | None = None, normalize: bool = False) -> np.ndarray:
@@ -130,6 +127,8 @@ class LoadedModel:
 
     def vectors_of(self, examples: Examples, pooling: Pooling | None = None, normalize: bool = False) -> np.ndarray:
         """Sentence vectors (n, hidden_size) of encoded texts."""
+        if pooling not in (None, *get_args(Pooling)):
+            raise ConfigError(f"pooling={pooling!r}: give one of {', '.join(get_args(Pooling))}")
 
         def vectors(batch: LabelledBatch) -> Tensor:
             pooled = pool(self.encoder(**batch.encoder_inputs()).float(), batch.cu_seqlens, pooling or self.pooling)
@@ -140,6 +139,9 @@ class LoadedModel:
     def probabilities_of(self, examples: Examples) -> np.ndarray:
         """Class probabilities (n, K) of encoded texts, in the order of `labels`."""
         assert self.labels is not None, "only a classifier has probabilities"
+        if self.pairs is not None and self.pairs != examples.are_pairs:
+            wanted = "pairs: give a second text (text_b)" if self.pairs else "single texts: give no text_b"
+            raise DataError(f"{self.folder} was fine-tuned on {wanted}")
         return class_probabilities(self.model, examples, len(self.labels), device=self.device, precision=self.precision)
 
     def fill(self, text: str, top: int = 5) -> list[list[tuple[str, float]]]:

@@ -37,6 +37,11 @@ class Examples:
         """Tokens of each example, special tokens included. Shape (n,)."""
         return np.diff(self.offsets)
 
+    @property
+    def are_pairs(self) -> bool:
+        """Whether there are second texts: even an empty one brings a [SEP] of segment 1."""
+        return bool(self.segments.any())
+
     def batch(self, rows: np.ndarray) -> LabelledBatch:
         """The examples `rows` (N,) as one flat batch, in that order."""
         lengths = self.lengths[rows]

@@ -133,3 +133,18 @@ class PretrainingBatches:
             mlm_labels=torch.from_numpy(labels),
             nsp_labels=torch.from_numpy(pairs.is_random.astype(np.int64)),
         )
+
+
+@dataclass(frozen=True)
+class Phases:
+    """The batches of a whole run by step: short pairs before step `switch`, long ones from there on, `micro_batches` to a step."""
+
+    short: PretrainingBatches
+    long: PretrainingBatches
+    switch: int
+    micro_batches: int
+
+    def step(self, mine: range, step: int) -> list[PretrainingBatch]:
+        """The micro-batches of step `step` whose numbers within it are in `mine`: a process's share."""
+        phase, within = (self.short, step) if step < self.switch else (self.long, step - self.switch)
+        return [phase.micro(within * self.micro_batches + number) for number in mine]

@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from bertlab.disk import read_json, whole_folder
+from bertlab.disk import read_json, sha256_file, whole_folder
 from bertlab.errors import ConfigError, CorruptError
 from bertlab.model.encoder import Bert, EncoderConfig
 from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
@@ -91,10 +91,10 @@ def load_labels(folder: str) -> list[str]:
     values = load_config(folder)
     if "BertForSequenceClassification" not in values.get("architectures", []):
         raise ConfigError(f"{folder}: has no classifier: fine-tune it first (bertlab finetune --model {folder} ...)")
-    names = values.get("id2label", {})
+    names = values.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # what transformers leaves unwritten
     try:
         return [names[str(number)] for number in range(len(names))]
-    except KeyError:
+    except (KeyError, TypeError):
         raise CorruptError(f"{folder}/config.json: id2label is not numbered 0 to {len(names) - 1}") from None
 
 
@@ -125,6 +125,14 @@ def load_model(folder: str, kind: type[Model], *, new_labels: int | None = None,
     return model, absent
 
 
+def refuse_misfit(tokenizer: Tokenizer, config: EncoderConfig, origin: str) -> None:
+    """Raise ConfigError when a tokenizer can give ids that the embeddings do not have."""
+    if tokenizer.vocab_size > config.vocab_size:
+        raise ConfigError(
+            f"{origin}: the tokenizer has {tokenizer.vocab_size} pieces, the model {config.vocab_size}: they are not of one training"
+        )
+
+
 def fill(model: nn.Module, tensors: dict[str, Tensor], origin: str) -> list[str]:
     """Copy tensors into the parameters of the same name; returns the names that were not there.
 
@@ -145,6 +153,11 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], origin: str) -> list[str]
         for name in own.keys() & tensors.keys():
             own[name].copy_(tensors[name])
     return sorted(own.keys() - tensors.keys())
+
+
+def weights_sha256(source: str | None) -> str | None:
+    """The sha256 of a model folder's weights: what a run that starts from them remembers."""
+    return None if source is None else sha256_file(Path(fetch(source)) / WEIGHTS)
 
 
 def fetch(source: str) -> str:

@@ -94,11 +94,10 @@ class Tokenizer:
     def continues_word(self) -> np.ndarray:
         """For whole-word masking: True where a vocabulary entry continues the word before it. Shape (vocab_size,)."""
         entries = [self.token(id) for id in range(self.vocab_size)]
-        marks = "Ġ▁"  # byte-level BPE and Metaspace mark the start of a word, WordPiece its continuation
-        if any(entry[:1] in marks for entry in entries if entry):
-            continues = np.array([entry[:1] not in marks for entry in entries])
-        else:
+        if json.loads(self._text)["model"]["type"] == "WordPiece":
             continues = np.array([entry.startswith("##") for entry in entries])
+        else:  # byte-level BPE and Metaspace mark the start of a word instead
+            continues = np.array([entry[:1] not in ("Ġ", "▁") for entry in entries])
         continues[self.special_ids] = False
         return continues
 
@@ -222,7 +221,12 @@ def load(source: str) -> Tokenizer:
         raise ConfigError(f"{source}: no tokenizer there (tokenizer.json or vocab.txt); a name on the hub is written hf:NAME")
     from transformers import AutoTokenizer
 
-    return Tokenizer(AutoTokenizer.from_pretrained(source.removeprefix("hf:"), trust_remote_code=False).backend_tokenizer, source)
+    return Tokenizer(
+        AutoTokenizer.from_pretrained(
+            source.removeprefix("hf:"), trust_remote_code=False, local_files_only=not source.startswith("hf:")
+        ).backend_tokenizer,
+        source,
+    )
 
 
 def _calls(texts: Sequence[str]) -> Iterator[list[str]]:

@@ -1,4 +1,4 @@
-"""How well a model predicts text it has not seen: always the same pairs and masks, at 15 %, whatever it is trained with."""
+"""How well a model predicts text that it has not seen: the same pairs and masks at every measurement of a run."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,38 @@ from accelerate import Accelerator
 from torch import nn
 
 from bertlab.batches.flat import PretrainingBatch
+from bertlab.batches.masking import masking_for
+from bertlab.batches.pretraining import PretrainingBatches
+from bertlab.evaluation.baselines import unigram_loss
+from bertlab.tokens.corpus import Corpus
 from bertlab.training.objectives import pretraining_scores
 from bertlab.training.processes import Precision, autocast
+
+
+def heldout_batches(corpus: Corpus, max_length: int, micro_tokens: int, at_most: int) -> tuple[list[PretrainingBatch], dict[str, float]]:
+    """The held-out micro-batches to measure on (at 15 %), none where nothing was held out, and what knowing nothing would score on them.
+
+    unigram_loss: of the masked tokens under the training text's frequencies; nsp_majority: share of the commoner next-sentence answer.
+    """
+    if corpus.heldout is None or corpus.heldout.num_documents < 2:  # pairs need two
+        return [], {}
+    tokenizer = corpus.tokenizer
+    batches = PretrainingBatches(
+        corpus.heldout,
+        masking_for(tokenizer),
+        cls_id=tokenizer.cls_id,
+        sep_id=tokenizer.sep_id,
+        seed=0,
+        max_length=max_length,
+        micro_tokens=micro_tokens,
+    )
+    fixed = list(batches.one_epoch(at_most))
+    masked = torch.cat([batch.mlm_labels for batch in fixed]).bincount(minlength=tokenizer.vocab_size).numpy()
+    random_share = float(torch.cat([batch.nsp_labels for batch in fixed]).double().mean())
+    return fixed, {
+        "unigram_loss": unigram_loss(corpus.train.token_counts(tokenizer.vocab_size), masked),
+        "nsp_majority": max(random_share, 1 - random_share),
+    }
 
 
 def measure_heldout(

@@ -18,9 +18,12 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
 from bertlab.batches.flat import FlatBatch
+from bertlab.errors import ConfigError
 from bertlab.training.objectives import Objective
 from bertlab.training.optimizers import linear_schedule, set_learning_rate
 from bertlab.training.processes import Precision, autocast
+
+MOST_SKIPPED = 50  # in a row: weights that give no finite gradient any more do not heal
 
 MicroBatches = Callable[[int], Sequence[Any]]  # step -> this process's micro-batches of that step
 
@@ -66,11 +69,14 @@ def train(
 ) -> None:
     """Train `model` (as `accelerator.prepare` returned it) from step `start` to the plan's last.
 
+    Raises ConfigError after MOST_SKIPPED skipped steps in a row.
+
     `after_step` sees every step and may evaluate, save or print; it stops the run by returning True. The loss is the sum of
     the objective's parts, each divided by its count over all micro-batches of all processes.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.train()
+    skipped_in_a_row = 0
     clock = time.perf_counter()
     for step, batches in _load(micro_batches, start, plan, accelerator.device):
         data_ready = time.perf_counter()
@@ -89,6 +95,11 @@ def train(
             sums += parts.detach()
         grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, plan.clip, foreach=True))
         skipped = not grad_norm < float("inf")  # NaN too; the norm is of the shared gradient, so all processes agree
+        skipped_in_a_row = skipped_in_a_row + 1 if skipped else 0
+        if skipped_in_a_row == MOST_SKIPPED:
+            raise ConfigError(
+                f"{MOST_SKIPPED} steps in a row without a finite gradient, the last is step {step + 1}: lower the learning rate"
+            )
         for optimizer in optimizers:
             if not skipped:
                 optimizer.step()
@@ -151,4 +162,4 @@ def _as_it_is(batches: Sequence[FlatBatch]) -> Sequence[FlatBatch]:
 
 def _dropout_seed(seed: int, step: int, micro: int) -> int:
     """torch's generator is set anew for each micro-batch of each process, so that there is no generator state to save."""
-    return (seed * 1_000_003 + step) * 65_537 + micro
+    return ((seed * 1_000_003 + step) * 65_537 + micro) % 2**63

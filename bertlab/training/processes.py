@@ -3,6 +3,7 @@
 Accelerate places the model, joins the processes and averages gradients; losses, random numbers and checkpoints are ours.
 """
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
@@ -19,15 +20,28 @@ def start(processes: int | None, device: str | None) -> Accelerator:
 
     Raises ConfigError when the world is not the one asked for: some launchers start fewer processes in silence.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device=cuda, but torch sees no GPU here: leave device out, or install torch for your card")
-    accelerator = Accelerator(cpu=device == "cpu")
-    if processes is not None and accelerator.num_processes != processes:
+    chosen = choose_device(device)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if chosen.type == "cuda" and here > torch.cuda.device_count():
+        raise ConfigError(
+            f"{here} processes on this machine, but {torch.cuda.device_count()} GPUs: start one process a GPU, or give device=cpu"
+        )
+    accelerator = Accelerator(cpu=chosen.type == "cpu")  # left to itself it starts one process where there is no GPU
+    if processes is None:
+        processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != processes:
         raise ConfigError(
             f"asked for {processes} processes, {accelerator.num_processes} started: use `bertlab VERB --processes {processes}` or torchrun "
             f"--nproc_per_node {processes} -m bertlab VERB (accelerate launch --cpu starts one)"
         )
     return accelerator
+
+
+def choose_device(device: str | None) -> torch.device:
+    """cpu, cuda, or with None the GPU where there is one. Raises ConfigError for a GPU that torch does not see."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device=cuda, but torch sees no GPU here: leave device out, or install torch for your card")
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def share_of(micro_batches: int, ranks: int) -> int:

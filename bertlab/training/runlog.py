@@ -5,33 +5,36 @@ from pathlib import Path
 from typing import Any
 
 from bertlab.config import load, save, to_dict
-from bertlab.disk import write_text
+from bertlab.disk import read_json, write_json, write_text
 from bertlab.errors import ConfigError
 
-CONFIG = "config.yaml"
+CONFIG, INPUTS = "config.yaml", "inputs.json"
 
 
 class RunLog:
-    """Appends records to `path`. A resumed run first drops the records of steps that it will take again, and a half line at the end."""
+    """Appends records to `path`. A run resumed after `done` steps first drops the records of later ones, and a half line at the end."""
 
-    def __init__(self, path: Path, resume_at: int) -> None:
+    def __init__(self, path: Path, done: int) -> None:
         if path.is_file():
             lines = path.read_text(encoding="utf-8").splitlines()
-            write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) < resume_at))
+            write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= done))
         self._stream = path.open("a", encoding="utf-8")
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record, which has a `step`; NaN and infinity become null, since JSON has neither."""
-        self._stream.write(json.dumps({name: _plain(value) for name, value in record.items()}) + "\n")
+        self._stream.write(json.dumps(plain(record)) + "\n")
         self._stream.flush()
 
     def close(self) -> None:
         self._stream.close()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value of dictionaries, lists, numbers and text as JSON can say it: NaN and infinity become None."""
     if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
+        return {name: plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
     return None if isinstance(value, float) and not abs(value) < float("inf") else value
 
 
@@ -61,7 +64,16 @@ def agree_with_config(config: Any, out: Path, free: set[str]) -> None:
         )
 
 
-def remember_config(config: Any, out: Path) -> None:
-    """Write config.yaml if there is none: when every input has been checked, so that a mistake leaves a folder that can be used again."""
-    if not (out / CONFIG).is_file():
-        save(config, out / CONFIG)
+def remember_inputs(config: Any, out: Path, inputs: dict[str, str | None]) -> None:
+    """Write config.yaml and inputs.json (name -> sha256) when every input has been checked, so that a mistake leaves no settings behind.
+
+    Raises ConfigError in a folder that was started from other inputs: half a run on each would be neither.
+    """
+    if (out / INPUTS).is_file():
+        before = read_json(out / INPUTS)
+        changed = [name for name, sha256 in inputs.items() if before.get(name) != sha256]
+        if changed:
+            raise ConfigError(f"{out} was started with another {' and another '.join(changed)}: choose another --out")
+        return
+    save(config, out / CONFIG)
+    write_json(out / INPUTS, inputs)

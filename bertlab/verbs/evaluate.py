@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from bertlab.errors import DataError
+from bertlab.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,25 +40,28 @@ def run(config: Config) -> dict[str, Any]:
     from bertlab.evaluation.metrics import classification_metrics
     from bertlab.evaluation.predictions import write_predictions
     from bertlab.inference import LoadedModel
-    from bertlab.model.folder import load_labels
+    from bertlab.model.folder import fetch, load_labels
     from bertlab.pages.screen import class_table
 
-    names = load_labels(config.model)
+    out = Path(config.out)
+    if (out / "config.yaml").exists():
+        raise ConfigError(f"{out} is a run folder, with metrics of its own: choose another --out")
+    folder = fetch(config.model)
+    names = load_labels(folder)
     rows = read_labelled(config.data, text=config.text, text_b=config.text_b, label=config.label)
     try:
         gold = label_ids(rows, names)
     except DataError as error:
         raise DataError(f"{error} (the model's classes are those it was trained on)") from None
-    model = LoadedModel(config.model, config.device, config.precision)
+    model = LoadedModel(folder, config.device, config.precision)
     examples = model.encode(rows.texts, rows.texts_b)
     probabilities = model.probabilities_of(examples)
     metrics = classification_metrics(gold, probabilities.argmax(1), names) | {
         "labels": names,
         "truncated": examples.num_truncated,
-        "model": {"folder": Path(config.model).name, "sha256": sha256_file(Path(model.folder) / "model.safetensors")},
+        "model": {"folder": Path(config.model).name, "sha256": sha256_file(Path(folder) / "model.safetensors")},
         "data": {"name": Path(config.data).name, "sha256": sha256_file(Path(config.data))},
     }
-    out = Path(config.out)
     write_predictions(
         out / "predictions.parquet", ids=rows.ids, text_hashes=rows.text_hashes(), gold=gold, probabilities=probabilities, names=names
     )

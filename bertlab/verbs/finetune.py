@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from bertlab.tokens.tokenizer import Tokenizer
 
 
+# Widest model -> peak rate. google-research/bert's grid for small models ends at 3e-4; tiny, pretrained for minutes, measured better with
+# more (docs/results.md).
+LEARNING_RATES = {128: 1e-3, 512: 1e-4, 2**30: 2e-5}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     model: str
@@ -53,7 +58,7 @@ class Config:
     batch_size: int = 16
     """Examples a step, over all processes."""
     learning_rate: float | None = None
-    """Peak rate of AdamW; default 1e-4 up to width 512, 2e-5 above (google-research/bert, Devlin et al. 2018)."""
+    """Peak rate of AdamW; default 2e-5 for base and large (Devlin et al. 2018), 1e-4 up to width 512, 1e-3 for tiny."""
     weight_decay: float = 0.01
     """On matrices, not on LayerNorm and biases."""
     warmup: float = 0.1
@@ -92,6 +97,11 @@ class Config:
             raise ConfigError(f"dev_share={self.dev_share} and warmup={self.warmup} are shares: give numbers between 0 and 1")
         if self.max_length < 8:
             raise ConfigError(f"max_length={self.max_length}: give 8 tokens or more")
+        for name in ("workers", "weight_decay", "seed"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name}={getattr(self, name)}: give 0 or more")
+        if self.seed >= 2**31:
+            raise ConfigError(f"seed={self.seed}: give less than 2,147,483,648")
         if (self.learning_rate is not None and self.learning_rate <= 0) or self.clip <= 0:
             raise ConfigError("learning_rate and clip must be above 0")
 
@@ -121,7 +131,7 @@ def run(config: Config) -> dict[str, Any]:
     out = Path(config.out)
     with locked(out) if accelerator.is_main_process else nullcontext():
         if accelerator.is_main_process:
-            agree_with_config(config, out, free={"out", "processes", "workers", "seeds"})
+            agree_with_config(config, out, free={"out", "processes", "workers"})
         accelerator.wait_for_everyone()
         if (out / "model").is_dir():
             if accelerator.is_main_process:
@@ -160,21 +170,27 @@ def read_task(config: Config, tokenizer: "Tokenizer", max_length: int) -> Task:
 
 
 def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, Any]:
-    from bertlab.disk import write_json
+    from bertlab.disk import sha256_file, write_json
     from bertlab.evaluation.metrics import classification_metrics, mean_and_deviation
     from bertlab.evaluation.predictions import write_predictions
     from bertlab.inference import class_probabilities
-    from bertlab.model.folder import fetch, load_config
+    from bertlab.model.encoder import EncoderConfig
+    from bertlab.model.folder import fetch, load_config, refuse_misfit, weights_sha256
     from bertlab.tokens import tokenizer as tokenizers
     from bertlab.training import checkpoint
-    from bertlab.training.runlog import remember_config
+    from bertlab.training.runlog import remember_inputs
 
     folder = fetch(config.model)
-    positions = int(load_config(folder).get("max_position_embeddings", 512))
+    encoder = EncoderConfig.from_published(load_config(folder), f"{folder}/config.json")
     tokenizer = tokenizers.load(folder)
-    task = read_task(config, tokenizer, min(config.max_length, positions))
+    refuse_misfit(tokenizer, encoder, folder)
+    task = read_task(config, tokenizer, min(config.max_length, encoder.max_position_embeddings))
+    if task.splits["train"].texts_b and encoder.type_vocab_size < 2:
+        raise ConfigError(f"{folder} knows one segment, and pairs need two: start from another model")
     if accelerator.is_main_process:
-        remember_config(config, out)
+        files = {name: getattr(config, name) for name in ("train", "dev", "test")}
+        inputs: dict[str, str | None] = {f"{name} file": sha256_file(Path(file)) for name, file in files.items() if file}
+        remember_inputs(config, out, inputs | {"model": weights_sha256(folder)})
         for split, encoded in task.encoded.items():
             cut = f", {encoded.num_truncated:,} truncated" if encoded.num_truncated else ""
             print(
@@ -246,7 +262,7 @@ def start_model(config: Config, folder: str, num_labels: int, seed: int) -> "Ber
         values = load_config(folder) | dropouts
         return BertForSequenceClassification(EncoderConfig.from_published(values, f"{folder}/config.json"), num_labels)
     model, absent = load_model(folder, BertForSequenceClassification, new_labels=num_labels, **dropouts)
-    if any("pooler" in name for name in absent):
+    if any("pooler" in name for name in absent) and seed == config.seed:
         print(f"note: {folder} has no pooler (next-sentence prediction trains it): it starts at random")
     return model
 
@@ -266,7 +282,9 @@ def train_seed(config: Config, task: Task, model: "BertForSequenceClassification
     train = task.encoded["train"]
     per_epoch = train.steps_per_epoch(config.batch_size)
     steps = config.epochs * per_epoch
-    learning_rate = config.learning_rate or (1e-4 if model.config.hidden_size <= 512 else 2e-5)
+    width = model.config.hidden_size
+    default_rate = next(rate for widest, rate in LEARNING_RATES.items() if width <= widest)
+    learning_rate = config.learning_rate or default_rate
     optimizers = build_optimizers(model.to(accelerator.device), "adamw", learning_rate=learning_rate, weight_decay=config.weight_decay)
     wrapped = accelerator.prepare(model)
     best: dict[str, Any] = {}
@@ -372,6 +390,7 @@ def _save(
         "tokenizer_sha256": tokenizer.sha256,
         "max_length": config.max_length,
         "pooler_trained": True,
+        "pairs": task.splits["train"].texts_b is not None,
         "seeds": config.seeds,
         "best_seed": metrics["best_seed"],
         "dev": metrics["dev"],

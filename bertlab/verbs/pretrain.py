@@ -6,6 +6,7 @@ The run folder holds config.yaml, metrics.jsonl, checkpoints/, and at the end mo
 loss. The same command again goes on where a run was cut off. Several processes: --processes N, or any torchrun.
 """
 
+import math
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -17,8 +18,7 @@ from bertlab.errors import ConfigError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from bertlab.batches.flat import PretrainingBatch
-    from bertlab.batches.pretraining import PretrainingBatches
+    from bertlab.batches.pretraining import Phases
     from bertlab.model.heads import BertForPreTraining
     from bertlab.tokens.corpus import Corpus
 
@@ -58,10 +58,10 @@ class Config:
     """google: the exact number in each sequence; bernoulli: each token by its own coin."""
     whole_words: bool = False
     """Mask all pieces of a word together."""
-    optimizer: Literal["muon", "adamw"] = "muon"
-    """muon: Muon for the blocks' matrices, AdamW for the rest; adamw: the paper's."""
+    optimizer: Literal["muon", "adamw"] | None = None
+    """muon: Muon for the blocks' matrices, AdamW for the rest; adamw: the paper's. Default: muon, but adamw to go on from `model`."""
     learning_rate: float | None = None
-    """Peak rate of AdamW; by default chosen by width."""
+    """Peak rate of AdamW; by default chosen by width, and low to go on from `model`."""
     muon_learning_rate: float = 5e-3
     """Peak rate of Muon."""
     weight_decay: float = 0.01
@@ -94,6 +94,8 @@ class Config:
     """Steps between lines in metrics.jsonl."""
     save_every: int = 500
     """Steps between checkpoints."""
+    save_minutes: float = 10.0
+    """Longest time between checkpoints."""
     keep: int = 2
     """Checkpoints to keep."""
 
@@ -119,6 +121,11 @@ class Config:
             )
         if self.whole_words and self.mask_mode == "bernoulli":
             raise ConfigError("whole_words needs mask_mode=google: words are chosen to fill an exact number")
+        for name in ("workers", "weight_decay", "seed", "save_minutes"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name}={getattr(self, name)}: give 0 or more")
+        if self.seed >= 2**31 or (self.heldout_every is not None and self.heldout_every < 1):
+            raise ConfigError("seed must be below 2,147,483,648 and heldout_every at least 1")
         if (self.learning_rate is not None and self.learning_rate <= 0) or self.muon_learning_rate <= 0 or self.clip <= 0:
             raise ConfigError("learning_rate, muon_learning_rate and clip must be above 0")
 
@@ -162,13 +169,14 @@ def run(config: Config) -> dict[str, Any]:
 def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, Any]:
     import torch
 
+    from bertlab.model.folder import weights_sha256
     from bertlab.progress import progress, silent
     from bertlab.tokens.corpus import open_corpus
     from bertlab.training import checkpoint, loop
-    from bertlab.training.heldout import measure_heldout
+    from bertlab.training.heldout import heldout_batches, measure_heldout
     from bertlab.training.objectives import Pretraining
     from bertlab.training.optimizers import build_optimizers
-    from bertlab.training.runlog import RunLog, remember_config
+    from bertlab.training.runlog import RunLog, plain, remember_inputs
 
     main = accelerator.is_main_process
     corpus = open_corpus(config.corpus, verify=accelerator.is_local_main_process)
@@ -176,8 +184,8 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     model = build_model(config, corpus).to(accelerator.device)
     optimizers = build_optimizers(
         model,
-        config.optimizer,
-        learning_rate=config.learning_rate or LEARNING_RATES.get(model.config.hidden_size, 1e-4),
+        config.optimizer or ("adamw" if config.model else "muon"),
+        learning_rate=config.learning_rate or default_learning_rate(config, model.config.hidden_size),
         muon_learning_rate=config.muon_learning_rate,
         weight_decay=config.weight_decay,
     )
@@ -187,10 +195,11 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     if saved:
         saved.restore(model, optimizers)
         start, state = saved.step, saved.state
-    heldout, baselines = heldout_batches(config, corpus)
-    batches_of = phases(config, corpus)
+    heldout, baselines = heldout_batches(corpus, config.max_length, config.micro_tokens, config.heldout_batches)
+    batches = phases(config, corpus)
     if main:
-        remember_config(config, out)
+        remember_inputs(config, out, {"corpus": corpus.sha256, "model": weights_sha256(config.model)})
+    accelerator.wait_for_everyone()
     heldout_every = config.heldout_every or max(1, config.steps // 10)
     log = RunLog(out / "metrics.jsonl", start) if main else None
     began = time.monotonic() - state["seconds"]
@@ -198,28 +207,37 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     def measure(step: int) -> None:
         """Measure on held-out text; keep the weights when they are the best so far."""
         measured = {"step": step, **measure_heldout(model, heldout, accelerator, config.precision), **baselines}
+        if not math.isfinite(measured["mlm_loss"]):
+            raise ConfigError(
+                f"training diverged: at step {step} the held-out loss is not finite: lower the learning rates and choose another --out"
+            )
         state["heldout"].append(measured)
         if log:
             log.write({"step": step, "heldout": measured})
         if state["best"] is None or measured["mlm_loss"] < state["best"]["mlm_loss"]:
             state["best"] = measured
-            if main and step:
+            if main:
                 checkpoint.save_checkpoint(out / "best", step, model, [], measured, keep=1)
 
+    last_save = time.monotonic()
+
     def after_step(result: loop.StepResult) -> None:
+        nonlocal last_save
         done, last = result.step + 1, result.step + 1 == config.steps
         state["tokens_seen"] += result.tokens
         state["skipped"] += result.skipped
         speed = result.tokens / result.seconds
         if log and (done % config.log_every == 0 or result.skipped or last):
-            log.write({**vars(result), "tokens_per_second": speed})
+            log.write({**vars(result), "step": done, "tokens_per_second": speed})
         losses = ", ".join(f"{name} {value:.3f}" for name, value in result.losses.items())
         report(done - start, f"{losses}, {speed:,.0f} tokens/s")
         if heldout and (done % heldout_every == 0 or last):
             measure(done)
-        if main and (done % config.save_every == 0 or last):
-            state["seconds"] = time.monotonic() - began
-            checkpoint.save_checkpoint(out / "checkpoints", done, model, optimizers, state, config.keep)
+        due = time.monotonic() - last_save > 60 * config.save_minutes
+        if main and (done % config.save_every == 0 or last or due):
+            last_save = time.monotonic()
+            state["seconds"] = last_save - began
+            checkpoint.save_checkpoint(out / "checkpoints", done, model, optimizers, plain(state), config.keep)
 
     if heldout and not state["heldout"]:
         measure(0)
@@ -238,9 +256,17 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         workers=config.workers,
     )
     mine = range(accelerator.process_index, config.micro_batches, accelerator.num_processes)
-    batches = partial(micro_batches, batches_of, config, mine)
     with progress("pretraining", "steps", config.steps - start) if main else silent() as report:
-        loop.train(accelerator.prepare(model), optimizers, Pretraining(), batches, plan, accelerator, start=start, after_step=after_step)
+        loop.train(
+            accelerator.prepare(model),
+            optimizers,
+            Pretraining(),
+            partial(batches.step, mine),
+            plan,
+            accelerator,
+            start=start,
+            after_step=after_step,
+        )
     if log:
         log.close()
     state["seconds"] = time.monotonic() - began
@@ -249,18 +275,26 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     return facts
 
 
+def default_learning_rate(config: Config, width: int) -> float:
+    """AdamW's peak rate where none is given; going on from a model takes 2e-5 at base (google-research/bert), 1e-4 below."""
+    if config.model:
+        return 2e-5 if width >= 768 else 1e-4
+    return LEARNING_RATES.get(width, 1e-4)
+
+
 def build_model(config: Config, corpus: "Corpus") -> "BertForPreTraining":
     """The model to train: from the preset with random weights, or from `config.model`, whose vocabulary must be the corpus's."""
     import torch
 
     from bertlab.model.encoder import EncoderConfig
-    from bertlab.model.folder import fetch, load_model
+    from bertlab.model.folder import fetch, load_config, load_model
     from bertlab.model.heads import BertForPreTraining
     from bertlab.tokens import tokenizer
 
     dropouts: dict[str, Any] = {"hidden_dropout_prob": config.dropout, "attention_probs_dropout_prob": config.attention_dropout}
     if config.model is not None:
         folder = fetch(config.model)
+        load_config(folder)  # a run folder instead of its model is named as such
         if tokenizer.load(folder).vocabulary_sha256 != corpus.tokenizer.vocabulary_sha256:
             raise ConfigError(
                 f"{config.model} and {config.corpus} have different vocabularies: prepare the corpus with --tokenizer {config.model}"
@@ -294,10 +328,10 @@ def build_model(config: Config, corpus: "Corpus") -> "BertForPreTraining":
     return model
 
 
-def phases(config: Config, corpus: "Corpus") -> tuple["PretrainingBatches", "PretrainingBatches"]:
-    """The batches of both phases, short pairs and long."""
+def phases(config: Config, corpus: "Corpus") -> "Phases":
+    """The batches of a run: short pairs, then long."""
     from bertlab.batches.masking import masking_for
-    from bertlab.batches.pretraining import PretrainingBatches
+    from bertlab.batches.pretraining import Phases, PretrainingBatches
 
     recipe = masking_for(corpus.tokenizer, rate=config.mask_rate, mode=config.mask_mode, whole_words=config.whole_words)
     shared: dict[str, Any] = {
@@ -306,48 +340,12 @@ def phases(config: Config, corpus: "Corpus") -> tuple["PretrainingBatches", "Pre
         "micro_tokens": config.micro_tokens,
         "short_seq_prob": config.short_seq_prob,
     }
-    short = PretrainingBatches(corpus.train, recipe, seed=config.seed, max_length=config.max_length, **shared)
-    long = PretrainingBatches(corpus.train, recipe, seed=config.seed + 2**32, max_length=config.long_length, **shared)
-    return short, long
-
-
-def micro_batches(batches: tuple["PretrainingBatches", "PretrainingBatches"], config: Config, mine: range, step: int) -> list[Any]:
-    """The micro-batches `mine` (numbers within a step) of step `step`."""
-    switch = config.steps - config.long_steps
-    phase, within = (batches[0], step) if step < switch else (batches[1], step - switch)
-    return [phase.micro(within * config.micro_batches + number) for number in mine]
-
-
-def heldout_batches(config: Config, corpus: "Corpus") -> tuple[list["PretrainingBatch"], dict[str, float]]:
-    """The held-out micro-batches to measure on, none where nothing was held out, and what knowing nothing would score on them.
-
-    unigram_loss: of the masked tokens under the training text's frequencies; nsp_majority: share of the commoner next-sentence answer.
-    """
-    import numpy as np
-
-    from bertlab.batches.masking import masking_for
-    from bertlab.batches.pretraining import PretrainingBatches
-    from bertlab.evaluation.baselines import unigram_loss
-
-    if corpus.heldout is None:
-        return [], {}
-    batches = PretrainingBatches(
-        corpus.heldout,
-        masking_for(corpus.tokenizer),
-        cls_id=corpus.tokenizer.cls_id,
-        sep_id=corpus.tokenizer.sep_id,
-        seed=0,
-        max_length=config.max_length,
-        micro_tokens=config.micro_tokens,
+    return Phases(
+        short=PretrainingBatches(corpus.train, recipe, seed=config.seed, max_length=config.max_length, **shared),
+        long=PretrainingBatches(corpus.train, recipe, seed=config.seed + 2**32, max_length=config.long_length, **shared),
+        switch=config.steps - config.long_steps,
+        micro_batches=config.micro_batches,
     )
-    fixed = list(batches.one_epoch(config.heldout_batches))
-    vocab_size = corpus.tokenizer.vocab_size
-    masked = np.bincount(np.concatenate([batch.mlm_labels.numpy() for batch in fixed]), minlength=vocab_size)
-    random_share = float(np.mean(np.concatenate([batch.nsp_labels.numpy() for batch in fixed])))
-    return fixed, {
-        "unigram_loss": unigram_loss(corpus.train.token_counts(vocab_size), masked),
-        "nsp_majority": max(random_share, 1 - random_share),
-    }
 
 
 def _finish(config: Config, out: Path, model: "BertForPreTraining", corpus: "Corpus", state: dict[str, Any]) -> dict[str, Any]:
@@ -362,6 +360,11 @@ def _finish(config: Config, out: Path, model: "BertForPreTraining", corpus: "Cor
     best = checkpoint.newest_checkpoint(out / "best")
     if best:
         best.restore(model, [])
+        state["best"] = best.state
+    elif state["best"]:
+        state["best"] = state["heldout"][-1]  # the kept weights are damaged, as was said: these are the last step's
+    if state["best"] and state["best"]["step"] == 0:
+        print("warning: no step predicted held-out text better than the start, which is what is kept: lower the learning rates?")
     sources = corpus.manifest["sources"]
     facts = {
         "bertlab": bertlab.__version__,
@@ -389,7 +392,14 @@ def _finish(config: Config, out: Path, model: "BertForPreTraining", corpus: "Cor
         "heldout": state["best"],
         "torch": torch.__version__,
     }
-    save_model(out / "model", model.cpu(), corpus.tokenizer, facts=facts, card=pretrained_card(facts))
+    save_model(
+        out / "model",
+        model.cpu(),
+        corpus.tokenizer,
+        facts=facts,
+        card=pretrained_card(facts),
+        max_length=None if config.model else config.longest,
+    )
     if state["best"]:
         before, after = state["heldout"][0], state["best"]
         print(

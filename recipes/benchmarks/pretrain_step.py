@@ -130,7 +130,7 @@ def main() -> None:
             dropout=arguments.dropout,
             device=arguments.device,
         )
-        batches = [pretrain.phases(config, corpus)[0].micro(number) for number in range(arguments.steps)]
+        batches = [pretrain.phases(config, corpus).short.micro(number) for number in range(arguments.steps)]
         real = sum(batch.num_tokens for batch in batches)
         cells = sum(batch.num_sequences * batch.max_seqlen for batch in batches)
         results["padding"] = 1 - real / cells

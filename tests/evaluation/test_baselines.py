@@ -1,0 +1,61 @@
+"""Baselines: numbers worked out by hand, a task of words that TF-IDF must solve, and texts that hold no word at all."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+
+from bertlab.evaluation.baselines import majority_class, tfidf_logistic_regression, unigram_loss
+
+
+def test_the_unigram_loss_is_the_one_worked_out_by_hand() -> None:
+    # counts plus one: 4, 2, 1, 1 of 8; masked once each but the third, twice the first
+    train, masked = np.array([3, 1, 0, 0]), np.array([2, 1, 0, 1])
+    expected = (2 * math.log(8 / 4) + math.log(8 / 2) + math.log(8 / 1)) / 4
+    assert unigram_loss(train, masked) == pytest.approx(expected, abs=1e-15)
+
+
+def test_a_piece_that_training_never_saw_costs_a_finite_loss() -> None:
+    assert unigram_loss(np.array([98, 0]), np.array([0, 5])) == pytest.approx(math.log(100))
+
+
+def test_the_majority_class_is_the_most_frequent_one_and_the_lowest_among_equals() -> None:
+    assert majority_class([2, 0, 2, 1], 3).tolist() == [2, 2, 2]
+    assert majority_class([3, 1, 1, 3, 0], 2).tolist() == [1, 1]
+    assert majority_class([0, 1], 0).tolist() == []
+
+
+def topics(count: int, seed: int) -> tuple[list[str], list[int]]:
+    """Texts of a topic's own words among common ones, three topics, the first of them half of all."""
+    words = [["river", "bank", "stream"], ["violin", "opera", "choir"], ["planet", "comet", "orbit"]]
+    draw = random.Random(seed)
+    labels = [draw.choice([0, 0, 1, 2]) for _ in range(count)]
+    return [" ".join(draw.choices(["the", "old", "of", "and"], k=6) + draw.choices(words[label], k=2)) for label in labels], labels
+
+
+@pytest.mark.parametrize("count", [60, 200])  # with 100 texts or more a word must be in two of them
+def test_tf_idf_solves_a_task_of_words_that_the_majority_class_does_not(count: int) -> None:
+    texts, labels = topics(count, seed=0)
+    others, gold = topics(100, seed=1)
+    predicted = tfidf_logistic_regression(texts, labels, others)
+    assert (predicted == np.array(gold)).mean() == 1.0
+    assert (majority_class(labels, len(others)) == np.array(gold)).mean() < 0.6
+
+
+def test_tf_idf_gives_the_same_predictions_when_asked_again_and_sees_only_what_it_is_given() -> None:
+    texts, labels = topics(80, seed=2)
+    others, _ = topics(30, seed=3)
+    first = tfidf_logistic_regression(texts, labels, others)
+    assert first.tolist() == tfidf_logistic_regression(texts, labels, others).tolist()
+    assert first[:10].tolist() == tfidf_logistic_regression(texts, labels, others[:10]).tolist()
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [["a", "b", "!", "", "a"], [f"word{number} other{number}" for number in range(101)]],
+    ids=["no word of two letters", "no word in two texts"],
+)
+def test_texts_without_a_word_to_count_leave_tf_idf_with_the_majority_class(texts: list[str]) -> None:
+    labels = [0, 1, 1, 0, 1] + [1] * (len(texts) - 5)
+    assert tfidf_logistic_regression(texts, labels, ["a", "what is this"]).tolist() == [1, 1]

@@ -1,0 +1,111 @@
+"""Model cards: metadata that the hub's own reader takes, whatever the licence and the names hold, and the facts as they are."""
+
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from bertlab.pages.card import classifier_card, pretrained_card
+
+PRETRAINED: dict[str, Any] = {
+    "bertlab": "0.1.0",
+    "parameters": 1_234_567,
+    "layers": 2,
+    "hidden_size": 128,
+    "vocab_size": 8192,
+    "lowercase": True,
+    "steps": 600,
+    "tokens_seen": 2_400_000,
+    "started_from": None,
+    "corpus": {
+        "documents": 9129,
+        "tokens": 800_000,
+        "sources": [{"name": "articles.jsonl.xz", "licence": "CC-BY-SA-4.0"}],
+        "licences": ["CC-BY-SA-4.0"],
+    },
+    "heldout": {"mlm_loss": 5.4321, "unigram_loss": 6.5, "masked_accuracy": 0.1234, "nsp_accuracy": 0.625, "nsp_majority": 0.51},
+}
+SCORES = {"accuracy": 0.8, "macro": {"f1": 0.75}, "n": 60}
+CLASSIFIER: dict[str, Any] = {
+    "bertlab": "0.1.0",
+    "started_from": "RUN/model",
+    "train_examples": 1234,
+    "seeds": 3,
+    "dev": SCORES,
+    "test": {"accuracy": 0.7, "macro": {"f1": 0.6543}, "n": 200},
+}
+
+
+def metadata(card: str) -> dict[str, Any]:
+    """The front matter, read by YAML and by huggingface_hub, which must agree."""
+    begin, front, rest = card.split("---\n", 2)
+    assert begin == "" and rest.startswith("\n#")
+    read = yaml.safe_load(front)
+    theirs = ModelCard(card)
+    assert theirs.data.to_dict() == read
+    assert theirs.text.lstrip("\n") == rest.lstrip("\n")
+    return read
+
+
+def pretrained(**changes: Any) -> str:
+    return pretrained_card(PRETRAINED | changes)
+
+
+def test_a_pretrained_card_says_what_the_hub_needs_and_what_was_measured() -> None:
+    card = pretrained()
+    read = metadata(card)
+    assert read == {"library_name": "transformers", "pipeline_tag": "fill-mask", "license": "cc-by-sa-4.0", "tags": ["bert", "bertlab"]}
+    for fact in (
+        "1,234,567 parameters",
+        "9,129 documents",
+        "600 steps",
+        "5.432 nats",
+        "6.500",
+        "12.3%",
+        "62.5%",
+        "uncased",
+        "random weights",
+    ):
+        assert fact in card
+    assert "- articles.jsonl.xz (CC-BY-SA-4.0)" in card
+
+
+def test_a_classifier_card_says_what_the_hub_needs_and_what_was_measured() -> None:
+    card = classifier_card(CLASSIFIER, ["no", "yes"])
+    assert metadata(card) == {"library_name": "transformers", "pipeline_tag": "text-classification", "tags": ["bert", "bertlab"]}
+    for fact in (
+        "2 classes: no, yes.",
+        "1,234 training examples",
+        "macro-F1 0.750 (n = 60)",
+        "macro-F1 0.654 (n = 200)",
+        "best of 3 seeds",
+    ):
+        assert fact in card
+    without = classifier_card(CLASSIFIER | {"test": None}, ["no", "yes"])
+    assert "Test:" not in without and "Dev:" in without
+
+
+def test_what_is_not_known_is_said_not_made_up() -> None:
+    corpus = PRETRAINED["corpus"] | {"licences": [""], "sources": [{"name": "mine.txt", "licence": ""}]}
+    card = pretrained(heldout=None, corpus=corpus, started_from="another/model", lowercase=False)
+    assert "license" not in metadata(card)
+    assert "licence not stated" in card and "No text was held out" in card and "starting from another/model" in card and "(cased)" in card
+
+
+def test_two_licences_are_not_one() -> None:
+    corpus = PRETRAINED["corpus"] | {"licences": ["CC0-1.0", "CC-BY-4.0"]}
+    assert "license" not in metadata(pretrained(corpus=corpus))
+
+
+@pytest.mark.parametrize(
+    "licence", ["no", "1.0", "see: the README", "mine # all of it", "[a]", "'", '"', "a\nb: c", "---", "*x", "\u00e9", "%"]
+)
+def test_a_licence_of_any_spelling_stays_one_text(licence: str) -> None:
+    corpus = PRETRAINED["corpus"] | {"licences": [licence]}
+    assert metadata(pretrained(corpus=corpus))["license"] == licence.lower()
+
+
+def test_many_classes_are_not_all_named() -> None:
+    card = classifier_card(CLASSIFIER, [f"class {number}" for number in range(80)])
+    assert "80 classes: class 0," in card and "class 49 ..." in card and "class 50" not in card

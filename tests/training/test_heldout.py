@@ -1,0 +1,75 @@
+"""bertlab/training/heldout.py: the measure is what one computes by hand, whatever the cut (in two processes: test_processes.py)."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+
+from bertlab.batches.flat import PretrainingBatch
+from bertlab.model.heads import BertForPreTraining
+from bertlab.training.heldout import measure_heldout
+
+MakeModel = Callable[..., BertForPreTraining]
+
+
+def test_it_equals_the_computation_by_hand(make_model: MakeModel, uneven: list[PretrainingBatch], accelerator: Accelerator) -> None:
+    model = make_model().eval()
+    parts: dict[str, list[np.ndarray]] = {"mlm": [], "mlm_labels": [], "nsp": [], "nsp_labels": []}
+    for batch in uneven:
+        with torch.no_grad():
+            mlm, nsp = model(mlm_positions=batch.mlm_positions, **batch.encoder_inputs())
+        for name, value in zip(parts, (mlm, batch.mlm_labels, nsp, batch.nsp_labels), strict=True):
+            parts[name].append(value.numpy())
+    logits = {name: np.concatenate(values) for name, values in parts.items()}
+
+    def loss(name: str) -> float:
+        scores = logits[name].astype(np.float64)
+        chosen = scores[np.arange(len(scores)), logits[f"{name}_labels"]]
+        return float((np.log(np.exp(scores).sum(1)) - chosen).mean())
+
+    assert measure_heldout(model, uneven, accelerator, "fp32") == pytest.approx(
+        {
+            "mlm_loss": loss("mlm"),
+            "masked_accuracy": (logits["mlm"].argmax(1) == logits["mlm_labels"]).mean(),
+            "nsp_loss": loss("nsp"),
+            "nsp_accuracy": (logits["nsp"].argmax(1) == logits["nsp_labels"]).mean(),
+            "masked_tokens": sum(len(batch.mlm_labels) for batch in uneven),
+            "pairs": 12,
+        },
+        rel=1e-6,
+    )
+
+
+def test_the_cut_into_batches_does_not_matter(
+    make_model: MakeModel, uneven: list[PretrainingBatch], join: Callable[..., PretrainingBatch], accelerator: Accelerator
+) -> None:
+    model = make_model()
+    whole = measure_heldout(model, [join(uneven)], accelerator, "fp32")
+    for cut in (uneven, uneven[::-1], [join(uneven[:3]), uneven[3]]):
+        assert measure_heldout(model, cut, accelerator, "fp32") == pytest.approx(whole, rel=1e-6)
+
+
+def test_there_is_no_dropout_and_the_model_is_left_as_it_was(
+    make_model: MakeModel, uneven: list[PretrainingBatch], accelerator: Accelerator
+) -> None:
+    expected = measure_heldout(make_model(), uneven, accelerator, "fp32")
+    model = make_model(dropout=0.5)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for training in (True, False):
+        model.train(training)
+        assert measure_heldout(model, uneven, accelerator, "fp32") == expected
+        assert all(module.training == training for module in model.modules())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_it_is_the_same_again_and_in_bf16_nearly(make_model: MakeModel, uneven: list[PretrainingBatch], accelerator: Accelerator) -> None:
+    model = make_model()
+    full = measure_heldout(model, uneven, accelerator, "fp32")
+    torch.manual_seed(123)
+    assert measure_heldout(model, uneven, accelerator, "fp32") == full
+    low = measure_heldout(model, uneven, accelerator, "bf16")
+    assert low["mlm_loss"] == pytest.approx(full["mlm_loss"], rel=0.02)
+    assert low["mlm_loss"] != full["mlm_loss"]

@@ -1,0 +1,169 @@
+"""bertlab evaluate: metrics.json is scikit-learn's word on predictions.parquet, and both are what the model says of each row."""
+
+import json
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+import transformers
+from sklearn.metrics import accuracy_score, classification_report, confusion_matrix
+
+from bertlab import cli
+from bertlab.corpus.labelled import read_labelled
+from bertlab.disk import read_json, sha256_file
+from bertlab.model.encoder import EncoderConfig
+from bertlab.model.folder import save_model
+from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
+from bertlab.tokens import tokenizer as tokenizers
+from bertlab.verbs import evaluate, finetune
+from bertlab.verbs.evaluate import Config
+
+SENTENCE = "the old river runs from a stone hill to the sea and birds sing over its banks in spring"
+WORDS = SENTENCE.split()
+CLASSES = ["fish", "bird", "tree", "moss"]  # in no order, and moss is in no test row
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A classifier of random weights, large enough for its answers to differ, and a pretrained folder."""
+    tokenizer = tokenizers.train([" ".join(WORDS)] * 4, kind="wordpiece", vocab_size=200, lowercase=True)
+    torch.manual_seed(0)
+    config = EncoderConfig(
+        vocab_size=tokenizer.vocab_size, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=24, initializer_range=0.4,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("run")
+    save_model(folder / "model", BertForSequenceClassification(config, 4), tokenizer, facts={}, card="# A card\n", labels=CLASSES)
+    save_model(folder / "pretrained", BertForPreTraining(config), tokenizer, facts={}, card="# A card\n")
+    return {"run": str(folder), "classifier": str(folder / "model"), "pretrained": str(folder / "pretrained")}
+
+
+def write(path: Path, rows: list[dict[str, str]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_rows(count: int, pairs: bool = False) -> list[dict[str, str]]:
+    draw = random.Random(count)
+    rows = []
+    for number in range(count):
+        row = {"id": f"row {number}", "text": " ".join(draw.choices(WORDS, k=draw.randint(1, 15))), "label": draw.choice(CLASSES[:3])}
+        rows.append(row | ({"text_b": " ".join(draw.choices(WORDS, k=3))} if pairs else {}))
+    return rows
+
+
+test_rows.__test__ = False  # type: ignore[attr-defined]
+
+
+def run(model: str, data: str, out: Path, **settings: Any) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """The metrics, and the columns of predictions.parquet."""
+    metrics = evaluate.run(Config(model=model, data=data, out=str(out), device="cpu", precision="fp32", **settings))
+    return metrics, pq.read_table(out / "predictions.parquet").to_pydict()
+
+
+def test_the_metrics_are_scikit_learns_on_the_predictions_file(folders: dict[str, str], tmp_path: Path) -> None:
+    data = write(tmp_path / "data.jsonl", test_rows(80))
+    metrics, columns = run(folders["classifier"], data, tmp_path / "out")
+    assert read_json(tmp_path / "out" / "metrics.json") == metrics
+    gold, predicted = columns["gold"], columns["predicted"]
+    report = classification_report(gold, predicted, labels=CLASSES, output_dict=True, zero_division=0.0)
+    for name in CLASSES:
+        ours = metrics["per_class"][name]
+        assert [ours["precision"], ours["recall"], ours["f1"], ours["support"]] == list(report[name].values())
+    for kind in ("macro", "weighted"):
+        assert list(metrics[kind].values()) == list(report[f"{kind} avg"].values())[:3]
+    assert metrics["accuracy"] == accuracy_score(gold, predicted) and metrics["n"] == 80
+    assert metrics["confusion_matrix"] == confusion_matrix(gold, predicted, labels=CLASSES).tolist()
+    assert len(set(predicted)) > 1 and metrics["labels"] == CLASSES
+    assert metrics["model"]["sha256"] == sha256_file(Path(folders["classifier"]) / "model.safetensors")
+    assert metrics["data"] == {"name": "data.jsonl", "sha256": sha256_file(Path(data))}
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_each_row_has_what_transformers_says_of_it(folders: dict[str, str], tmp_path: Path, pairs: bool) -> None:
+    rows = test_rows(30, pairs)
+    _, columns = run(folders["classifier"], write(tmp_path / "data.jsonl", rows), tmp_path / "out")
+    assert columns["id"] == [row["id"] for row in rows] and columns["gold"] == [row["label"] for row in rows]
+    assert columns["text_sha256"] == read_labelled(tmp_path / "data.jsonl").text_hashes()
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folders["classifier"]).eval()
+    tokenize = transformers.AutoTokenizer.from_pretrained(folders["classifier"])
+    texts_b = [row["text_b"] for row in rows] if pairs else None
+    with torch.inference_mode():
+        logits = model(
+            **tokenize([row["text"] for row in rows], texts_b, padding=True, truncation=True, max_length=24, return_tensors="pt")
+        ).logits
+    np.testing.assert_allclose(columns["probabilities"], logits.softmax(-1).numpy(), atol=1e-5)
+    assert columns["predicted"] == [model.config.id2label[number] for number in logits.argmax(-1).tolist()]
+
+
+def test_a_fine_tuned_model_says_the_same_as_at_the_end_of_its_training(folders: dict[str, str], tmp_path: Path) -> None:
+    train, test = write(tmp_path / "train.jsonl", test_rows(40)), write(tmp_path / "test.jsonl", test_rows(20))
+    settings: dict[str, Any] = {"seeds": 1, "epochs": 1, "baselines": False, "device": "cpu", "precision": "fp32"}
+    tuned = finetune.run(finetune.Config(model=folders["pretrained"], train=train, test=test, out=str(tmp_path / "run"), **settings))
+    metrics, columns = run(str(tmp_path / "run" / "model"), test, tmp_path / "out")
+    at_the_end = pq.read_table(tmp_path / "run" / "predictions.parquet").to_pydict()
+    np.testing.assert_allclose(columns.pop("probabilities"), at_the_end.pop("probabilities"), atol=1e-6)
+    assert columns == at_the_end
+    assert tuned["test"] == {name: metrics[name] for name in tuned["test"]}
+
+
+def test_columns_may_have_other_names_and_the_scores_are_shown(
+    folders: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = test_rows(12)
+    plain, _ = run(folders["classifier"], write(tmp_path / "plain.jsonl", rows), tmp_path / "plain")
+    renamed = [{"said": row["text"], "kind": row["label"], "text": "not this"} for row in rows]
+    other, _ = run(folders["classifier"], write(tmp_path / "other.jsonl", renamed), tmp_path / "other", text="said", label="kind")
+    assert all(plain[name] == other[name] for name in plain if name != "data")
+    shown = capsys.readouterr().out
+    assert f"accuracy {plain['accuracy']:.3f} of 12" in shown and str(tmp_path / "other" / "metrics.json") in shown
+
+
+def test_texts_that_are_too_long_are_cut_and_counted(folders: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"text": "river " * count, "label": "fish"} for count in (5, 22, 23, 400)]
+    metrics, _ = run(folders["classifier"], write(tmp_path / "data.jsonl", rows), tmp_path / "out")
+    assert metrics["truncated"] == 2 and "2 of 4 texts were longer than 24 tokens and truncated" in capsys.readouterr().out
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., str]]:
+    before = dict(os.environ)
+
+    def check(code: int, *options: str) -> str:
+        capsys.readouterr()
+        assert cli.main(["evaluate", *options]) == code
+        captured = capsys.readouterr()
+        assert captured.err.startswith("bertlab: ") and captured.err.count("\n") == 1 and captured.out == ""
+        return captured.err
+
+    yield check
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def test_what_cannot_be_scored_is_refused_in_one_line_and_leaves_nothing(
+    folders: dict[str, str], tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    good = write(tmp_path / "good.jsonl", test_rows(4))
+    unseen = write(tmp_path / "unseen.jsonl", [*test_rows(2), {"text": "a stone", "label": "stone"}])
+    bare = write(tmp_path / "bare.jsonl", [{"text": "a stone"}])
+    out = tmp_path / "out"
+
+    def line(code: int, model: str, data: str) -> str:
+        message = refused(code, "--model", model, "--data", data, "--out", str(out))
+        assert not out.exists()
+        return message
+
+    message = line(3, folders["classifier"], unseen)
+    assert "unseen.jsonl: label 'stone' (example unseen.jsonl:3)" in message and "the model's classes" in message
+    assert "has no classifier: fine-tune it first" in line(2, folders["pretrained"], good)
+    assert "is it a model folder?" in line(2, str(tmp_path / "nothing"), good)
+    assert "did you mean the folder `model` inside it?" in line(2, folders["run"], good)
+    assert "no column 'label'" in line(3, folders["classifier"], bare).replace('"', "'")
+    assert "does not exist" in line(2, folders["classifier"], str(tmp_path / "nothing.csv"))
