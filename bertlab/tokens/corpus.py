@@ -56,4 +56,5 @@ def open_corpus(folder: str, verify: bool = True) -> Corpus:
 
 def write_manifest(root: Path, facts: dict[str, Any]) -> None:
     """Write manifest.json last: `facts` and the size and sha256 of every file under `root`."""
+    (root / MANIFEST).unlink(missing_ok=True)  # it does not bind itself
     write_json(root / MANIFEST, {"schema": SCHEMA, **facts, "files": hash_files(root)})

@@ -12,7 +12,7 @@ CONFIG, INPUTS = "config.yaml", "inputs.json"
 
 
 class RunLog:
-    """Appends records to `path`. A run resumed after `done` steps first drops the records of later ones, and a half line at the end."""
+    """Appends records to `path`. A run resumed after `done` steps (-1: nothing) first drops later records and a half line."""
 
     def __init__(self, path: Path, done: int) -> None:
         if path.is_file():

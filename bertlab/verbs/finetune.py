@@ -282,9 +282,7 @@ def train_seed(config: Config, task: Task, model: "BertForSequenceClassification
     train = task.encoded["train"]
     per_epoch = train.steps_per_epoch(config.batch_size)
     steps = config.epochs * per_epoch
-    width = model.config.hidden_size
-    default_rate = next(rate for widest, rate in LEARNING_RATES.items() if width <= widest)
-    learning_rate = config.learning_rate or default_rate
+    learning_rate = config.learning_rate or next(rate for widest, rate in LEARNING_RATES.items() if model.config.hidden_size <= widest)
     optimizers = build_optimizers(model.to(accelerator.device), "adamw", learning_rate=learning_rate, weight_decay=config.weight_decay)
     wrapped = accelerator.prepare(model)
     best: dict[str, Any] = {}

@@ -201,7 +201,7 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         remember_inputs(config, out, {"corpus": corpus.sha256, "model": weights_sha256(config.model)})
     accelerator.wait_for_everyone()
     heldout_every = config.heldout_every or max(1, config.steps // 10)
-    log = RunLog(out / "metrics.jsonl", start) if main else None
+    log = RunLog(out / "metrics.jsonl", start if saved else -1) if main else None
     began = time.monotonic() - state["seconds"]
 
     def measure(step: int) -> None:

@@ -72,6 +72,8 @@ def test_a_resumed_run_drops_what_it_will_do_again_and_a_half_line(tmp_path: Pat
     assert [(record["step"], record["run"]) for record in read(path)] == [(0, 1), (1, 1), (2, 1), (3, 1), (4, 2)]
     RunLog(path, 0).close()
     assert read(path) == [{"step": 0, "run": 1}]
+    RunLog(path, -1).close()
+    assert read(path) == []
 
 
 def test_lines_that_are_no_records_are_dropped(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from sklearn.metrics import accuracy_score, classification_report, confusion_mat
 from bertlab import cli
 from bertlab.corpus.labelled import read_labelled
 from bertlab.disk import read_json, sha256_file
+from bertlab.errors import ConfigError, DataError
 from bertlab.model.encoder import EncoderConfig
 from bertlab.model.folder import save_model
 from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
@@ -111,6 +112,13 @@ def test_a_fine_tuned_model_says_the_same_as_at_the_end_of_its_training(folders:
     np.testing.assert_allclose(columns.pop("probabilities"), at_the_end.pop("probabilities"), atol=1e-6)
     assert columns == at_the_end
     assert tuned["test"] == {name: metrics[name] for name in tuned["test"]}
+
+    before = {path: path.read_bytes() for path in (tmp_path / "run").glob("*.*") if path.is_file()}
+    with pytest.raises(ConfigError, match="is a run folder, with metrics of its own: choose another --out"):
+        run(str(tmp_path / "run" / "model"), test, tmp_path / "run")
+    with pytest.raises(DataError, match="was fine-tuned on single texts: give no text_b"):
+        run(str(tmp_path / "run" / "model"), write(tmp_path / "pairs.jsonl", test_rows(5, pairs=True)), tmp_path / "pairs")
+    assert before == {path: path.read_bytes() for path in before} and not (tmp_path / "pairs").exists()
 
 
 def test_columns_may_have_other_names_and_the_scores_are_shown(

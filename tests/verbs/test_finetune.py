@@ -108,7 +108,7 @@ def finished(base: str, files: dict[str, str], tmp_path_factory: pytest.TempPath
     out = tmp_path_factory.mktemp("run") / "run"
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        metrics = finetune.run(config(base, files, out, seeds=2, epochs=4, baselines=True))
+        metrics = finetune.run(config(base, files, out, seeds=2, epochs=8, baselines=True))
     return out, metrics
 
 
@@ -153,7 +153,7 @@ def test_the_best_epoch_of_each_seed_and_the_best_seed_are_those_of_highest_dev_
     out, metrics = finished
     for seed in metrics["seeds"]:
         best = max(seed["history"], key=lambda epoch: (epoch["dev_macro_f1"], -epoch["dev_loss"]))
-        assert [epoch["epoch"] for epoch in seed["history"]] == [1, 2, 3, 4]
+        assert [epoch["epoch"] for epoch in seed["history"]] == list(range(1, 9))
         assert (
             seed["epoch"] == best["epoch"] and seed["dev"]["macro"]["f1"] == best["dev_macro_f1"] and seed["dev_loss"] == best["dev_loss"]
         )
@@ -260,7 +260,7 @@ def pair_rows(count: int, seed: int) -> list[dict[str, str]]:
 
 def test_pairs_have_segments_and_are_learnt(base: str, tmp_path: Path) -> None:
     train, test = write(tmp_path / "train.tsv", pair_rows(240, 0)), write(tmp_path / "test.tsv", pair_rows(60, 1))
-    settings = config(base, {"train": train, "test": test}, tmp_path / "run", epochs=6, baselines=True)
+    settings = config(base, {"train": train, "test": test}, tmp_path / "run", epochs=8, baselines=True)
     task = finetune.read_task(settings, tokenizers.load(base), 24)
     rows = task.splits["test"]
     assert rows.texts_b is not None
@@ -270,6 +270,8 @@ def test_pairs_have_segments_and_are_learnt(base: str, tmp_path: Path) -> None:
     assert metrics["test"]["accuracy"] > 0.9 and set(metrics["baselines"]) == {"TF-IDF + logistic regression", "majority class"}
     model = bertlab.load(str(tmp_path / "run" / "model"))
     assert [prediction.label for prediction in model.predict(["old violin", "the old"], ["the old", "old violin"])] == ["left", "right"]
+    with pytest.raises(DataError, match="was fine-tuned on pairs: give a second text"):
+        model.predict(["old violin"])
 
 
 def test_columns_may_have_other_names(base: str, tmp_path: Path) -> None:
@@ -315,7 +317,7 @@ def test_label_smoothing_makes_the_classifier_less_sure(base: str, files: dict[s
     sure = []
     for smoothing in (0.0, 0.6):
         out = tmp_path / str(smoothing)
-        finetune.run(config(base, files, out, label_smoothing=smoothing, epochs=4))
+        finetune.run(config(base, files, out, label_smoothing=smoothing, epochs=8))
         sure.append(np.array(pq.read_table(out / "predictions.parquet")["probabilities"].to_pylist()).max(1).mean())
     assert sure[0] > 0.85 and sure[1] < 0.75  # of a smoothed target the true class has 0.4 + 0.6 / 3
 
@@ -395,7 +397,7 @@ def test_a_run_that_was_cut_off_goes_on_with_the_seeds_that_are_not_finished(
 def test_a_run_goes_on_with_the_settings_that_it_was_started_with_and_no_others(
     finished: tuple[Path, dict[str, Any]], base: str, files: dict[str, str]
 ) -> None:
-    with pytest.raises(ConfigError, match="was started with other settings .*epochs was 4, is 5"):
+    with pytest.raises(ConfigError, match="was started with other settings .*epochs was 8, is 5"):
         finetune.run(config(base, files, finished[0], seeds=2, epochs=5, baselines=True))
 
 
