@@ -5,6 +5,7 @@ import importlib
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,7 +96,7 @@ def config_of(verb: str) -> type:
     return found
 
 
-REQUIRED = {
+REQUIRED: dict[str, dict[str, Any]] = {
     "prepare": {"source": ("a",), "out": "b"},
     "pretrain": {"corpus": "a", "out": "b"},
     "finetune": {"model": "a", "train": "b", "out": "c"},
