@@ -20,6 +20,7 @@ from bertlab.errors import ConfigError, CorruptError, DataError
 from bertlab.model.encoder import Bert
 from bertlab.model.folder import fetch, load_config, load_facts, load_labels, load_model, refuse_misfit
 from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
+from bertlab.progress import progress, silent
 from bertlab.tokens import tokenizer
 from bertlab.tokens.tokenizer import MASK
 from bertlab.training.processes import Precision, autocast, choose_device
@@ -54,17 +55,24 @@ def in_order(
     device: torch.device,
     precision: Precision,
     micro_tokens: int = MICRO_TOKENS,
+    what: str | None = None,
 ) -> np.ndarray:
     """compute(batch) -> (N, width) for every example, without gradients or dropout. Shape (n, width) float32, in the order of `examples`.
+
+    Progress is shown under the name `what`, if there is one.
 
     Raises CorruptError when the model gives NaN or infinity.
     """
     results = np.zeros((len(examples), width), dtype=np.float32)
     training = model.training
     model.eval()
-    with torch.inference_mode(), autocast(device, precision):
+    done = 0
+    watch = progress(what, "tokens", len(examples.ids)) if what else silent()
+    with watch as report, torch.inference_mode(), autocast(device, precision):
         for batch in examples.by_length(micro_tokens):
             results[batch.rows.numpy()] = compute(batch.to(device)).float().cpu().numpy()
+            done += batch.num_tokens
+            report(done, "")
     model.train(training)
     if not np.isfinite(results).all():
         raise CorruptError("the model gives NaN or infinity: its weights are broken, or its training went wrong")
@@ -72,12 +80,20 @@ def in_order(
 
 
 def class_probabilities(
-    model: torch.nn.Module, examples: Examples, num_labels: int, *, device: torch.device, precision: Precision
+    model: torch.nn.Module,
+    examples: Examples,
+    num_labels: int,
+    *,
+    device: torch.device,
+    precision: Precision = "fp32",
+    what: str | None = None,
 ) -> np.ndarray:
     """Softmax of a classifier's logits. Shape (n, num_labels), float32."""
-    return in_order(
-        model, examples, lambda batch: model(**batch.encoder_inputs()).float().softmax(-1), num_labels, device=device, precision=precision
-    )
+
+    def probabilities(batch: LabelledBatch) -> Tensor:
+        return model(**batch.encoder_inputs()).float().softmax(-1)
+
+    return in_order(model, examples, probabilities, num_labels, device=device, precision=precision, what=what)
 
 
 class LoadedModel:
@@ -136,13 +152,13 @@ class LoadedModel:
 
         return in_order(self.model, examples, vectors, self.model.config.hidden_size, device=self.device, precision=self.precision)
 
-    def probabilities_of(self, examples: Examples) -> np.ndarray:
-        """Class probabilities (n, K) of encoded texts, in the order of `labels`."""
+    def probabilities_of(self, examples: Examples, what: str | None = None) -> np.ndarray:
+        """Class probabilities (n, K) of encoded texts, in the order of `labels`; named by `what`, progress is shown."""
         assert self.labels is not None, "only a classifier has probabilities"
         if self.pairs is not None and self.pairs != examples.are_pairs:
             wanted = "pairs: give a second text (text_b)" if self.pairs else "single texts: give no text_b"
             raise DataError(f"{self.folder} was fine-tuned on {wanted}")
-        return class_probabilities(self.model, examples, len(self.labels), device=self.device, precision=self.precision)
+        return class_probabilities(self.model, examples, len(self.labels), device=self.device, precision=self.precision, what=what)
 
     def fill(self, text: str, top: int = 5) -> list[list[tuple[str, float]]]:
         """For each [MASK] in `text`, the `top` likeliest tokens with their probabilities. Raises ConfigError without an MLM head."""

@@ -128,7 +128,7 @@ def test_vectors_come_in_the_order_of_the_texts_and_do_not_depend_on_the_others(
     np.testing.assert_allclose(model.embed(texts, pooling), alone, atol=1e-5)
     order = random.Random(2).sample(range(25), 25)
     np.testing.assert_allclose(model.embed([texts[row] for row in order], pooling), alone[order], atol=1e-5)
-    monkeypatch.setattr(inference.in_order, "__kwdefaults__", {"micro_tokens": 50})  # several batches a call
+    monkeypatch.setattr(inference.in_order, "__kwdefaults__", {"micro_tokens": 50, "what": None})  # several batches a call
     np.testing.assert_allclose(model.embed(texts, pooling), alone, atol=1e-5)
 
 

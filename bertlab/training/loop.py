@@ -88,8 +88,9 @@ def train(
             torch.manual_seed(_dropout_seed(plan.seed, step, number * accelerator.num_processes + accelerator.process_index))
             batch = batch.to(accelerator.device)
             wait = number < len(batches) - 1  # gradients travel between processes once a step
-            with accelerator.no_sync(model) if wait else nullcontext(), autocast(accelerator.device, plan.precision):
-                parts = objective.losses(model, batch)
+            with accelerator.no_sync(model) if wait else nullcontext():
+                with autocast(accelerator.device, plan.precision):
+                    parts = objective.losses(model, batch)
                 # DDP takes the mean over processes, the losses want the sum
                 accelerator.backward((parts / divisors).sum() * accelerator.num_processes)
             sums += parts.detach()

@@ -5,6 +5,7 @@
 By the output's name: .parquet (id, vector) or .npy (a row a text) with the ids beside it in .ids.txt.
 """
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -46,23 +47,25 @@ def run(config: Config) -> Any:
     from bertlab.disk import whole_file, write_text
     from bertlab.evaluation.vectors import write_vectors
     from bertlab.inference import LoadedModel
+    from bertlab.pages.screen import inert
     from bertlab.progress import progress
 
     rows = read_labelled(config.input, text=config.text, needs_label=False)
     model = LoadedModel(config.model, config.device, config.precision)
-    parts, truncated = [], 0
+    parts, truncated, tokens, began = [], 0, 0, time.monotonic()
     with progress("embedding", "texts", len(rows)) as report:
         for start in range(0, len(rows), TEXTS_A_CALL):
             examples = model.encode(rows.texts[start : start + TEXTS_A_CALL])
             parts.append(model.vectors_of(examples, config.pooling, config.normalize))
             truncated += examples.num_truncated
-            report(start + len(examples), "")
+            tokens += len(examples.ids)
+            report(start + len(examples), f"{tokens / (time.monotonic() - began):,.0f} tokens/s")
     vectors = np.concatenate(parts)
     output = Path(config.output)
     if output.suffix == ".npy":
         with whole_file(output) as temporary, temporary.open("wb") as stream:
             np.save(stream, vectors)
-        write_text(output.with_suffix(".ids.txt"), "".join(f"{id}\n" for id in rows.ids))
+        write_text(output.with_suffix(".ids.txt"), "".join(f"{inert(id)}\n" for id in rows.ids))
     else:
         write_vectors(output, rows.ids, vectors)
     cut = f", {truncated:,} texts truncated to {model.max_length} tokens" if truncated else ""

@@ -78,7 +78,7 @@ class Config:
     baselines: bool = True
     """Also score the majority class and TF-IDF with logistic regression on the test file."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """bf16 autocast where the hardware multiplies it, or as said."""
+    """Of training: bf16 autocast where the hardware multiplies it, or as said. Scores are always made in fp32."""
     device: Literal["cpu", "cuda"] | None = None
     """Default: the GPU where there is one."""
     processes: int | None = None
@@ -213,9 +213,7 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
             state = finished.state
         if "test" in task.splits:
             model.to(accelerator.device)
-            test_probabilities[seed] = class_probabilities(
-                model, task.encoded["test"], len(task.names), device=accelerator.device, precision=config.precision
-            )
+            test_probabilities[seed] = class_probabilities(model, task.encoded["test"], len(task.names), device=accelerator.device)
             state["test"] = classification_metrics(task.gold["test"], test_probabilities[seed].argmax(1), task.names)
         results.append(state)
         accelerator.wait_for_everyone()
@@ -294,9 +292,7 @@ def train_seed(config: Config, task: Task, model: "BertForSequenceClassification
         report(done, f"loss {result.losses['loss']:.3f}, {result.tokens / result.seconds:,.0f} tokens/s")
         if done % per_epoch:
             return
-        probabilities = class_probabilities(
-            model, task.encoded["dev"], len(task.names), device=accelerator.device, precision=config.precision
-        )
+        probabilities = class_probabilities(model, task.encoded["dev"], len(task.names), device=accelerator.device)
         dev = classification_metrics(task.gold["dev"], probabilities.argmax(1), task.names)
         exact = probabilities.astype("float64")
         exact /= exact.sum(1, keepdims=True)  # in fp32 they miss 1 by some 1e-7, and scikit-learn warns
