@@ -154,7 +154,9 @@ def parse(verb: str, Config: type, args: Sequence[str]) -> tuple[list[str], dict
 
 def _quiet() -> list[str]:
     """Set the environment before anything heavy is imported: no telemetry, no network. Returns the network's names that we set."""
-    for name, value in {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "true"}.items():
+    quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "true"}
+    # OpenMP's threads wait by spinning, by default so long that two jobs on two cores ran 20 times slower each (docs/results.md).
+    for name, value in (quiet | {"GOMP_SPINCOUNT": "3000"}).items():
         os.environ.setdefault(name, value)
     ours = [name for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE") if name not in os.environ]
     os.environ.update(dict.fromkeys(ours, "1"))

@@ -105,7 +105,10 @@ def verify_files(root: Path, entries: dict[str, dict[str, Any]]) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold an exclusive lock on `folder` (flock: the kernel frees it when the process dies). Raises LockedError at once if held."""
+    """Hold an exclusive lock on `folder` (flock: the kernel frees it when the process dies). Raises LockedError at once if held.
+
+    A folder in which nothing but the lock was left is taken away again.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+") as stream:
         try:
@@ -118,7 +121,11 @@ def locked(folder: Path) -> Iterator[None]:
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()
-        yield
+        try:
+            yield
+        finally:
+            if [entry.name for entry in folder.iterdir()] == [".lock"]:
+                shutil.rmtree(folder)
 
 
 def _flush(path: Path) -> None:

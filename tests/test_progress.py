@@ -14,7 +14,7 @@ def test_lines_tell_amount_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, c
             report(done, f"{done:.0f} documents")
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err == "reading: 12.0 MB, 2.0 MB/s, 12 documents, 9 s left\n"
+    assert printed.err == "reading: 12/30 MB, 2.0 MB/s, 12 documents, 9 s left\n"
 
 
 def test_short_work_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:

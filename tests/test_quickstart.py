@@ -134,7 +134,7 @@ def test_the_same_command_again_trains_nothing_and_shows_the_same(
     monkeypatch.setattr(loop, "train", trains)
     out, result, _ = walked
     again = run(Config(out=str(out), steps=3, epochs=1, seeds=1, device="cpu"))
-    timed = ("seconds", "stage_seconds")
+    timed = ("seconds", "stage_seconds", "resumed")
     assert {key: value for key, value in again.items() if key not in timed} == {
         key: value for key, value in result.items() if key not in timed
     }

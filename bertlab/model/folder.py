@@ -73,6 +73,7 @@ def load_config(folder: str) -> dict[str, Any]:
     path = Path(folder)
     if not (path / "config.json").is_file():
         hint = " (did you mean the folder `model` inside it?)" if (path / "model" / "config.json").is_file() else ""
+        hint = hint if path.exists() else f" (it does not exist; a name on the hub is written hf:{path.name})"
         raise ConfigError(f"{folder}: no config.json there: is it a model folder?{hint}")
     values = read_json(path / "config.json")
     if not isinstance(values, dict):

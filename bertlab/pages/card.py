@@ -21,7 +21,8 @@ def pretrained_card(facts: dict[str, Any]) -> str:
     measured = (
         f"Held-out text: MLM loss {heldout['mlm_loss']:.3f} nats (unigrams: {heldout['unigram_loss']:.3f}), masked accuracy "
         f"{heldout['masked_accuracy']:.1%}, next-sentence accuracy {heldout['nsp_accuracy']:.1%} "
-        f"(the commoner answer: {heldout['nsp_majority']:.1%})."
+        f"(the commoner answer: {heldout['nsp_majority']:.1%}); "
+        f"n = {heldout['masked_tokens']:.0f} masked tokens, {heldout['pairs']:.0f} pairs."
         if heldout
         else "No text was held out, so nothing is known of how well it predicts."
     )

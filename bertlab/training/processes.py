@@ -4,8 +4,11 @@ Accelerate places the model, joins the processes and averages gradients; losses,
 """
 
 import os
-from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -42,6 +45,35 @@ def choose_device(device: str | None) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device=cuda, but torch sees no GPU here: leave device out, or install torch for your card")
     return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+class Stop:
+    """Whether somebody asked for the end of a run: `asked`."""
+
+    asked = False
+
+
+@contextmanager
+def stop_politely(processes: int) -> Iterator[Stop]:
+    """In a run of one process, make the first SIGINT or SIGTERM a wish (`asked`), to be granted after the step; the second ends it at once.
+
+    Several processes would grant it at different steps and wait for each other: there the signals keep their meaning.
+    """
+    stop = Stop()
+
+    def ask(number: int, frame: object) -> None:
+        stop.asked = True
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    before: dict[signal.Signals, Any] = {}
+    if processes == 1 and threading.current_thread() is threading.main_thread():  # handlers can be set there alone
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def share_of(micro_batches: int, ranks: int) -> int:

@@ -56,7 +56,10 @@ def agree_with_config(config: Any, out: Path, free: set[str]) -> None:
         if foreign:
             raise ConfigError(f"{out} has content that is no run of ours ({', '.join(foreign[:3])}): choose another --out")
         return
-    before, now = to_dict(load(type(config), [str(path)])), to_dict(config)
+    try:
+        before, now = to_dict(load(type(config), [str(path)])), to_dict(config)
+    except ConfigError:
+        raise ConfigError(f"{out} is the run folder of another verb or version ({path} does not fit): choose another --out") from None
     changed = [f"{name} was {before[name]!r}, is {now[name]!r}" for name in now if name not in free and before[name] != now[name]]
     if changed:
         raise ConfigError(

@@ -22,7 +22,7 @@ class Config:
     input: str
     """Texts: a text file (a line is a text), or CSV, TSV, JSONL or Parquet with a text column."""
     output: str
-    """File to write: NAME.parquet or NAME.npy."""
+    """File to write: NAME.parquet (id, vector) or NAME.npy (with NAME.ids.txt beside it); one of an earlier call is replaced."""
     text: str = "text"
     """Column of the text."""
     pooling: Literal["cls", "mean", "max"] | None = None

@@ -17,7 +17,7 @@ class Config:
     data: str
     """Labelled file: CSV, TSV, JSONL or Parquet."""
     out: str
-    """Folder for predictions.parquet and metrics.json."""
+    """Folder for predictions.parquet and metrics.json; those of an earlier call are replaced."""
     text: str = "text"
     """Column of the text."""
     text_b: str | None = None

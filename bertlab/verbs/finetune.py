@@ -131,7 +131,7 @@ def run(config: Config) -> dict[str, Any]:
     out = Path(config.out)
     with locked(out) if accelerator.is_main_process else nullcontext():
         if accelerator.is_main_process:
-            agree_with_config(config, out, free={"out", "processes", "workers"})
+            agree_with_config(config, out, free={"out", "model", "train", "dev", "test", "processes", "workers"})
         accelerator.wait_for_everyone()
         if (out / "model").is_dir():
             if accelerator.is_main_process:

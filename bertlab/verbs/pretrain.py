@@ -28,6 +28,12 @@ PRESETS = {"tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 
 LEARNING_RATES = {128: 3e-3, 256: 2e-3, 512: 1e-3, 768: 1e-4, 1024: 1e-4}
 
 
+MANY_EPOCHS = 100  # BERT's own pretraining read its corpus about 40 times
+
+# What may differ when a run goes on: places (their contents are bound by hash) and what no result depends on.
+FREE = {"out", "corpus", "model", "processes", "workers", "log_every", "save_every", "save_minutes", "keep"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     corpus: str
@@ -157,7 +163,7 @@ def run(config: Config) -> dict[str, Any]:
     out = Path(config.out)
     with locked(out) if accelerator.is_main_process else nullcontext():
         if accelerator.is_main_process:
-            agree_with_config(config, out, free={"out", "processes", "workers", "log_every", "save_every", "save_minutes", "keep"})
+            agree_with_config(config, out, FREE)
         accelerator.wait_for_everyone()
         if (out / "model").is_dir():
             if accelerator.is_main_process:
@@ -176,6 +182,7 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     from bertlab.training.heldout import heldout_batches, measure_heldout
     from bertlab.training.objectives import Pretraining
     from bertlab.training.optimizers import build_optimizers
+    from bertlab.training.processes import stop_politely
     from bertlab.training.runlog import RunLog, plain, remember_inputs
 
     main = accelerator.is_main_process
@@ -219,25 +226,28 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
             if main:
                 checkpoint.save_checkpoint(out / "best", step, model, [], measured, keep=1)
 
-    last_save = time.monotonic()
+    last_save = loop_began = time.monotonic()
+    trained = 0
 
-    def after_step(result: loop.StepResult) -> None:
-        nonlocal last_save
+    def after_step(result: loop.StepResult) -> bool:
+        nonlocal last_save, trained
         done, last = result.step + 1, result.step + 1 == config.steps
         state["tokens_seen"] += result.tokens
         state["skipped"] += result.skipped
-        speed = result.tokens / result.seconds
+        trained += result.tokens
+        speed = trained / (time.monotonic() - loop_began)
         if log and (done % config.log_every == 0 or result.skipped or last):
-            log.write({**vars(result), "step": done, "tokens_per_second": speed})
+            log.write({**vars(result), "step": done, "tokens_per_second": result.tokens / result.seconds})
         losses = ", ".join(f"{name} {value:.3f}" for name, value in result.losses.items())
-        report(done - start, f"{losses}, {speed:,.0f} tokens/s")
+        report(done, f"{losses}, {speed:,.0f} tokens/s")
         if heldout and (done % heldout_every == 0 or last):
             measure(done)
         due = time.monotonic() - last_save > 60 * config.save_minutes
-        if main and (done % config.save_every == 0 or last or due):
+        if main and (done % config.save_every == 0 or last or due or stop.asked):
             last_save = time.monotonic()
             state["seconds"] = last_save - began
             checkpoint.save_checkpoint(out / "checkpoints", done, model, optimizers, plain(state), config.keep)
+        return stop.asked
 
     if heldout and not state["heldout"]:
         measure(0)
@@ -247,6 +257,11 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         print(
             f"pretraining {parameters:,} parameters for {config.steps:,} steps{f' from step {start:,}' * bool(start)}, {world}", flush=True
         )
+        epochs = config.steps * config.micro_batches * config.micro_tokens / max(1, corpus.train.num_tokens)
+        if epochs > MANY_EPOCHS:
+            print(
+                f"note: these steps read the {corpus.train.num_tokens:,} tokens of the corpus about {epochs:,.0f} times: by heart, perhaps"
+            )
     plan = loop.Plan(
         steps=config.steps,
         warmup_steps=round(config.warmup * config.steps),
@@ -256,7 +271,11 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         workers=config.workers,
     )
     mine = range(accelerator.process_index, config.micro_batches, accelerator.num_processes)
-    with progress("pretraining", "steps", config.steps - start) if main else silent() as report:
+    loop_began = time.monotonic()
+    with (
+        stop_politely(accelerator.num_processes) as stop,
+        progress("pretraining", "steps", config.steps, start) if main else silent() as report,
+    ):
         loop.train(
             accelerator.prepare(model),
             optimizers,
@@ -269,6 +288,9 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         )
     if log:
         log.close()
+    if stop.asked:
+        print(f"stopped; the work so far is in {out / 'checkpoints'}, and the same command goes on from there", flush=True)
+        raise KeyboardInterrupt
     state["seconds"] = time.monotonic() - began
     facts = _finish(config, out, model, corpus, state) if main else {}
     accelerator.wait_for_everyone()
@@ -405,7 +427,8 @@ def _finish(config: Config, out: Path, model: "BertForPreTraining", corpus: "Cor
         print(
             f"held out   MLM loss {before['mlm_loss']:.3f} -> {after['mlm_loss']:.3f} (unigrams {after['unigram_loss']:.3f}), "
             f"masked accuracy {after['masked_accuracy']:.1%}, NSP accuracy {after['nsp_accuracy']:.1%} "
-            f"(commoner answer {after['nsp_majority']:.1%}), at step {after['step']:,}"
+            f"(commoner answer {after['nsp_majority']:.1%}), at step {after['step']:,}, "
+            f"on {after['masked_tokens']:,.0f} masked tokens and {after['pairs']:,.0f} pairs"
         )
     print(f"trained    {state['tokens_seen']:,} tokens in {state['seconds']:,.0f} s")
     print(f"model      {out / 'model'}")

@@ -24,7 +24,15 @@ PRETRAINED: dict[str, Any] = {
         "sources": [{"name": "articles.jsonl.xz", "licence": "CC-BY-SA-4.0"}],
         "licences": ["CC-BY-SA-4.0"],
     },
-    "heldout": {"mlm_loss": 5.4321, "unigram_loss": 6.5, "masked_accuracy": 0.1234, "nsp_accuracy": 0.625, "nsp_majority": 0.51},
+    "heldout": {
+        "mlm_loss": 5.4321,
+        "unigram_loss": 6.5,
+        "masked_accuracy": 0.1234,
+        "nsp_accuracy": 0.625,
+        "nsp_majority": 0.51,
+        "masked_tokens": 700.0,
+        "pairs": 40.0,
+    },
 }
 SCORES = {"accuracy": 0.8, "macro": {"f1": 0.75}, "n": 60}
 CLASSIFIER: dict[str, Any] = {

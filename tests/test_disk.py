@@ -1,0 +1,64 @@
+"""Files that are whole or absent, and locks that the kernel keeps."""
+
+import pytest
+
+from bertlab.disk import hash_files, locked, verify_files, whole_file, whole_folder, write_json
+from bertlab.errors import ConfigError, CorruptError, LockedError
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "deep" / "a.txt"
+    with pytest.raises(RuntimeError), whole_file(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert list(path.parent.iterdir()) == []
+    with whole_file(path) as temporary:
+        temporary.write_text("whole")
+        assert not path.exists()
+    assert [entry.name for entry in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_a_folder_appears_whole_or_not_at_all_and_replaces_nothing(tmp_path):
+    path = tmp_path / "made"
+    with pytest.raises(RuntimeError), whole_folder(path) as temporary:
+        (temporary / "a").write_text("half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    with whole_folder(path) as temporary:
+        (temporary / "a").write_text("whole")
+    assert (path / "a").read_text() == "whole"
+    with pytest.raises(ConfigError, match="already exists"), whole_folder(path):
+        pass
+
+
+def test_nan_is_not_written_as_json(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"loss": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_changed_file_is_found(tmp_path):
+    (tmp_path / "a").write_bytes(b"12345")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "c").write_bytes(b"")
+    entries = hash_files(tmp_path)
+    assert list(entries) == ["a", "b/c"]
+    verify_files(tmp_path, entries)
+    (tmp_path / "a").write_bytes(b"12346")
+    with pytest.raises(CorruptError, match="a is not the file"):
+        verify_files(tmp_path, entries)
+    (tmp_path / "a").unlink()
+    with pytest.raises(CorruptError, match="a is missing"):
+        verify_files(tmp_path, entries)
+
+
+def test_a_locked_folder_is_refused_and_an_empty_one_taken_away(tmp_path):
+    folder = tmp_path / "run"
+    with locked(folder):
+        with pytest.raises(LockedError, match="in use by process"), locked(folder):
+            pass
+        (folder / "config.yaml").write_text("")
+    assert folder.is_dir()
+    with pytest.raises(ConfigError), locked(tmp_path / "other"):
+        raise ConfigError("a mistake found before anything was written")
+    assert not (tmp_path / "other").exists()
