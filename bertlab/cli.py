@@ -231,7 +231,22 @@ def _torchrun(number: int, command: list[str]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line (sys.argv without its first word by default) and return the exit code."""
-    args = list(sys.argv[1:] if argv is None else argv)
+    code = _guarded(list(sys.argv[1:] if argv is None else argv))
+    if _has_joined_others():
+        # All is written and every process has said so. The threads that connect them can abort an interpreter that takes itself apart
+        # ("terminate called without an active exception", rare, and after destroy_process_group too): leave without that.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _has_joined_others() -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _guarded(args: list[str]) -> int:
     try:
         return _run(args)
     except BertlabError as error:

@@ -3,7 +3,6 @@
 Accelerate places the model, joins the processes and averages gradients; losses, random numbers and checkpoints are ours.
 """
 
-import atexit
 import os
 import signal
 import threading
@@ -38,15 +37,7 @@ def start(processes: int | None, device: str | None) -> Accelerator:
             f"asked for {processes} processes, {accelerator.num_processes} started: use `bertlab VERB --processes {processes}` or torchrun "
             f"--nproc_per_node {processes} -m bertlab VERB (accelerate launch --cpu starts one)"
         )
-    if accelerator.num_processes > 1:
-        atexit.register(_leave)
     return accelerator
-
-
-def _leave() -> None:
-    """Take leave of the other processes: without it their connection's thread can abort this one at its very end."""
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 def choose_device(device: str | None) -> torch.device:
