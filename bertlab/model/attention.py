@@ -3,8 +3,9 @@
 softmax(q k' / sqrt(head size)) v within each sequence and never across (Vaswani et al. 2017). Which kernel:
 
 - CUDA in bf16 or fp16 without dropout on the attention weights: `torch.nn.attention.varlen.varlen_attn`.
-- everywhere else (CPU, fp32, attention dropout): scaled_dot_product_attention over groups of sequences of like length,
-  each padded to the longest of its group and the padding masked.
+- everywhere else over groups of sequences of like length, each padded to the longest of its group and the padding masked:
+  scaled_dot_product_attention, but on a CPU in bf16 the two products and the softmax in plain words, which the processor's
+  bf16 instructions make 3 times as fast (docs/performance.md).
 
 A `Layout` holds what both need; it is made once a batch and used by every layer.
 """
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from bertlab.model.dropout import dropped
 
 # A group is cut where its longest sequence would pad the next one by more than this share: padding costs, so do many small products.
 MOST_PADDING = 0.2
@@ -97,6 +100,18 @@ def attend(qkv: Tensor, where: Layout, dropout: float) -> Tensor:
     for group in where.groups:
         block = padded[group.first : group.first + group.count * group.length].view(group.count, group.length, 3, heads, size)
         query, key, value = block.permute(2, 0, 3, 1, 4)  # each (count, H, length, D)
-        context = F.scaled_dot_product_attention(query, key, value, attn_mask=group.mask, dropout_p=dropout)
+        if qkv.dtype == torch.bfloat16 and not qkv.is_cuda:
+            context = _attend_in_words(query, key, value, group.mask, dropout)
+        else:
+            context = F.scaled_dot_product_attention(query, key, value, attn_mask=group.mask, dropout_p=dropout)
         contexts.append(context.transpose(1, 2).reshape(-1, heads * size))
     return torch.cat(contexts).index_select(0, where.rows)
+
+
+def _attend_in_words(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    """What scaled_dot_product_attention says, of (count, H, length, D) each."""
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    weights = torch.softmax(scores, dim=-1)
+    return (dropped(weights, dropout) if dropout else weights) @ value

@@ -4,7 +4,7 @@ So accumulation and processes never change the gradient: mean-of-means with uneq
 An objective says what it counts, and turns a micro-batch into a loss; nothing here steps an optimizer.
 """
 
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,9 @@ from torch.nn import functional as F
 from bertlab.batches.flat import FlatBatch, LabelledBatch, PretrainingBatch
 
 Batch = TypeVar("Batch", bound=FlatBatch, contravariant=True)
+
+# Logits that a processor turns into losses at a time: 4 MB of fp32 stay in its cache.
+_IN_CACHE = 2**20
 
 IGNORED = -100  # the label of filler: it is in no loss and no count
 
@@ -40,8 +43,38 @@ class Pretraining:
 
     def losses(self, model: nn.Module, batch: PretrainingBatch) -> Tensor:
         mlm_logits, nsp_logits = model(mlm_positions=batch.mlm_positions, **batch.encoder_inputs())
-        mlm = F.cross_entropy(mlm_logits.float(), batch.mlm_labels, reduction="sum")
+        mlm = vocabulary_loss(mlm_logits, batch.mlm_labels)
         return torch.stack([mlm, F.cross_entropy(nsp_logits.float(), batch.nsp_labels, reduction="sum")])
+
+
+def vocabulary_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """The sum of cross-entropies in fp32, for training on a large vocabulary: logits (M, V), labels (M,) -> ().
+
+    Where a gradient is wanted the logits are used up: their memory becomes their gradient, a few rows at a time, so that neither fp32
+    copies of bf16 logits nor the log-probabilities of all rows ever exist.
+    """
+    return _VocabularyLoss.apply(logits, labels)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _VocabularyLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
+        wanted = ctx.needs_input_grad[0]
+        rows = max(1, (2**26 if logits.is_cuda else _IN_CACHE) // logits.shape[1])  # a GPU wants few large kernels
+        total = torch.zeros((), device=logits.device)
+        for part, answers in zip(logits.split(rows), labels.split(rows), strict=True):
+            log_probabilities = torch.log_softmax(part, dim=1, dtype=torch.float32)
+            answers = answers[:, None]
+            total -= log_probabilities.gather(1, answers).sum()
+            if wanted:
+                probabilities = log_probabilities.exp_()
+                part.copy_(probabilities.scatter_add_(1, answers, probabilities.new_full(answers.shape, -1.0)))
+        ctx.save_for_backward(logits)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.saved_tensors[0].mul_(gradient), None
 
 
 def pretraining_scores(model: nn.Module, batch: PretrainingBatch) -> Tensor:
