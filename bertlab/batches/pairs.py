@@ -11,20 +11,21 @@ The rules are those of BERT's create_pretraining_data (Devlin et al. 2018), for 
 5. While a pair is too long it loses a token of its longer side (B when equal), from the front or the back by a coin.
 
 One departure: "another document" is always another (the original gives up after ten draws); a corpus of one document is
-refused by the callers. All documents of a block advance together, one vectorised step a chunk.
+refused by the callers. A chunk's draws are named by its first sentence, so what would follow if a chunk began there is known
+for all sentences at once; which sentences do begin one is then a walk of look-ups, all documents of a block side by side.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from bertlab.batches.randomness import binomial_half, derive, integers, uniform
+from bertlab.batches.randomness import binomial_half, bits, coin_and_integer, derive, integers, uniform
 
 SPECIAL_PLACES = 3  # [CLS] A [SEP] B [SEP]
 
 # Counters of the draws: a document's, and a chunk's.
 _IS_SHORT, _SHORT_TARGET = 0, 1
-_SPLIT, _COIN, _OTHER, _START, _FRONT_A, _FRONT_B = range(6)
+_SPLIT_AND_COIN, _OTHER, _START, _FRONT_A, _FRONT_B = range(5)
 
 
 @dataclass(frozen=True)
@@ -61,58 +62,85 @@ def plan_pairs(
     """Plan one pass over D >= 2 documents.
 
     lengths (S,) in tokens; document i has sentences bounds[i]:bounds[i+1] (bounds (D+1,)), its first token lies at
-    addresses[i] and documents[i] is its number in the corpus. `key` names (seed, epoch). Pairs come chunk by chunk.
+    addresses[i] and documents[i] is its number in the corpus. `key` names (seed, epoch). Pairs come in the order of their documents.
     """
     assert len(documents) >= 2 and max_length >= SPECIAL_PLACES + 2
     room = max_length - SPECIAL_PLACES
-    tokens_before = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=tokens_before[1:])
-    first, end = bounds[:-1], bounds[1:]
     document_key = derive(key, documents)
     short_target = 2 + integers(document_key, _SHORT_TARGET, room - 1)
     target = np.where(uniform(document_key, _IS_SHORT) < short_seq_prob, short_target, room)
 
-    chunks = []
-    place = first.copy()
-    active = np.flatnonzero(place < end)
-    chunk_number = 0
-    while len(active):
-        start, stop, goal = place[active], end[active], target[active]
-        chunk_key = derive(document_key[active], chunk_number)
-        chunk_end = np.clip(tokens_before.searchsorted(tokens_before[start] + goal), start + 1, stop)
-        count = chunk_end - start
-        a_end = start + 1 + np.where(count > 1, integers(chunk_key, _SPLIT, count - 1), 0)
-        is_forced = count == 1
-        is_random = is_forced | (uniform(chunk_key, _COIN) < 0.5)
+    # Every sentence as if it began a chunk.
+    counts = np.diff(bounds)
+    document = np.repeat(np.arange(len(documents)), counts)
+    sentence = np.arange(len(lengths))
+    chunk_key = bits(document_key[document], sentence - np.repeat(bounds[:-1], counts))
+    reach = _Reach(lengths, room)
+    chunk_end = np.minimum(reach.end(reach.before[:-1], target[document]), np.repeat(bounds[1:], counts))
+    is_forced = chunk_end - sentence == 1
+    is_random, split = coin_and_integer(chunk_key, _SPLIT_AND_COIN, chunk_end - sentence - 1)
+    is_random |= is_forced
+    a_end = sentence + 1 + split
+    starts = _walk(np.where(is_random, a_end, chunk_end), bounds)
 
-        other = integers(chunk_key, _OTHER, len(documents) - 1)
-        other += other >= active
-        other_start = first[other] + integers(chunk_key, _START, end[other] - first[other])
-        wanted = np.maximum(1, goal - (tokens_before[a_end] - tokens_before[start]))
-        other_end = np.clip(tokens_before.searchsorted(tokens_before[other_start] + wanted), other_start + 1, end[other])
+    # Those that do.
+    document, chunk_key, a_end, is_random = document[starts], chunk_key[starts], a_end[starts], is_random[starts]
+    other = integers(chunk_key, _OTHER, len(documents) - 1)
+    other += other >= document
+    other_start = bounds[other] + integers(chunk_key, _START, counts[other])
+    wanted = np.maximum(1, target[document] - (reach.before[a_end] - reach.before[starts]))
+    other_end = np.minimum(reach.end(reach.before[other_start], wanted), bounds[other + 1])
+    b_document = np.where(is_random, other, document)
+    b_first = np.where(is_random, other_start, a_end)
+    b_end = np.where(is_random, other_end, chunk_end[starts])
 
-        b_document = np.where(is_random, other, active)
-        b_first = np.where(is_random, other_start, a_end)
-        b_end = np.where(is_random, other_end, chunk_end)
-        chunks.append((chunk_key, active, start, a_end, b_document, b_first, b_end, is_random, is_forced))
-        place[active] = np.where(is_random, a_end, chunk_end)
-        active = active[place[active] < stop]
-        chunk_number += 1
-
-    pair_key, a_document, a_first, a_end, b_document, b_first, b_end, is_random, is_forced = map(np.concatenate, zip(*chunks, strict=True))
-    address = addresses - tokens_before[first]  # of a sentence s of document i: address[i] + tokens_before[s]
-    a_length = tokens_before[a_end] - tokens_before[a_first]
-    b_length = tokens_before[b_end] - tokens_before[b_first]
+    tokens_before = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=tokens_before[1:])
+    address = addresses - tokens_before[bounds[:-1]]  # of a sentence s of document i: address[i] + tokens_before[s]
+    a_before, b_before = tokens_before[starts], tokens_before[b_first]
+    a_length, b_length = tokens_before[a_end] - a_before, tokens_before[b_end] - b_before
     a_cut, b_cut = _cuts(a_length, b_length, room)
     return Pairs(
-        key=pair_key,
-        a_start=address[a_document] + tokens_before[a_first] + binomial_half(a_cut, pair_key, _FRONT_A),
+        key=chunk_key,
+        a_start=address[document] + a_before + binomial_half(a_cut, chunk_key, _FRONT_A),
         a_length=a_length - a_cut,
-        b_start=address[b_document] + tokens_before[b_first] + binomial_half(b_cut, pair_key, _FRONT_B),
+        b_start=address[b_document] + b_before + binomial_half(b_cut, chunk_key, _FRONT_B),
         b_length=b_length - b_cut,
         is_random=is_random,
-        is_forced=is_forced,
+        is_forced=is_forced[starts],
     )
+
+
+class _Reach:
+    """How many sentences it takes to hold a number of tokens, by a table of the sentence that each token lies in.
+
+    No target is above `room`, so longer sentences count as `room`: the table of S sentences has at most S * room entries of 4 bytes.
+    before (S + 1,): such tokens before each sentence.
+    """
+
+    def __init__(self, lengths: np.ndarray, room: int) -> None:
+        capped = np.minimum(lengths, room)
+        self.before = np.zeros(len(lengths) + 1, dtype=np.int64)
+        np.cumsum(capped, out=self.before[1:])
+        self.sentence_of = np.repeat(np.arange(len(lengths), dtype=np.int32), capped)
+
+    def end(self, before: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """The end of the sentences that hold the `wanted` >= 1 tokens after the first `before`, or of all where there are fewer."""
+        last = np.minimum(before + wanted, len(self.sentence_of)) - 1
+        return self.sentence_of[last] + np.int64(1)
+
+
+def _walk(following: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """The sentences that begin a chunk, ascending: each document's first, then what follows it, to the document's end."""
+    begins = np.zeros(len(following) + 1, dtype=bool)
+    place = bounds[:-1][bounds[:-1] < bounds[1:]]
+    end = np.zeros(len(following) + 1, dtype=bool)
+    end[bounds] = True
+    while len(place):
+        begins[place] = True
+        place = following[place]
+        place = place[~end[place]]
+    return np.flatnonzero(begins)
 
 
 def _cuts(a_length: np.ndarray, b_length: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:

@@ -22,8 +22,8 @@ from bertlab.batches.pairs import Pairs, plan_pairs
 from bertlab.errors import DataError
 from bertlab.tokens.shards import Documents
 
-# About 25 million tokens of English: some 200 MB of plan, and enough pairs that a batch mixes hundreds of documents.
-BLOCK_SENTENCES = 2**20
+# About 6 million tokens of English: arrays that stay near the processor, and enough pairs that a batch mixes hundreds of documents.
+BLOCK_SENTENCES = 2**18
 
 _DOCUMENT_ORDER, _PAIRS = 0, 1  # what a key of (seed, epoch) is derived for
 _SHUFFLE = 2**32  # a counter that no draw of a pair's plan uses
@@ -112,7 +112,7 @@ class PretrainingBatches:
             max_length=self.max_length,
             short_seq_prob=self.short_seq_prob,
         )
-        pairs = pairs.take(np.argsort(randomness.bits(pairs.key, _SHUFFLE), kind="stable"))
+        pairs = pairs.take(randomness.shuffled(pairs.key, _SHUFFLE))
         return Block(pairs, fill_budget(pairs.lengths, self.micro_tokens))
 
     def _gather(self, pairs: Pairs) -> PretrainingBatch:
@@ -137,14 +137,19 @@ class PretrainingBatches:
 
 @dataclass(frozen=True)
 class Phases:
-    """The batches of a whole run by step: short pairs before step `switch`, long ones from there on, `micro_batches` to a step."""
+    """The batches of a whole run by step: short pairs before step `switch`, long ones from there on, `micro_batches` to a step.
+
+    With `fixed_shapes` each is topped up to its token budget.
+    """
 
     short: PretrainingBatches
     long: PretrainingBatches
     switch: int
     micro_batches: int
+    fixed_shapes: bool = False
 
     def step(self, mine: range, step: int) -> list[PretrainingBatch]:
         """The micro-batches of step `step` whose numbers within it are in `mine`: a process's share."""
         phase, within = (self.short, step) if step < self.switch else (self.long, step - self.switch)
-        return [phase.micro(within * self.micro_batches + number) for number in mine]
+        batches = [phase.micro(within * self.micro_batches + number) for number in mine]
+        return [batch.topped_up(phase.micro_tokens) for batch in batches] if self.fixed_shapes else batches

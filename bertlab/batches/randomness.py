@@ -14,8 +14,8 @@ _SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
-    """SplitMix64's output function: every input bit changes every output bit with probability one half."""
-    x = x ^ (x >> _SHIFTS[0])
+    """SplitMix64's output function, in place: every input bit changes every output bit with probability one half."""
+    x ^= x >> _SHIFTS[0]
     x *= _MULTIPLY_1
     x ^= x >> _SHIFTS[1]
     x *= _MULTIPLY_2
@@ -44,7 +44,11 @@ def key(seed: int, *parts: int) -> np.ndarray:
 
 def uniform(keys: np.ndarray, counter: np.ndarray | int) -> np.ndarray:
     """Float64 in [0, 1) on a grid of 2**-53."""
-    return (bits(keys, counter) >> np.uint64(11)) * 2.0**-53
+    return _as_uniform(bits(keys, counter))
+
+
+def _as_uniform(words: np.ndarray) -> np.ndarray:
+    return (words >> np.uint64(11)) * 2.0**-53
 
 
 def integers(keys: np.ndarray, counter: np.ndarray | int, high: np.ndarray | int) -> np.ndarray:
@@ -52,18 +56,39 @@ def integers(keys: np.ndarray, counter: np.ndarray | int, high: np.ndarray | int
     return (uniform(keys, counter) * high).astype(np.int64)
 
 
+def coin_and_integer(keys: np.ndarray, counter: int, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A fair coin (bool) and, independent of it, an int64 in [0, high), of one draw: its lowest bit and its upper 53."""
+    words = bits(keys, counter)
+    return (words & np.uint64(1)).astype(bool), (_as_uniform(words) * high).astype(np.int64)
+
+
+def shuffled(keys: np.ndarray, counter: int) -> np.ndarray:
+    """The order in which the upper 32 bits of a random draw of each key put them; ties stay as they are. Shape (n,), int64."""
+    words = bits(keys, counter)
+    order = np.argsort((words >> np.uint64(32)).astype(np.uint16), kind="stable")  # numpy sorts 16 bits by counting, in linear time
+    high = (words >> np.uint64(48)).astype(np.uint16)
+    return order[np.argsort(high[order], kind="stable")]
+
+
 def binomial_half(trials: np.ndarray, keys: np.ndarray, counter: int) -> np.ndarray:
-    """How many of `trials` fair coins fall heads, exactly: random bits are counted. Shapes (n,), (n,) -> (n,) int64."""
-    heads = np.zeros(len(trials), dtype=np.int64)
-    rows, left, word = np.arange(len(trials)), trials.astype(np.uint64), 0
-    while True:
-        rows, left = rows[left > 0], left[left > 0]
-        if not len(rows):
-            return heads
-        used = np.minimum(left, np.uint64(64))
-        draws = bits(derive(keys[rows], counter), word) >> (np.uint64(64) - used)
-        heads[rows] += np.bitwise_count(draws)
-        left, word = left - used, word + 1
+    """How many of `trials` fair coins fall heads, exactly: random bits are counted. Shapes (n,), (n,) -> (n,) int64.
+
+    Coins 64 w to 64 w + 63 are the highest bits of draw counter + 256 w, so counters below 256 do not meet.
+    """
+    left = trials.astype(np.uint64)
+    heads = _heads(left, bits(keys, counter))
+    rows, word = np.flatnonzero(left > 64), 1
+    while len(rows):
+        more = left[rows] - np.uint64(64 * word)
+        heads[rows] += _heads(more, bits(keys[rows], counter + 256 * word))
+        rows, word = rows[more > 64], word + 1
+    return heads
+
+
+def _heads(coins: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """How many of the `coins` highest bits (64 at most) of each word are set."""
+    words >>= np.uint64(64) - np.minimum(coins, np.uint64(64))  # numpy's shift by 64 leaves nothing, as it should for no coin
+    return np.bitwise_count(words).astype(np.int64)
 
 
 def permuted(places: np.ndarray, size: int, key: np.ndarray) -> np.ndarray:

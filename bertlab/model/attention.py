@@ -77,6 +77,8 @@ def _like_lengths(lengths: list[int]) -> list[list[int]]:
     """Sequence numbers, longest first, in groups that waste at most MOST_PADDING of any member's longest."""
     groups: list[list[int]] = []
     for sequence in sorted(range(len(lengths)), key=lambda number: (-lengths[number], number)):
+        if not lengths[sequence]:
+            break
         if groups and lengths[sequence] >= (1 - MOST_PADDING) * lengths[groups[-1][0]]:
             groups[-1].append(sequence)
         else:

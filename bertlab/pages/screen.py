@@ -1,6 +1,7 @@
 """Tables for a terminal: plain aligned text, readable in a log as on a screen."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 # C0 and C1 controls; the marks that turn the direction of reading; line and paragraph separators, with what lies between
@@ -34,3 +35,22 @@ def class_table(metrics: dict[str, Any]) -> str:
 
 def _scores(scores: dict[str, float]) -> list[str]:
     return [f"{scores[name]:.3f}" for name in ("precision", "recall", "f1")]
+
+
+def pretraining_lines(facts: dict[str, Any], run: Path) -> list[str]:
+    """What a pretraining run ends with, from its facts (bertlab.json)."""
+    lines = []
+    before, after = facts["heldout_start"], facts["heldout"]
+    if after:
+        lines.append(
+            f"held out   MLM loss {before['mlm_loss']:.3f} -> {after['mlm_loss']:.3f} (unigrams {after['unigram_loss']:.3f}), "
+            f"masked accuracy {after['masked_accuracy']:.1%}, NSP accuracy {after['nsp_accuracy']:.1%} "
+            f"(commoner answer {after['nsp_majority']:.1%}), at step {after['step']:,}, "
+            f"on {after['masked_tokens']:,.0f} masked tokens and {after['pairs']:,.0f} pairs"
+        )
+    return [
+        *lines,
+        f"trained    {facts['tokens_seen']:,} tokens in {facts['seconds']:,.0f} s",
+        f"model      {run / 'model'}",
+        f"next       bertlab finetune --model {run / 'model'} --train FILE --test FILE --out RUN2",
+    ]

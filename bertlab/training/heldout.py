@@ -51,7 +51,7 @@ def measure_heldout(
     sums = torch.zeros(6, dtype=torch.float64, device=accelerator.device)
     training = model.training
     model.eval()
-    with torch.no_grad(), autocast(accelerator.device, precision):
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"), autocast(accelerator.device, precision):
         for batch in batches[accelerator.process_index :: accelerator.num_processes]:
             sums += pretraining_scores(model, batch.to(accelerator.device))
     model.train(training)

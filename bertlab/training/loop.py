@@ -30,16 +30,23 @@ MicroBatches = Callable[[int], Sequence[Any]]  # step -> this process's micro-ba
 
 @dataclass(frozen=True)
 class StepResult:
-    """One optimizer step over the whole global batch. losses: each part's mean; tokens: real ones of all processes; seconds: of the
-    step, data_seconds of it waiting for the batch. A step whose gradient was not finite is skipped and changes nothing."""
+    """One optimizer step over the whole global batch, all processes together.
+
+    losses: each part's mean; counts: what each was divided by. tokens and sequences are real ones, token_pairs the sum of squared
+    sequence lengths, filler_tokens what fixed shapes added. seconds: of the step, data_seconds of it waiting for the batch. A step whose
+    gradient was not finite is skipped and changes nothing.
+    """
 
     step: int
     losses: dict[str, float]
+    counts: dict[str, int]
     learning_rate: float
     grad_norm: float
     skipped: bool
     tokens: int
     sequences: int
+    token_pairs: int
+    filler_tokens: int
     seconds: float
     data_seconds: float
 
@@ -83,7 +90,7 @@ def train(
         totals = _totals(objective, batches, accelerator)
         learning_rate = set_learning_rate(optimizers, linear_schedule(step, plan.steps, plan.warmup_steps))
         sums = torch.zeros(len(objective.names), device=accelerator.device)
-        divisors = totals[:-2].clamp(min=1).to(accelerator.device)
+        divisors = totals[: len(objective.names)].clamp(min=1).to(accelerator.device)
         for number, batch in enumerate(batches):
             torch.manual_seed(_dropout_seed(plan.seed, step, number * accelerator.num_processes + accelerator.process_index))
             batch = batch.to(accelerator.device)
@@ -109,14 +116,18 @@ def train(
             sums = accelerator.reduce(sums, "sum")
         means = (sums / divisors).tolist()
         now = time.perf_counter()
+        *counts, tokens, sequences, token_pairs, filler_tokens = map(int, totals.tolist())
         result = StepResult(
             step=step,
             losses=dict(zip(objective.names, means, strict=True)),
+            counts=dict(zip(objective.names, counts, strict=True)),
             learning_rate=learning_rate,
             grad_norm=grad_norm,
             skipped=skipped,
-            tokens=int(totals[-2]),
-            sequences=int(totals[-1]),
+            tokens=tokens,
+            sequences=sequences,
+            token_pairs=token_pairs,
+            filler_tokens=filler_tokens,
             seconds=now - clock,
             data_seconds=data_ready - clock,
         )
@@ -127,10 +138,16 @@ def train(
 
 
 def _totals(objective: Objective[Any], batches: Sequence[FlatBatch], accelerator: Accelerator) -> torch.Tensor:
-    """The objective's counts, tokens and sequences of the whole global batch, by one all-reduce. Shape (parts + 2,) float64 on the CPU."""
-    rows = [[*objective.counts(batch), batch.num_tokens, batch.num_sequences] for batch in batches]
+    """The objective's counts and StepResult's four sizes over the whole global batch, by one all-reduce: (parts + 4,) float64."""
+    rows = [[*objective.counts(batch), *_sizes(batch)] for batch in batches]
     totals = torch.tensor(rows, dtype=torch.float64).sum(0)
     return accelerator.reduce(totals.to(accelerator.device), "sum").cpu() if accelerator.num_processes > 1 else totals
+
+
+def _sizes(batch: FlatBatch) -> tuple[int, int, int, int]:
+    """Real tokens and sequences, the sum of squared sequence lengths (filler's too), and tokens of filler."""
+    token_pairs = int(batch.cu_seqlens.diff().long().square().sum())
+    return batch.num_tokens, batch.num_sequences, token_pairs, len(batch.input_ids) - batch.num_tokens
 
 
 class _Steps(Dataset[Sequence[FlatBatch]]):

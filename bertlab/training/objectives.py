@@ -10,14 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bertlab.batches.flat import FlatBatch, LabelledBatch, PretrainingBatch
+from bertlab.batches.flat import IGNORED, FlatBatch, LabelledBatch, PretrainingBatch
 
 Batch = TypeVar("Batch", bound=FlatBatch, contravariant=True)
 
 # Logits that a processor turns into losses at a time: 4 MB of fp32 stay in its cache.
 _IN_CACHE = 2**20
-
-IGNORED = -100  # the label of filler: it is in no loss and no count
 
 
 class Objective(Protocol[Batch]):
@@ -39,7 +37,7 @@ class Pretraining:
     names = ("mlm_loss", "nsp_loss")
 
     def counts(self, batch: PretrainingBatch) -> list[int]:
-        return [len(batch.mlm_labels), len(batch.nsp_labels)]
+        return [int((batch.mlm_labels != IGNORED).sum()), batch.num_sequences]
 
     def losses(self, model: nn.Module, batch: PretrainingBatch) -> Tensor:
         mlm_logits, nsp_logits = model(mlm_positions=batch.mlm_positions, **batch.encoder_inputs())
@@ -48,12 +46,12 @@ class Pretraining:
 
 
 def vocabulary_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """The sum of cross-entropies in fp32, for training on a large vocabulary: logits (M, V), labels (M,) -> ().
+    """The sum of cross-entropies in fp32, for training on a large vocabulary: logits (M, V), labels (M,) -> (), IGNORED ones left out.
 
     Where a gradient is wanted the logits are used up: their memory becomes their gradient, a few rows at a time, so that neither fp32
     copies of bf16 logits nor the log-probabilities of all rows ever exist.
     """
-    return _VocabularyLoss.apply(logits, labels)  # type: ignore[no-any-return, no-untyped-call]
+    return _VocabularyLoss.apply(logits, labels)
 
 
 class _VocabularyLoss(torch.autograd.Function):
@@ -64,11 +62,13 @@ class _VocabularyLoss(torch.autograd.Function):
         total = torch.zeros((), device=logits.device)
         for part, answers in zip(logits.split(rows), labels.split(rows), strict=True):
             log_probabilities = torch.log_softmax(part, dim=1, dtype=torch.float32)
-            answers = answers[:, None]
-            total -= log_probabilities.gather(1, answers).sum()
+            counted = (answers != IGNORED)[:, None]
+            answers = answers.clamp(min=0)[:, None]
+            total -= (log_probabilities.gather(1, answers) * counted).sum()
             if wanted:
                 probabilities = log_probabilities.exp_()
-                part.copy_(probabilities.scatter_add_(1, answers, probabilities.new_full(answers.shape, -1.0)))
+                probabilities.scatter_add_(1, answers, probabilities.new_full(answers.shape, -1.0))
+                part.copy_(probabilities.mul_(counted))
         ctx.save_for_backward(logits)
         return total
 

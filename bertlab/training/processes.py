@@ -99,9 +99,12 @@ def share_of(micro_batches: int, ranks: int) -> int:
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """bf16 autocast where it is asked for, or, with `auto`, where the hardware multiplies bf16 (fp16 is never used)."""
-    if precision == "bf16" or (precision == "auto" and _multiplies_bf16(device)):
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16) if uses_bf16(device, precision) else nullcontext()
+
+
+def uses_bf16(device: torch.device, precision: Precision) -> bool:
+    """Whether `autocast` computes in bf16."""
+    return precision == "bf16" or (precision == "auto" and _multiplies_bf16(device))
 
 
 def _multiplies_bf16(device: torch.device) -> bool:

@@ -31,7 +31,7 @@ LEARNING_RATES = {128: 3e-3, 256: 2e-3, 512: 1e-3, 768: 1e-4, 1024: 1e-4}
 MANY_EPOCHS = 100  # BERT's own pretraining read its corpus about 40 times
 
 # What may differ when a run goes on: places (their contents are bound by hash) and what no result depends on.
-FREE = {"out", "corpus", "model", "processes", "workers", "log_every", "save_every", "save_minutes", "keep"}
+FREE = {"out", "corpus", "model", "processes", "workers", "recompute", "log_every", "save_every", "save_minutes", "keep"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +86,10 @@ class Config:
     """Of weights, order, pairs, masks and dropout."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16 autocast where the hardware multiplies it, or as said."""
+    compile: bool = False
+    """Compile the model by torch.compile: minutes at the start for faster steps on a GPU; nothing gained on a CPU."""
+    recompute: bool = False
+    """Keep less of the forward pass and compute it again on the way back: a third more work, a fraction of the memory."""
     device: Literal["cpu", "cuda"] | None = None
     """Default: the GPU where there is one."""
     processes: int | None = None
@@ -182,13 +186,15 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     from bertlab.training.heldout import heldout_batches, measure_heldout
     from bertlab.training.objectives import Pretraining
     from bertlab.training.optimizers import build_optimizers
-    from bertlab.training.processes import stop_politely
+    from bertlab.training.processes import stop_politely, uses_bf16
     from bertlab.training.runlog import RunLog, plain, remember_inputs
+    from bertlab.training.speed import peak_memory, product_rate, training_flops
 
     main = accelerator.is_main_process
     corpus = open_corpus(config.corpus, verify=accelerator.is_local_main_process)
     torch.manual_seed(config.seed)
     model = build_model(config, corpus).to(accelerator.device)
+    model.bert.encoder.recompute = config.recompute
     optimizers = build_optimizers(
         model,
         config.optimizer or ("adamw" if config.model else "muon"),
@@ -203,7 +209,8 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         saved.restore(model, optimizers)
         start, state = saved.step, saved.state
     heldout, baselines = heldout_batches(corpus, config.max_length, config.micro_tokens, config.heldout_batches)
-    batches = phases(config, corpus)
+    # bf16 products are made for a shape, on a CPU too: a new one costs time and memory
+    batches = phases(config, corpus, fixed_shapes=config.compile or uses_bf16(accelerator.device, config.precision))
     if main:
         remember_inputs(config, out, {"corpus": corpus.sha256, "model": weights_sha256(config.model)})
     accelerator.wait_for_everyone()
@@ -236,10 +243,15 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         state["skipped"] += result.skipped
         trained += result.tokens
         speed = trained / (time.monotonic() - loop_began)
+        sizes = {"tokens": result.tokens, "token_pairs": result.token_pairs, "sequences": result.sequences}
+        mfu = training_flops(model.config, masked=result.counts["mlm_loss"], **sizes) / (result.seconds * product_a_second)
+        memory = peak_memory(accelerator.device)
         if log and (done % config.log_every == 0 or result.skipped or last):
-            log.write({**vars(result), "step": done, "tokens_per_second": result.tokens / result.seconds})
+            rates = {"tokens_per_second": result.tokens / result.seconds, "mfu": mfu, "memory_bytes": memory}
+            log.write({**vars(result), "step": done, **rates})
         losses = ", ".join(f"{name} {value:.3f}" for name, value in result.losses.items())
-        report(done, f"{losses}, {speed:,.0f} tokens/s")
+        waiting = result.data_seconds / result.seconds
+        report(done, f"{losses}, {speed:,.0f} tokens/s, MFU {mfu:.0%}, {waiting:.0%} waiting for data, {memory / 2**30:.1f} GB")
         if heldout and (done % heldout_every == 0 or last):
             measure(done)
         due = time.monotonic() - last_save > 60 * config.save_minutes
@@ -262,6 +274,9 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
             print(
                 f"note: these steps read the {corpus.train.num_tokens:,} tokens of the corpus about {epochs:,.0f} times: by heart, perhaps"
             )
+    product_a_second = product_rate(accelerator.device, config.precision) * accelerator.num_processes
+    if config.compile:
+        model.compile(dynamic=False)
     plan = loop.Plan(
         steps=config.steps,
         warmup_steps=round(config.warmup * config.steps),
@@ -350,8 +365,8 @@ def build_model(config: Config, corpus: "Corpus") -> "BertForPreTraining":
     return model
 
 
-def phases(config: Config, corpus: "Corpus") -> "Phases":
-    """The batches of a run: short pairs, then long."""
+def phases(config: Config, corpus: "Corpus", fixed_shapes: bool = False) -> "Phases":
+    """The batches of a run: short pairs, then long; with `fixed_shapes` topped up by filler."""
     from bertlab.batches.masking import masking_for
     from bertlab.batches.pretraining import Phases, PretrainingBatches
 
@@ -367,6 +382,7 @@ def phases(config: Config, corpus: "Corpus") -> "Phases":
         long=PretrainingBatches(corpus.train, recipe, seed=config.seed + 2**32, max_length=config.long_length, **shared),
         switch=config.steps - config.long_steps,
         micro_batches=config.micro_batches,
+        fixed_shapes=fixed_shapes,
     )
 
 
@@ -377,6 +393,7 @@ def _finish(config: Config, out: Path, model: "BertForPreTraining", corpus: "Cor
     import bertlab
     from bertlab.model.folder import save_model
     from bertlab.pages.card import pretrained_card
+    from bertlab.pages.screen import pretraining_lines
     from bertlab.training import checkpoint
 
     best = checkpoint.newest_checkpoint(out / "best")
@@ -422,15 +439,6 @@ def _finish(config: Config, out: Path, model: "BertForPreTraining", corpus: "Cor
         card=pretrained_card(facts),
         max_length=None if config.model else config.longest,
     )
-    if state["best"]:
-        before, after = state["heldout"][0], state["best"]
-        print(
-            f"held out   MLM loss {before['mlm_loss']:.3f} -> {after['mlm_loss']:.3f} (unigrams {after['unigram_loss']:.3f}), "
-            f"masked accuracy {after['masked_accuracy']:.1%}, NSP accuracy {after['nsp_accuracy']:.1%} "
-            f"(commoner answer {after['nsp_majority']:.1%}), at step {after['step']:,}, "
-            f"on {after['masked_tokens']:,.0f} masked tokens and {after['pairs']:,.0f} pairs"
-        )
-    print(f"trained    {state['tokens_seen']:,} tokens in {state['seconds']:,.0f} s")
-    print(f"model      {out / 'model'}")
-    print(f"next       bertlab finetune --model {out / 'model'} --train FILE --test FILE --out RUN2", flush=True)
+    for line in pretraining_lines(facts, out):
+        print(line, flush=True)
     return facts

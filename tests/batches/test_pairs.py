@@ -35,8 +35,7 @@ def drawn_integer(key: np.ndarray, counter: int, high: int) -> int:
 
 def drawn_coins(key: np.ndarray, counter: int, count: int) -> list[bool]:
     """`count` fair coins in the order in which they are thrown."""
-    own = randomness.derive(key, counter)
-    return [bool(int(randomness.bits(own, coin // 64)[0]) >> (63 - coin % 64) & 1) for coin in range(count)]
+    return [bool(int(randomness.bits(key, counter + 256 * (coin // 64))[0]) >> (63 - coin % 64) & 1) for coin in range(count)]
 
 
 def joined(sentences: list[list[int]]) -> list[int]:
@@ -44,29 +43,29 @@ def joined(sentences: list[list[int]]) -> list[int]:
 
 
 def reference_pairs(documents: list[list[list[int]]], numbers: list[int], *, max_length: int, short_seq_prob: float) -> list[Pair]:
-    """The pairs of one pass, document by document, sentence by sentence, token by token; sorted by chunk, then by document."""
+    """The pairs of one pass, document by document, sentence by sentence, token by token; in that order."""
     room = max_length - 3
-    made: list[tuple[int, int, Pair]] = []
+    made: list[Pair] = []
     for index, document in enumerate(documents):
         document_key = randomness.derive(KEY, numbers[index])
         is_short = float(randomness.uniform(document_key, 0)[0]) < short_seq_prob
         target = 2 + drawn_integer(document_key, 1, room - 1) if is_short else room
         chunk: list[list[int]] = []
-        place = chunk_number = 0
+        place = 0
         while place < len(document):
             chunk.append(document[place])
             place += 1
             if place < len(document) and len(joined(chunk)) < target:
                 continue
-            key = randomness.derive(document_key, chunk_number)
+            key = randomness.bits(document_key, place - len(chunk))
             a_end = 1 if len(chunk) == 1 else 1 + drawn_integer(key, 0, len(chunk) - 1)
             a = joined(chunk[:a_end])
             is_forced = len(chunk) == 1
-            is_random = is_forced or float(randomness.uniform(key, 1)[0]) < 0.5
+            is_random = is_forced or int(randomness.bits(key, 0)[0]) % 2 == 1
             if is_random:
-                other = drawn_integer(key, 2, len(documents) - 1)
+                other = drawn_integer(key, 1, len(documents) - 1)
                 other += other >= index
-                start = drawn_integer(key, 3, len(documents[other]))
+                start = drawn_integer(key, 2, len(documents[other]))
                 b: list[int] = []
                 for sentence in documents[other][start:]:
                     b = b + sentence
@@ -75,15 +74,15 @@ def reference_pairs(documents: list[list[list[int]]], numbers: list[int], *, max
                 place -= len(chunk) - a_end
             else:
                 b = joined(chunk[a_end:])
-            a_fronts, b_fronts = iter(drawn_coins(key, 4, len(a))), iter(drawn_coins(key, 5, len(b)))
+            a_fronts, b_fronts = iter(drawn_coins(key, 3, len(a))), iter(drawn_coins(key, 4, len(b)))
             while len(a) + len(b) > room:
                 if len(a) > len(b):
                     a = a[1:] if next(a_fronts) else a[:-1]
                 else:
                     b = b[1:] if next(b_fronts) else b[:-1]
-            made.append((chunk_number, index, Pair(int(key[0]), a, b, is_random, is_forced)))
-            chunk, chunk_number = [], chunk_number + 1
-    return [pair for _, _, pair in sorted(made, key=lambda entry: entry[:2])]
+            made.append(Pair(int(key[0]), a, b, is_random, is_forced))
+            chunk = []
+    return made
 
 
 def planned(sentence_lengths: list[list[int]], numbers: list[int], max_length: int, short_seq_prob: float, key: np.ndarray = KEY) -> Pairs:
@@ -202,7 +201,8 @@ def test_a_document_draws_its_target_length_once() -> None:
 
 @pytest.mark.parametrize(("short_seq_prob", "targets"), [(0.0, {20}), (1.0, set(range(2, 21)))])
 def test_short_seq_prob_zero_never_shortens_and_one_always_draws(short_seq_prob: float, targets: set[int]) -> None:
-    pairs = planned([[1] * 100] * 500, list(range(500)), 23, short_seq_prob).take(slice(0, 500))
+    pairs = planned([[1] * 100] * 500, list(range(500)), 23, short_seq_prob)
+    pairs = pairs.take(pairs.a_start < 80 + pairs.a_start // SPACING * SPACING)
     whole = (pairs.b_start + pairs.b_length) % SPACING < 100
     assert set((pairs.lengths - 3)[whole].tolist()) == targets
 
@@ -219,14 +219,17 @@ def test_a_chunk_is_forced_exactly_when_it_holds_one_sentence() -> None:
     alone = planned([[7]] * 100, list(range(100)), 64, 0.0)
     assert alone.is_forced.all() and alone.is_random.all() and len(alone.key) == 100
     two = planned([[7, 7]] * 100, list(range(100)), 64, 0.0)
-    first_chunks = two.take(slice(0, 100))
-    assert not first_chunks.is_forced.any() and 20 < first_chunks.is_random.sum() < 80
+    is_first = two.a_start % SPACING == 0
+    first_chunks = two.take(is_first)
+    assert len(first_chunks.key) == 100 and not first_chunks.is_forced.any() and 20 < first_chunks.is_random.sum() < 80
     # what a random first chunk puts back is one sentence, at the end of its document
-    assert two.is_forced[100:].all() and len(two.key) == 100 + first_chunks.is_random.sum()
+    assert two.is_forced[~is_first].all() and len(two.key) == 100 + first_chunks.is_random.sum()
 
 
 def test_a_is_the_first_one_to_all_but_one_sentences_of_its_chunk_alike() -> None:
-    pairs = planned([[1] * 100] * 5000, list(range(5000)), 3 + 8, 0.0).take(slice(0, 5000))
+    pairs = planned([[1] * 100] * 5000, list(range(5000)), 3 + 8, 0.0)
+    pairs = pairs.take(pairs.a_start % SPACING == 0)
+    assert len(pairs.key) == 5000
     assert stats.chisquare(np.bincount(pairs.a_length, minlength=8)[1:]).pvalue > 1e-6 and pairs.a_length.max() == 7
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats  # type: ignore[import-untyped]
 
-from bertlab.batches.randomness import binomial_half, bits, derive, integers, key, permuted, uniform
+from bertlab.batches.randomness import binomial_half, bits, coin_and_integer, derive, integers, key, permuted, shuffled, uniform
 
 RARE = 1e-6
 N = 200_000
@@ -69,7 +69,8 @@ def test_known_answers_stay_what_they_are() -> None:
     assert derive(key(7), 3).tolist() == [1598333988273482645]
     assert permuted(np.arange(10), 10, key(5)).tolist() == [0, 9, 7, 2, 1, 5, 6, 3, 8, 4]
     assert integers(key(3), np.arange(8), 100).tolist() == [37, 44, 99, 43, 64, 94, 5, 23]
-    assert binomial_half(np.array([1, 10, 64, 100, 1000]), keys_of(5), 4).tolist() == [0, 3, 27, 50, 495]
+    assert binomial_half(np.array([1, 10, 64, 100, 1000]), keys_of(5), 4).tolist() == [1, 6, 33, 53, 475]
+    assert shuffled(keys_of(6), 9).tolist() == [0, 2, 5, 1, 4, 3]
 
 
 @pytest.mark.parametrize("stream", STREAMS)
@@ -143,14 +144,35 @@ def test_integers_take_a_bound_for_each_draw() -> None:
     assert drawn[100:].tolist() == [int(integers(key(4), n, n + 1)[0]) for n in range(100, 5000)]
 
 
+def test_a_coin_and_an_integer_of_one_draw_are_fair_and_independent() -> None:
+    coins, numbers = coin_and_integer(keys_of(N), 5, np.full(N, 8))
+    assert coins.dtype == bool and numbers.dtype == np.int64
+    assert stats.chisquare(np.bincount(numbers * 2 + coins, minlength=16)).pvalue > RARE  # all sixteen outcomes alike
+    assert numbers.tolist() == integers(keys_of(N), 5, 8).tolist()
+    assert coin_and_integer(keys_of(3), 5, np.zeros(3))[1].tolist() == [0, 0, 0]
+
+
+def test_every_place_is_as_likely_for_every_key() -> None:
+    orders = np.array([shuffled(keys_of(5, seed), 7) for seed in range(20_000)])
+    assert (np.sort(orders) == np.arange(5)).all()
+    number = orders @ np.array([625, 125, 25, 5, 1])
+    _, counts = np.unique(number, return_counts=True)
+    assert len(counts) == 120 and stats.chisquare(counts).pvalue > RARE  # all permutations alike
+
+
+def test_the_shuffle_sorts_by_the_upper_half_of_the_draws() -> None:
+    keys = keys_of(100_000)
+    assert shuffled(keys, 3).tolist() == np.argsort(bits(keys, 3) >> np.uint64(32), kind="stable").tolist()
+
+
 @given(st.lists(st.integers(0, 400), max_size=20), st.integers(0, 100), st.integers(0, 1000))
 @settings(max_examples=100, deadline=None)
 def test_binomial_half_counts_the_heads_of_coins_thrown_one_by_one(trials: list[int], counter: int, seed: int) -> None:
     keys = keys_of(len(trials), seed)
     expected = []
     for thrown, own in zip(trials, keys, strict=True):
-        words = derive(own.reshape(1), counter)
-        expected.append(sum(int(bits(words, coin // 64)[0]) >> (63 - coin % 64) & 1 for coin in range(thrown)))
+        words = [int(bits(own.reshape(1), counter + 256 * word)[0]) for word in range(7)]
+        expected.append(sum(words[coin // 64] >> (63 - coin % 64) & 1 for coin in range(thrown)))
     assert binomial_half(np.array(trials, dtype=np.int64), keys, counter).tolist() == expected
 
 

@@ -3,6 +3,7 @@
 Costs one start of two processes (gloo, on the CPU): what needs a second process is asked of it in one go.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -199,6 +201,25 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="device=cuda, but torch sees no GPU"):
         start(None, "cuda")
+
+
+def test_freed_memory_is_kept_on_the_cpu_where_the_c_library_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = list[tuple[int, int]]()
+    glibc = SimpleNamespace(mallopt=lambda option, value: kept.append((option, value)))
+    monkeypatch.setattr(processes, "Accelerator", lambda cpu: SimpleNamespace(num_processes=1))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for platform, library, device, wanted in (
+        ("linux", glibc, "cpu", [(-4, 0), (-1, 2**31 - 1)]),  # M_MMAP_MAX and M_TRIM_THRESHOLD of glibc's malloc.h
+        ("linux", glibc, "cuda", []),
+        ("linux", object(), "cpu", []),  # musl has no mallopt
+        ("darwin", glibc, "cpu", []),
+    ):
+        monkeypatch.setattr(sys, "platform", platform)
+        monkeypatch.setattr(ctypes, "CDLL", lambda name, library=library: library)
+        start(1, device)
+        assert kept == wanted, (platform, device)
+        kept.clear()
 
 
 @pytest.mark.parametrize(

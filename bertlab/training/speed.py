@@ -1,0 +1,59 @@
+"""How fast this machine is, and how much of that a training step uses.
+
+MFU, model FLOP utilisation (Chowdhery et al. 2022, appendix B): the operations that the model's own products need, for real tokens
+alone, over what the machine's own large matrix product would have done in the same time. Filler, recomputation, LayerNorm,
+softmax and the optimizer count as time, not as work.
+"""
+
+import resource
+import sys
+import time
+
+import torch
+
+from bertlab.model.encoder import EncoderConfig
+from bertlab.training.processes import Precision, uses_bf16
+
+# Large enough to fill the device, small enough to take a tenth of a second.
+_SIDE = {"cpu": 2048, "cuda": 8192}
+
+
+def training_flops(config: EncoderConfig, *, tokens: float, token_pairs: float, sequences: float, masked: float) -> float:
+    """Floating-point operations of one pretraining step, forward and backward, over all of its micro-batches.
+
+    token_pairs: the sum of squared sequence lengths, which attention pays for; masked: places that meet the vocabulary. A product of
+    (n, k) and (k, m) is 2 n k m operations, and twice that again on the way back.
+    """
+    width, inner = config.hidden_size, config.intermediate_size
+    blocks = config.num_hidden_layers * (2 * tokens * (4 * width**2 + 2 * width * inner) + 2 * token_pairs * 2 * width)
+    heads = 2 * masked * (width**2 + width * config.vocab_size) + 2 * sequences * (width**2 + 2 * width)
+    return 3 * (blocks + heads)
+
+
+def product_rate(device: torch.device, precision: Precision, rounds: int = 5) -> float:
+    """Floating-point operations a second of a large square matrix product in the precision of training: the best of `rounds`."""
+    side = _SIDE[device.type]
+    dtype = torch.bfloat16 if uses_bf16(device, precision) else torch.float32
+    left, right = (torch.ones(side, side, device=device, dtype=dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(rounds + 1):  # the first one warms up, and is never the best
+        wait(device)
+        start = time.perf_counter()
+        left @ right
+        wait(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * side**3 / best
+
+
+def wait(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most memory, in bytes, that this process has held so far: tensors of the GPU, or all of the process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024  # macOS counts bytes, Linux kilobytes
