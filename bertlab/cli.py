@@ -25,8 +25,9 @@ VERBS = {
     "finetune": "a BERT and a labelled file -> a classifier",
     "evaluate": "a classifier and a labelled file -> predictions, precision, recall, F1",
     "embed": "a BERT and texts -> sentence vectors",
+    "bench": "how fast this machine trains, and what a run would take",
 }
-LAUNCHED = ("pretrain", "finetune")  # the verbs whose `processes` means processes that train together
+LAUNCHED = ("pretrain", "finetune", "bench")  # the verbs whose `processes` means processes that train together
 
 HELP = """bertlab: from your own text to your own BERT, a classifier and sentence vectors
 
@@ -42,6 +43,7 @@ options are written --name VALUE or name=VALUE, or come from YAML files: --confi
   bertlab finetune   --model DIR --train FILE [--dev FILE] --test FILE --out RUN
   bertlab evaluate   --model DIR --data FILE --out DIR
   bertlab embed      --model DIR --input FILE --output FILE
+  bertlab bench      [--corpus CORPUS] [--preset mini] [--price-per-hour PRICE]
 
   bertlab --version"""
 
@@ -293,20 +295,29 @@ def _run(args: list[str]) -> int:
 
 
 def _module(verb: str) -> ModuleType:
-    return importlib.import_module("bertlab.quickstart" if verb == "quickstart" else f"bertlab.verbs.{verb}")
+    return importlib.import_module(f"bertlab.{verb}" if verb in ("quickstart", "bench") else f"bertlab.verbs.{verb}")
 
 
 def _run_verb(module: ModuleType, config: Any) -> None:
-    """Run the verb, and name the output folder where the system says that the disk is full but not which one."""
+    """Run the verb; say what to change where memory ran out, and where the disk is full name the output folder if nobody has."""
     try:
         module.run(config)
     except Exception as error:
+        if _out_of_memory(error):
+            change = f"lower micro_tokens ({config.micro_tokens})" if hasattr(config, "micro_tokens") else "use shorter texts"
+            keep = ", and raise micro_batches to keep the step as large; recompute=true also helps" if hasattr(config, "recompute") else ""
+            raise ConfigError(f"out of memory: {change}{keep}") from error
         # safetensors and others pass the system's words on in exceptions of their own.
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error)
         if not full or getattr(error, "filename", None):
             raise
         place = getattr(config, "out", None) or getattr(config, "output", None) or os.curdir
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), place) from error
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """torch has a class for the GPU's memory; of the CPU's it only speaks."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
 
 
 def _say(message: str, code: int) -> int:

@@ -26,7 +26,7 @@ FLOORS = [
     {"inference"},
     {"pages"},
     {"verbs"},
-    {"quickstart", "cli"},
+    {"quickstart", "bench", "cli"},
     {"__main__"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -91,7 +91,7 @@ def test_no_pickle_and_no_remote_code():
 
 
 def config_of(verb: str) -> type:
-    module = importlib.import_module(f"bertlab.{'quickstart' if verb == 'quickstart' else f'verbs.{verb}'}")
+    module = importlib.import_module(f"bertlab.{verb if verb in ('quickstart', 'bench') else f'verbs.{verb}'}")
     found: type = module.Config
     return found
 

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 class Dropout(nn.Module):
     """In training, zero each element with probability `p` and scale the others by 1 / (1 - p); else nothing.
 
-    On the CPU `p` is rounded to a multiple of 2**-16, and the scale is that of the rounded p: the expectation is kept.
+    On the CPU `p` is rounded to a multiple of 2**-16 below 1, the scale is that of the rounded p (the expectation is kept), and bf16
+    becomes fp32, which the residual that it is added to is anyway.
     """
 
     def __init__(self, p: float) -> None:

@@ -51,13 +51,12 @@ def vocabulary_loss(logits: Tensor, labels: Tensor) -> Tensor:
     Where a gradient is wanted the logits are used up: their memory becomes their gradient, a few rows at a time, so that neither fp32
     copies of bf16 logits nor the log-probabilities of all rows ever exist.
     """
-    return _VocabularyLoss.apply(logits, labels)
+    return _VocabularyLoss.apply(logits, labels, torch.is_grad_enabled() and logits.requires_grad)
 
 
 class _VocabularyLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
-        wanted = ctx.needs_input_grad[0]
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, wanted: bool) -> Tensor:
         rows = max(1, (2**26 if logits.is_cuda else _IN_CACHE) // logits.shape[1])  # a GPU wants few large kernels
         total = torch.zeros((), device=logits.device)
         for part, answers in zip(logits.split(rows), labels.split(rows), strict=True):
@@ -73,8 +72,8 @@ class _VocabularyLoss(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return ctx.saved_tensors[0].mul_(gradient), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.saved_tensors[0].mul_(gradient), None, None
 
 
 def pretraining_scores(model: nn.Module, batch: PretrainingBatch) -> Tensor:

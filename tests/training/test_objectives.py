@@ -191,6 +191,23 @@ def test_no_more_rows_are_in_fp32_at_a_time_than_the_cache_holds(monkeypatch: py
     assert found == [[1] * 10, [1] * 10, [3, 3, 3, 1], [9, 1], [10]]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("in_cache", IN_CACHE)
+def test_ignored_places_are_in_no_vocabulary_loss_and_have_no_gradient(
+    in_cache: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objectives, "_IN_CACHE", in_cache)
+    logits, labels = logits_and_labels(dtype=dtype)
+    for ignored in ([0, 4, 5, 9], [3, 4, 5], list(range(10))):  # a whole part of three rows among them, and all
+        some = labels.clone()
+        some[ignored] = IGNORED
+        value, gradient = with_gradient(vocabulary_loss, logits, some, 0.5)
+        wanted, wanted_gradient = with_gradient(plain, logits.double(), some, 0.5)
+        assert value.item() == pytest.approx(wanted.item(), rel=1e-6)
+        assert not gradient[ignored].any()
+        torch.testing.assert_close(gradient.double(), wanted_gradient, atol=1e-6, rtol=BF16 if dtype == torch.bfloat16 else 1e-5)
+
+
 def test_where_no_gradient_is_wanted_the_logits_stay() -> None:
     for dtype in (torch.float32, torch.bfloat16):
         logits, labels = logits_and_labels(dtype=dtype)

@@ -42,7 +42,7 @@ SMALL: dict[str, Any] = {
     "device": "cpu",
     "precision": "fp32",
 }
-TIMES = ("seconds", "data_seconds", "tokens_per_second")
+TIMES = ("seconds", "data_seconds", "tokens_per_second", "mfu", "memory_bytes")
 
 Pretrain = Callable[..., dict[str, Any]]
 
