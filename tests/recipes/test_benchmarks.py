@@ -1,0 +1,271 @@
+"""recipes/benchmarks: both sides do the same work, what is wrong is not timed, and the scripts run. No speed is tested."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig
+from transformers import BertForPreTraining as PeerBert
+
+from bertlab.model import attention
+from bertlab.model.encoder import EncoderConfig
+from bertlab.tokens.corpus import Corpus, open_corpus
+from bertlab.training.objectives import Pretraining
+from bertlab.training.speed import training_flops
+from bertlab.verbs import prepare, pretrain
+
+BENCHMARKS = Path(__file__).parents[2] / "recipes" / "benchmarks"
+SCRIPTS = ("batches", "pretrain_step", "gpu")
+
+
+@pytest.fixture(scope="module")
+def modules() -> Iterator[dict[str, ModuleType]]:
+    """The scripts as modules, by name: Python finds those beside a script, not beside a test."""
+    sys.path.insert(0, str(BENCHMARKS))
+    yield {name: importlib.import_module(name) for name in SCRIPTS}
+    sys.path.remove(str(BENCHMARKS))
+    for name in SCRIPTS:
+        del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A corpus of 150 documents of 20 sentences."""
+    made = tmp_path_factory.mktemp("benchmarks")
+    sentences = [f"Sentence {number} says that mill {number % 7} stands near river {number % 5}." for number in range(3000)]
+    (made / "text.txt").write_text("\n\n".join("\n".join(sentences[start : start + 20]) for start in range(0, 3000, 20)))
+    prepare.run(prepare.Config(source=(str(made / "text.txt"),), out=str(made / "corpus"), vocab_size=120))
+    return str(made / "corpus")
+
+
+@pytest.fixture(scope="module")
+def corpus(folder: str) -> Corpus:
+    return open_corpus(folder)
+
+
+def config_of(**settings: Any) -> pretrain.Config:
+    return pretrain.Config(**{"corpus": "", "out": "", "preset": "tiny", "micro_tokens": 600, "device": "cpu", "dropout": 0.0, **settings})
+
+
+def ran(script: str, *arguments: str) -> str:
+    command = [sys.executable, str(BENCHMARKS / f"{script}.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_each_script_says_what_it_takes(
+    modules: dict[str, ModuleType], script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [f"{script}.py", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        modules[script].main()
+    assert ended.value.code == 0 and "--rounds" in capsys.readouterr().out
+
+
+def test_the_peers_batch_holds_the_same_work(modules: dict[str, ModuleType], corpus: Corpus) -> None:
+    config = config_of()
+    ours = pretrain.build_model(config, corpus)
+    peer = PeerBert(
+        BertConfig(
+            vocab_size=corpus.tokenizer.vocab_size,
+            hidden_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=512,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
+    )
+    peer.load_state_dict({**peer.state_dict(), **ours.state_dict()})
+    step = modules["pretrain_step"]
+    plain, filled = (step.batches_of(config, corpus, 2, fixed_shapes=fixed) for fixed in (False, True))
+    for bare, batch in zip(plain, filled, strict=True):
+        assert len(batch.input_ids) == 600 > bare.num_tokens == batch.num_tokens
+        objective = Pretraining()
+        mean = (objective.losses(ours, batch) / torch.tensor(objective.counts(batch))).sum()
+        torch.testing.assert_close(peer(**step.padded(bare)).loss, mean, atol=1e-5, rtol=1e-5)
+        assert not step.padded(bare)["attention_mask"].all()
+    with pytest.raises(AssertionError):
+        step.padded(filled[0])  # filler is no work for the peer
+
+
+def test_operations_are_those_of_the_real_tokens(modules: dict[str, ModuleType], corpus: Corpus) -> None:
+    step, shape = modules["pretrain_step"], EncoderConfig(vocab_size=120)
+    batches = step.batches_of(config_of(), corpus, 2, fixed_shapes=False)
+    expected = 0.0
+    for batch in batches:
+        lengths = np.diff(batch.cu_seqlens.numpy().astype(np.int64))
+        sizes = {"tokens": int(lengths.sum()), "token_pairs": int((lengths**2).sum()), "sequences": len(lengths)}
+        expected += training_flops(shape, masked=int((batch.mlm_labels >= 0).sum()), **sizes)
+    assert step.flops_of(shape, batches) == expected
+
+
+def test_synthetic_sentences_depend_on_their_document_alone(modules: dict[str, ModuleType]) -> None:
+    documents = modules["batches"].Synthetic(10_000)
+    everything = np.arange(documents.num_documents)
+    lengths, bounds, addresses = documents.sentences(everything)
+    assert bounds[-1] == len(lengths) == documents.num_sentences and 9_000 < documents.num_sentences <= 10_000
+    assert 5 <= lengths.min() < lengths.max() <= 47 and abs(lengths.sum() / documents.num_tokens - 1) < 0.02
+    totals = np.add.reduceat(lengths, bounds[:-1])
+    assert (addresses[:-1] + totals[:-1] <= addresses[1:]).all()
+    some = np.array([77, 3, 400])
+    few, few_bounds, few_addresses = documents.sentences(some)
+    for place, number in enumerate(some):
+        assert (few[few_bounds[place] : few_bounds[place + 1]] == lengths[bounds[number] : bounds[number + 1]]).all()
+        assert few_addresses[place] == addresses[number]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from Linux's /proc")
+def test_a_plan_takes_every_block_and_its_memory_is_counted(modules: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = modules["batches"]
+    monkeypatch.setattr(batches, "one_core", lambda: None)  # of the process that runs the tests
+    taken: list[np.ndarray] = []
+    inner = batches.Synthetic.sentences
+
+    def counted(self: Any, documents: np.ndarray) -> Any:
+        taken.append(documents)
+        return inner(self, documents)
+
+    monkeypatch.setattr(batches.Synthetic, "sentences", counted)
+    kept: list[np.ndarray] = []
+    plan = batches.PretrainingBatches._plan_block
+
+    def hungry(self: Any, place: int) -> Any:
+        kept.append(np.ones(20_000_000, dtype=np.uint8))  # 20 MB a block that stay
+        return plan(self, place)
+
+    monkeypatch.setattr(batches.PretrainingBatches, "_plan_block", hungry)
+    planned = batches.planned(1_000_000)
+    assert sorted(np.concatenate(taken)) == list(range(planned["sentences"] // 20)) and len(taken) == 4
+    assert 80_000_000 < planned["peak_bytes"] < 500_000_000 and planned["rate"] > 0
+
+
+def test_a_wrong_gradient_is_seen_and_a_vanishing_one_is_not(modules: dict[str, ModuleType], corpus: Corpus) -> None:
+    gpu, config = modules["gpu"], config_of()
+    model, (batch,) = pretrain.build_model(config, corpus), modules["pretrain_step"].batches_of(config, corpus, 1, fixed_shapes=False)
+    cpu = torch.device("cpu")
+    right = gpu.results(model, batch, "fp32", cpu)
+    assert {"mlm_loss", "nsp_loss"} < right.keys() and len(right) == 2 + len(list(model.parameters()))
+    assert gpu.apart(right, right) == 0
+    for name, change, least in (
+        ("mlm_loss", 1.01, 0.009),
+        ("bert.encoder.layer.1.attention.self.value.bias", 0.5, 0.1),
+        ("bert.pooler.dense.weight", float("nan"), None),
+    ):
+        found = gpu.apart(right | {name: right[name] * change}, right)
+        assert found > least if least else not gpu.Check("", found, gpu.BF16).holds
+    name = "bert.encoder.layer.0.attention.self.key.bias"  # 0 but for rounding
+    assert gpu.apart(right | {name: torch.zeros_like(right[name])}, right) < gpu.FP32
+
+
+def test_checks_fail_when_filler_or_a_kernel_is_broken(
+    modules: dict[str, ModuleType], corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu, cpu = modules["gpu"], torch.device("cpu")
+
+    def failed() -> set[str]:
+        return {check.name for check in gpu.checks(corpus, "tiny", 300, cpu, False) if not check.holds}
+
+    assert failed() == set()
+    topped_up = gpu.PretrainingBatch.topped_up
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            gpu.PretrainingBatch,
+            "topped_up",
+            lambda self, tokens: replace(filled := topped_up(self, tokens), mlm_labels=filled.mlm_labels.clamp(min=0)),
+        )
+        assert failed() == {"fp32: filler against none", "bf16: filler against none"}
+    with monkeypatch.context() as patched:
+        inner = attention._attend_in_words
+        patched.setattr(
+            attention, "_attend_in_words", lambda query, key, value, mask, dropout: inner(1.1 * query, key, value, mask, dropout)
+        )
+        assert {"bf16 attention at 128: against fp32", "bf16 attention at 512: against fp32"} <= failed()
+
+
+def test_a_failed_check_ends_the_run_before_anything_is_timed(
+    modules: dict[str, ModuleType], folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpu = modules["gpu"]
+    monkeypatch.setattr(gpu, "checks", lambda *_: iter([gpu.Check("sound", 1e-6, 1e-4), gpu.Check("broken", float("nan"), 1e-4)]))
+    for name in ("timed", "product_rate"):
+        monkeypatch.setattr(gpu, name, lambda *_: pytest.fail("timed what is wrong"))
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--device", "cpu", "--corpus", folder])
+    with pytest.raises(SystemExit) as ended:
+        gpu.main()
+    said = capsys.readouterr().out.splitlines()
+    assert ended.value.code == 1 and said[-1].startswith("FAILED")
+    assert [line.split()[-1] for line in said if line.startswith(("sound", "broken"))] == ["ok", "FAILED"]
+
+
+def test_a_side_that_does_not_fit_or_compile_is_shown_and_the_others_are_timed(
+    modules: dict[str, ModuleType], corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = modules["gpu"]
+
+    def refuses(error: Exception) -> Any:
+        def once() -> float:
+            raise error
+
+        return once
+
+    seconds = iter([9.0, 2.0, 4.0])  # the first round is not counted
+    monkeypatch.setattr(
+        gpu,
+        "our_round",
+        lambda config, *_: refuses(RuntimeError("no compiler here\nand more")) if config.compile else lambda: next(seconds),
+    )
+    monkeypatch.setattr(gpu, "their_round", lambda config, *_: (lambda: 6.0) if config.compile else refuses(torch.OutOfMemoryError("")))
+    rates: list[float] = []
+    cell = gpu.timed(config_of(), corpus, 2, 1, True, rates)
+    assert cell.seconds == {"bertlab": [2.0, 4.0], "transformers compiled": [6.0, 6.0]} and len(rates) == 2
+    assert cell.failures["transformers"] == "out of memory" and cell.failures["bertlab compiled"].startswith(
+        "RuntimeError: no compiler here"
+    )
+    assert cell.best("bertlab") == cell.tokens / 3 and cell.best("transformers") == cell.tokens / 6 and cell.ratio() == (3.0 + 1.5) / 2
+    line = gpu.row(cell, max(rates))
+    assert "out of memory" in line and "RuntimeError" in line and "2.25" in line
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_without_a_card_one_line_says_so(
+    modules: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu.py"])
+    modules["gpu"].main()
+    assert capsys.readouterr().out == "not measured: torch sees no CUDA device here\n"
+
+
+def test_the_batches_script_runs(folder: str) -> None:
+    said = ran("batches", "--corpus", folder, "--rounds", "1", "--micro-batches", "3", "--sentences", "60000")
+    figures = json.loads(said.splitlines()[-1])
+    for name in ("tokens", "plan_sentences", "synthetic_plan_sentences"):
+        assert figures[f"{name}_per_second_best"] >= figures[f"{name}_per_second"] > 0
+    assert figures["threads"] == 1 and figures["date"] and figures["machine"] and figures["torch"] == torch.__version__
+    if sys.platform == "linux":
+        assert figures["peak_bytes"].keys() == {"0.06M"} and figures["peak_bytes"]["0.06M"] > 0
+
+
+def test_the_gpu_script_runs_its_logic_on_a_cpu(folder: str) -> None:
+    small = ["--length", "32", "64", "--micro-tokens", "128", "--rounds", "1", "--steps", "2", "--compile", "none"]
+    said = ran("gpu", "--device", "cpu", "--preset", "tiny", "--corpus", folder, *small)
+    figures = json.loads(said.splitlines()[-1])
+    assert len(figures["checks"]) == 6 and [(cell["length"], cell["micro_tokens"]) for cell in figures["cells"]] == [(32, 128), (64, 128)]
+    for cell in figures["cells"]:
+        name = f"tiny_{cell['length']}"
+        assert figures[f"{name}_tokens_per_second"] == cell["tokens"] / cell["seconds"]["bertlab"][0]
+        assert figures[f"{name}_ratio"] == pytest.approx(cell["seconds"]["transformers"][0] / cell["seconds"]["bertlab"][0])
+        flops_a_second = figures[f"{name}_tokens_per_second"] / cell["tokens"] * cell["flops"]
+        assert figures[f"{name}_mfu"] == pytest.approx(flops_a_second / figures["product_flops_per_second"])
