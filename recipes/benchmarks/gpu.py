@@ -163,10 +163,16 @@ class Cell:
         return statistics.median([slow / fast for fast, slow in pairs] or [0.0])
 
 
+def precision_of(device: torch.device) -> processes.Precision:
+    """What is timed: bf16, but fp32 on a processor that would have to emulate it."""
+    return "bf16" if processes.uses_bf16(device, "auto") else "fp32"
+
+
 def timed(config: pretrain.Config, corpus: Corpus, rounds: int, steps: int, compiled: bool, rates: list[float]) -> Cell:
     """Time both sides, eager and if `compiled` that way too, in alternating rounds; the card's product rates go to `rates`."""
     torch.compiler.reset()  # else the shapes of earlier cells use up the number of kernels that torch makes
     device = processes.choose_device(config.device)
+    precision = precision_of(device)
     batches = batches_of(config, corpus, steps, fixed_shapes=False)
     filled = [batch.topped_up(config.micro_tokens) for batch in batches]
     model = pretrain.build_model(config, corpus)
@@ -175,13 +181,13 @@ def timed(config: pretrain.Config, corpus: Corpus, rounds: int, steps: int, comp
     shapes = len({(len(batch.cu_seqlens), len(batch.mlm_labels), batch.max_seqlen) for batch in filled})
     cell = Cell(config.max_length, config.micro_tokens, tokens, flops_of(model.config, batches), shapes, 1 - tokens / cells, {}, {}, {})
     makers: dict[str, Callable[[], Callable[[], float]]] = {
-        BERTLAB: lambda: our_round(config, copy.deepcopy(model), filled, "bf16"),
-        PEER: lambda: their_round(config, corpus, batches, "bf16"),
+        BERTLAB: lambda: our_round(config, copy.deepcopy(model), filled, precision),
+        PEER: lambda: their_round(config, corpus, batches, precision),
     }
     if compiled:
         with_compile = replace(config, compile=True)
-        makers[BERTLAB + COMPILED] = lambda: our_round(with_compile, copy.deepcopy(model), filled, "bf16")
-        makers[PEER + COMPILED] = lambda: their_round(with_compile, corpus, batches, "bf16")
+        makers[BERTLAB + COMPILED] = lambda: our_round(with_compile, copy.deepcopy(model), filled, precision)
+        makers[PEER + COMPILED] = lambda: their_round(with_compile, corpus, batches, precision)
     running: dict[str, Callable[[], float]] = {}
     for side, make in makers.items():
         try:
@@ -200,7 +206,7 @@ def timed(config: pretrain.Config, corpus: Corpus, rounds: int, steps: int, comp
             if device.type == "cuda":
                 torch.cuda.empty_cache()
     for _ in range(rounds):
-        rates.append(product_rate(device, "bf16", rounds=2))
+        rates.append(product_rate(device, precision, rounds=2))
         for side, once in running.items():
             cell.seconds[side].append(once())
     return cell
@@ -261,9 +267,9 @@ def main() -> None:
             print("FAILED: nothing is timed")
             sys.exit(1)
         cells = list[Cell]()
-        rates = [product_rate(device, "bf16")]
+        rates = [product_rate(device, precision_of(device))]
         counted = f"{arguments.rounds} rounds of {arguments.steps} micro-batches"
-        print(f"\n{arguments.preset}, bf16, dropout {arguments.dropout}: real tokens/s, medians of {counted}")
+        print(f"\n{arguments.preset}, {precision_of(device)}, dropout {arguments.dropout}: real tokens/s, medians of {counted}")
         print(f"{'':14} {BERTLAB:>13} {'compiled':>13} {PEER:>13} {'compiled':>13}   best/")
         print(f"{'length':>6} {'tokens':>7} {'':13} {'':13} {'':13} {'':13} {'best':>7} {'MFU':>6} {'padding':>8}")
 

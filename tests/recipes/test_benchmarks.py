@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import mmap
 import os
 import subprocess
 import sys
@@ -139,11 +140,12 @@ def test_a_plan_takes_every_block_and_its_memory_is_counted(modules: dict[str, M
         return inner(self, documents)
 
     monkeypatch.setattr(batches.Synthetic, "sentences", counted)
-    kept: list[np.ndarray] = []
+    kept: list[mmap.mmap] = []
     plan = batches.PretrainingBatches._plan_block
 
     def hungry(self: Any, place: int) -> Any:
-        kept.append(np.ones(20_000_000, dtype=np.uint8))  # 20 MB a block that stay
+        kept.append(mmap.mmap(-1, 20_000_000))  # 20 MB a block that stay, and that no earlier test can have freed
+        kept[-1].write(b"1" * 20_000_000)
         return plan(self, place)
 
     monkeypatch.setattr(batches.PretrainingBatches, "_plan_block", hungry)
