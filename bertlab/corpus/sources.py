@@ -35,12 +35,14 @@ class Document:
 
     `id` is "<file name>:<line number>", "<file name>" where a file is one document, or what the id column holds (not checked to be
     unique); `source` is the file name, or the name of a `datasets` source. A file in a folder is named by its path from that folder,
-    the folder's own name first.
+    the folder's own name first. `title` and `licence` are empty where the source names none.
     """
 
     id: str
     source: str
     text: str
+    title: str = ""
+    licence: str = ""
 
 
 @dataclass(frozen=True)
