@@ -53,11 +53,13 @@ class StepResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a run of the loop is: steps in all, the schedule's warm-up, clipping of the gradient's norm, and the seed of dropout."""
+    """What a run of the loop is: steps in all, the schedule's warm-up and decay (None: all the rest), clipping of the gradient's norm, and
+    the seed of dropout."""
 
     steps: int
     warmup_steps: int
     seed: int
+    decay_steps: int | None = None
     clip: float = 1.0
     precision: Precision = "auto"
     workers: int = 0
@@ -88,7 +90,7 @@ def train(
     for step, batches in _load(micro_batches, start, plan, accelerator.device):
         data_ready = time.perf_counter()
         totals = _totals(objective, batches, accelerator)
-        learning_rate = set_learning_rate(optimizers, linear_schedule(step, plan.steps, plan.warmup_steps))
+        learning_rate = set_learning_rate(optimizers, linear_schedule(step, plan.steps, plan.warmup_steps, plan.decay_steps))
         sums = torch.zeros(len(objective.names), device=accelerator.device)
         divisors = totals[: len(objective.names)].clamp(min=1).to(accelerator.device)
         for number, batch in enumerate(batches):

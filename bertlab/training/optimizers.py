@@ -1,4 +1,4 @@
-"""AdamW, and Muon for the hidden matrices; linear warm-up, then linear decay to zero.
+"""AdamW, and Muon for the hidden matrices; linear warm-up, then linear decay to zero, at once or after a stable stretch.
 
 Weight decay falls on matrices only, never on LayerNorm or biases (Devlin et al. 2018). AdamW corrects its bias
 (Mosbach et al. 2021: without it, fine-tuning on little data fails by seed).
@@ -47,11 +47,15 @@ def build_optimizers(
     return optimizers
 
 
-def linear_schedule(step: int, steps: int, warmup_steps: int) -> float:
-    """The factor on the peak learning rate at step 0 <= step < steps: up linearly over the warm-up, down linearly to zero."""
+def linear_schedule(step: int, steps: int, warmup_steps: int, decay_steps: int | None = None) -> float:
+    """The factor on the peak learning rate at step 0 <= step < steps: up linearly over the warm-up, down linearly to zero.
+
+    The way down takes the last `decay_steps`, by default all that the warm-up leaves; in between the rate stays at its peak.
+    """
     if step < warmup_steps:
         return (step + 1) / warmup_steps
-    return (steps - step) / max(1, steps - warmup_steps)
+    decay_steps = min(steps - warmup_steps, steps - warmup_steps if decay_steps is None else decay_steps)
+    return min(1.0, (steps - step) / max(1, decay_steps))
 
 
 def set_learning_rate(optimizers: list[Optimizer], factor: float) -> float:

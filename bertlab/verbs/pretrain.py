@@ -73,7 +73,10 @@ class Config:
     weight_decay: float = 0.01
     """On matrices, not on LayerNorm and biases."""
     warmup: float = 0.06
-    """Share of the steps in which the rate rises; afterwards it falls linearly to 0."""
+    """Share of the steps in which the rate rises to its peak."""
+    decay: float = 1.0
+    """Share of the steps, at the end, in which the rate falls linearly to 0 (at most all after the warm-up: the paper's schedule); with 0.2 it
+    stays at its peak in between (warm-up-stable-decay, Hu et al. 2024)."""
     clip: float = 1.0
     """Largest gradient norm."""
     dropout: float = 0.1
@@ -113,7 +116,7 @@ class Config:
         for name in ("steps", "micro_batches", "log_every", "save_every", "keep", "heldout_batches"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)}: give 1 or more")
-        for name in ("long_share", "short_seq_prob", "warmup"):
+        for name in ("long_share", "short_seq_prob", "warmup", "decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name}={getattr(self, name)} is a share: give a number from 0 to 1")
         for name in ("dropout", "attention_dropout"):
@@ -280,6 +283,7 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     plan = loop.Plan(
         steps=config.steps,
         warmup_steps=round(config.warmup * config.steps),
+        decay_steps=round(config.decay * config.steps),
         seed=config.seed,
         clip=config.clip,
         precision=config.precision,
