@@ -13,7 +13,7 @@ from typing import Any
 
 from bertlab.corpus.files import kind_of, lines
 from bertlab.corpus.identity import normalised_sha256, ranked, share_of
-from bertlab.corpus.sources import missing_column, rows, text_of
+from bertlab.corpus.tables import missing_column, rows, text_of
 from bertlab.errors import ConfigError, DataError
 
 BETWEEN_TEXTS = " \x00 "  # what no text holds, and white space normalisation leaves: ("a b", "c") is not ("a", "b c")

@@ -1,0 +1,201 @@
+"""Rows of JSONL, CSV, TSV and Parquet files, streamed; every irregularity is told by file and line.
+
+CSV values are text as it stands; the others keep their types. Knows nothing of documents, labels or what a column means.
+"""
+
+import csv
+import json
+import re
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from bertlab.corpus.files import COMPRESSIONS, InvalidUtf8, decode, decoded_lines, kind_of, lines, open_bytes, refused
+from bertlab.errors import DataError
+
+LARGEST_CELL = 1 << 28  # characters; the csv module's own limit is 131,072, and a quote that never closes must still end somewhere
+PARQUET_ROWS = 256
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def rows(
+    path: Path, *, columns: Sequence[str], required: str, invalid_utf8: InvalidUtf8, tally: Counter[str]
+) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """(number, row) of a JSONL, CSV, TSV or Parquet file; None for a row that the policy "drop" takes away for its invalid text.
+
+    The number is the line on which the row begins, counted from 1; in Parquet the row's own. CSV values are text as it stands ("NA" and
+    "null" too); the others keep their types. Only `columns` are checked for invalid text, and read from a Parquet file.
+    Raises DataError (file:line) for a file that is damaged or irregular, and where there is a header, for a missing column `required`.
+    """
+    kind = kind_of(path)
+    if kind == "jsonl":
+        yield from _jsonl_rows(path, columns, invalid_utf8, tally)
+    elif kind == "parquet":
+        yield from _parquet_rows(path, columns, required, invalid_utf8, tally)
+    else:
+        assert kind in ("csv", "tsv"), f"{path} is {kind}, not a table"
+        yield from _csv_rows(path, "," if kind == "csv" else "\t", required, invalid_utf8, tally)
+
+
+def _jsonl_rows(
+    path: Path, columns: Sequence[str], invalid_utf8: InvalidUtf8, tally: Counter[str]
+) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    for number, line in lines(path, invalid_utf8, tally):
+        if line is None:
+            yield number, None
+            continue
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(
+                f"{path}:{number}: not valid JSON ({error.msg} at character {error.pos + 1}): a line must be one object"
+            ) from None
+        except (RecursionError, ValueError):  # nested thousands deep; a number of thousands of digits
+            raise DataError(f"{path}:{number}: JSON that is nested too deep or holds too long a number") from None
+        if not isinstance(row, dict):
+            raise DataError(f"{path}:{number}: a line must be one JSON object, this one is {kind_name(row)}")
+        yield number, without_surrogates(row, columns, f"{path}:{number}", invalid_utf8, tally)
+
+
+def without_surrogates(
+    row: dict[str, Any], columns: Sequence[str], place: str, invalid_utf8: InvalidUtf8, tally: Counter[str]
+) -> dict[str, Any] | None:
+    """JSON can spell half a character ("\\ud800") and NUL, which no UTF-8 text holds: the same policy as for invalid bytes."""
+    for column in columns:
+        value = row.get(column)
+        if isinstance(value, str):
+            row[column], replaced = _SURROGATE.subn("\ufffd", value.replace("\0", ""))
+            if replaced and refused(place, replaced, invalid_utf8, tally):
+                return None
+    return row
+
+
+def _csv_rows(
+    path: Path, delimiter: str, required: str, invalid_utf8: InvalidUtf8, tally: Counter[str]
+) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    csv.field_size_limit(LARGEST_CELL)
+    replaced_so_far = 0
+
+    def counted_lines() -> Iterator[str]:
+        nonlocal replaced_so_far
+        for _, line, replaced in decoded_lines(path, keep_ends=True):
+            replaced_so_far += replaced
+            yield line
+
+    reader = csv.reader(counted_lines(), delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    while True:
+        number, replaced_before = reader.line_num + 1, replaced_so_far
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise DataError(
+                f"{path}:{number}: not valid {kind_of(path).upper()} ({error}): is a quotation mark left open or not doubled?"
+            ) from None
+        if cells is None:
+            break
+        if not cells:  # a blank line
+            continue
+        damaged = replaced_so_far > replaced_before and refused(f"{path}:{number}", replaced_so_far - replaced_before, invalid_utf8, tally)
+        if header is None:
+            header = _checked_header(cells, required, f"{path}:{number}")
+        elif len(cells) != len(header):
+            raise DataError(
+                f"{path}:{number}: {len(cells)} cells where the header has {len(header)}: is a cell with a '{delimiter}' not quoted?"
+            )
+        else:
+            yield number, None if damaged else dict(zip(header, cells, strict=True))
+    if header is None:
+        raise DataError(f"{path}: no header row: the first line must name the columns, '{required}' among them")
+
+
+def _checked_header(header: list[str], required: str, place: str) -> list[str]:
+    twice = [name for name, count in Counter(header).items() if count > 1]
+    if twice:
+        raise DataError(f"{place}: column '{twice[0]}' is in the header more than once: rename one")
+    if required not in header:
+        raise missing_column(required, header, place)
+    return header
+
+
+def _parquet_rows(
+    path: Path, columns: Sequence[str], required: str, invalid_utf8: InvalidUtf8, tally: Counter[str]
+) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    with tempfile.TemporaryFile() as unpacked:
+        opened: Any = path
+        if path.suffix.lower() in COMPRESSIONS:  # Parquet is read from its end: a packed one is unpacked to a file first
+            with open_bytes(path) as packed:
+                shutil.copyfileobj(packed, unpacked)
+            opened = unpacked
+        number = 0
+        try:
+            table = pyarrow.parquet.ParquetFile(opened)
+            there = table.schema_arrow.names
+            if required not in there:
+                raise missing_column(required, there, str(path))
+            wanted = [name for name in there if name in columns]
+            for batch in table.iter_batches(batch_size=PARQUET_ROWS, columns=wanted):
+                cells = [_parquet_cells(column) for column in batch.columns]
+                for values in zip(*cells, strict=True):
+                    number += 1
+                    yield number, _decoded_row(dict(zip(batch.schema.names, values, strict=True)), f"{path}:{number}", invalid_utf8, tally)
+        except (pyarrow.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise DataError(
+                f"{path}: the Parquet file is damaged after row {number} ({first_line(error)}): write or copy it again"
+            ) from None
+
+
+def _parquet_cells(column: Any) -> list[Any]:
+    """A column's values as Python objects, text as bytes: pyarrow does not check that a file's text is UTF-8, and we count what is not."""
+    import pyarrow
+
+    if pyarrow.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    kind = column.type
+    if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind) or pyarrow.types.is_string_view(kind):
+        column = column.cast(pyarrow.large_binary())
+    return column.to_pylist()
+
+
+def _decoded_row(row: dict[str, Any], place: str, invalid_utf8: InvalidUtf8, tally: Counter[str]) -> dict[str, Any] | None:
+    for key, value in row.items():
+        if isinstance(value, bytes):
+            row[key], replaced = decode(value)
+            if replaced and refused(place, replaced, invalid_utf8, tally):
+                return None
+    return row
+
+
+def first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def text_of(row: dict[str, Any], column: str, place: str) -> str:
+    """The text in a row. Raises DataError when the column is missing (naming those there are) or holds anything but text."""
+    if column not in row:
+        raise missing_column(column, row, place)
+    text = row[column]
+    if not isinstance(text, str):
+        raise DataError(f"{place}: column '{column}' holds {kind_name(text)}, not text")
+    return text
+
+
+def missing_column(column: str, there: Iterable[str], place: str) -> DataError:
+    """The error for a column that is not there."""
+    names = ", ".join(f"'{name}'" for name in islice(there, 20)) or "none"
+    return DataError(f"{place}: no column '{column}': the columns are {names}")
+
+
+def kind_name(value: Any) -> str:
+    return "null" if value is None else f"{'an' if type(value).__name__[0] in 'aeiou' else 'a'} {type(value).__name__}"
