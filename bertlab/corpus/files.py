@@ -87,24 +87,40 @@ def kind_of(path: Path | str) -> Kind:
 # ---- bytes
 
 
-def open_bytes(path: Path | str) -> BinaryIO:
+def open_bytes(path: Path | str, tally: Counter[str] | None = None) -> BinaryIO:
     """Open a file for reading, decompressed as it streams (.gz .bz2 .xz .zst by the name); close it, or use it in a `with`.
 
-    A truncated or damaged archive raises DataError with the file's name when the damage is reached: never a silent end.
+    tally["bytes"] grows by the bytes of the file as it lies on the disk, while they are read. A truncated or damaged archive raises
+    DataError with the file's name when the damage is reached: never a silent end.
     What no reader can see: an archive of several streams cut exactly between two of them.
     """
     path = Path(path)
     if path.suffix.lower() not in COMPRESSIONS:
-        return path.open("rb")
+        return (
+            cast(BinaryIO, io.BufferedReader(_CountedFile(path, tally), buffer_size=CHUNK_BYTES)) if tally is not None else path.open("rb")
+        )
     if path.is_file() and path.stat().st_size == 0:  # gzip, bz2 and zstd readers take zero bytes for an empty text
         raise DataError(f"{path}: an empty file is no {path.suffix} archive: copy or download it again")
-    return cast(BinaryIO, io.BufferedReader(_ChunkReader(_decompressed(path)), buffer_size=CHUNK_BYTES))
+    return cast(BinaryIO, io.BufferedReader(_ChunkReader(_decompressed(path, tally)), buffer_size=CHUNK_BYTES))
 
 
-def _decompressed(path: Path) -> Iterator[bytes]:
+class _CountedFile(io.FileIO):
+    """A file that counts the bytes read from it."""
+
+    def __init__(self, path: Path, tally: Counter[str] | None) -> None:
+        super().__init__(path, "rb")
+        self._tally: Counter[str] = Counter() if tally is None else tally
+
+    def readinto(self, buffer: Any) -> int:
+        count = super().readinto(buffer) or 0
+        self._tally["bytes"] += count
+        return count
+
+
+def _decompressed(path: Path, tally: Counter[str] | None) -> Iterator[bytes]:
     """The decompressed bytes of an archive in chunks of bounded size; every reader's own way to say "damaged" becomes one DataError."""
     ending = path.suffix.lower()
-    with path.open("rb") as packed:
+    with io.BufferedReader(_CountedFile(path, tally), buffer_size=CHUNK_BYTES) as packed:
         try:
             if ending == ".gz":
                 with gzip.GzipFile(fileobj=packed) as stream:
@@ -129,7 +145,7 @@ def _chunks(stream: Any) -> Iterator[bytes]:
         yield chunk
 
 
-def _streams(packed: BinaryIO, new: Callable[[], Any]) -> Iterator[bytes]:
+def _streams(packed: Any, new: Callable[[], Any]) -> Iterator[bytes]:
     """Decompress one stream after another. The standard library's own file classes take a damaged second stream for the end."""
     data = packed.read(CHUNK_BYTES)
     while data:
@@ -184,12 +200,12 @@ def decode(data: bytes) -> tuple[str, int]:
         return text, text.count("\ufffd") - data.count(REPLACEMENT_BYTES)
 
 
-def decoded_lines(path: Path | str, *, keep_ends: bool = False) -> Iterator[tuple[int, str, int]]:
+def decoded_lines(path: Path | str, *, keep_ends: bool = False, tally: Counter[str] | None = None) -> Iterator[tuple[int, str, int]]:
     """(line number from 1, the line, replaced characters in it). Only "\\n" and "\\r\\n" end a line; a byte order mark is removed.
 
     Raises DataError for a file that starts with the byte order mark of another encoding.
     """
-    with open_bytes(path) as stream:
+    with open_bytes(path, tally) as stream:
         number = 0
         while line := stream.readline():
             number += 1
@@ -210,7 +226,7 @@ def lines(path: Path | str, invalid_utf8: InvalidUtf8, tally: Counter[str]) -> I
     Invalid UTF-8: "replace" puts U+FFFD, "drop" gives None, "stop" raises DataError with file and line.
     tally["invalid_utf8"] grows by the characters replaced, or by one for each line dropped.
     """
-    for number, text, replaced in decoded_lines(path):
+    for number, text, replaced in decoded_lines(path, tally=tally):
         if replaced and refused(f"{path}:{number}", replaced, invalid_utf8, tally):
             yield number, None
         else:

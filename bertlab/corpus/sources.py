@@ -1,4 +1,4 @@
-"""Documents from anything that holds text: text files, JSONL, CSV, TSV, Parquet, folders of them, and what `datasets` can read.
+"""Documents from anything that holds text: text and book files, Wikipedia dumps, JSONL, CSV, TSV, Parquet, and what `datasets` can read.
 
 Streams: one document (one row group of a Parquet file) is in memory at a time. Only a source that begins with "hf:" may use a network.
 Knows nothing of cleaning, duplicates or sentences: documents without text are handed on, and the caller counts and drops them.
@@ -7,130 +7,166 @@ Knows nothing of cleaning, duplicates or sentences: documents without text are h
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from bertlab.corpus.files import InvalidUtf8, find_files, kind_of, lines
+from bertlab.corpus.books import is_gutenberg, lines_without_licence, unwrapped
+from bertlab.corpus.document import Document
+from bertlab.corpus.epub import epub_documents, is_epub
+from bertlab.corpus.files import InvalidUtf8, decode, find_files, kind_of, lines, open_bytes
 from bertlab.corpus.tables import first_line, kind_name, missing_column, rows, text_of, without_surrogates
+from bertlab.corpus.wikipedia import is_dump, pages
 from bertlab.errors import ConfigError, DataError
 
 DocumentEnd = Literal["blank_line", "file"]
 
 REMOTE = "hf:"
 SAVED_DATASET = ("state.json", "dataset_dict.json")  # what save_to_disk leaves in the folder of one split, of a dict of splits
+START_BYTES = 1 << 16  # of a text file are looked at to tell whether it is a Gutenberg book
 
 
 @dataclass(frozen=True)
-class Document:
-    """A text with its name; paragraphs are separated by "\\n".
+class File:
+    """A file of a source, and the name that its documents go by: "book.txt", or "folder/deep/book.txt" in a source that is a folder."""
 
-    `id` is "<file name>:<line number>", "<file name>" where a file is one document, or what the id column holds (not checked to be
-    unique); `source` is the file name, or the name of a `datasets` source. A file in a folder is named by its path from that folder,
-    the folder's own name first. `title` and `licence` are empty where the source names none.
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """How sources are read; `warnings` gets a line for each file that could not be read to its end and is used all the same."""
+
+    text_column: str = "text"
+    id_column: str = "id"
+    document_end: DocumentEnd = "blank_line"
+    invalid_utf8: InvalidUtf8 = "replace"
+    warnings: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.document_end not in ("blank_line", "file"):
+            raise ConfigError(f"unknown document end '{self.document_end}': choose blank_line or file")
+
+
+def files_of(source: str) -> list[File] | None:
+    """The files of a source, in the order of their names; None for one that is read as a whole (a saved or a remote dataset).
+
+    Raises ConfigError for a source that is not there, DataError for a folder without a file.
     """
-
-    id: str
-    source: str
-    text: str
-    title: str = ""
-    licence: str = ""
-
-
-@dataclass(frozen=True)
-class _How:
-    """The options of `documents`, handed down."""
-
-    text_column: str
-    id_column: str
-    document_end: DocumentEnd
-    invalid_utf8: InvalidUtf8
-    tally: Counter[str]
+    path = Path(source)
+    if not path.exists() or _is_saved_dataset(path):
+        return None
+    if path.is_dir():
+        return [File(file, (path.resolve().name / file.relative_to(path)).as_posix()) for file in find_files([source])]
+    return [File(path, path.name)]
 
 
-def documents(
-    source: str,
-    *,
-    text_column: str = "text",
-    id_column: str = "id",
-    document_end: DocumentEnd = "blank_line",
-    invalid_utf8: InvalidUtf8 = "replace",
-    tally: Counter[str],
-) -> Iterator[Document]:
+def documents(source: str, how: How, tally: Counter[str]) -> Iterator[Document]:
     """The documents of a source: a file, a folder of files, a folder of `datasets.save_to_disk`, or "hf:NAME[:CONFIG][#SPLIT]".
 
-    In a text file a blank line ends a document and each line is a paragraph ("blank_line"), or the file is a document, blank lines
-    separate paragraphs and the lines of one are joined by a space ("file"). In a table a row is a document.
-    tally["invalid_utf8"] counts replaced characters (or dropped lines and cells), tally["dropped_invalid_utf8"] documents dropped for them.
-    Raises ConfigError for a source or split that is not there, DataError (file:line) for content that cannot be used.
+    See `file_documents`. Raises ConfigError for a source or split that is not there, DataError (file:line) for content that cannot be used.
     """
-    how = _How(text_column, id_column, document_end, invalid_utf8, tally)
-    path = Path(source)
-    if not path.exists():
-        yield from _dataset_documents(source, how)
-    elif any((path / name).is_file() for name in SAVED_DATASET):
-        yield from _saved_documents(source, "", how)
-    elif path.is_dir():
-        for file in find_files([source]):
-            name = str(Path(path.resolve().name) / file.relative_to(path))
-            yield from _file_documents(file, name, how)
-    else:
-        yield from _file_documents(path, path.name, how)
+    files = files_of(source)
+    if files is None:
+        yield from dataset_documents(source, how, tally)
+    for file in files or []:
+        yield from file_documents(file, how, tally)
 
 
 # ---- files
 
 
-def _file_documents(path: Path, name: str, how: _How) -> Iterator[Document]:
-    if kind_of(path) == "text":
-        if how.document_end not in ("blank_line", "file"):
-            raise ConfigError(f"unknown document end '{how.document_end}': choose blank_line or file")
-        read = _blank_line_documents if how.document_end == "blank_line" else _whole_file_document
-        yield from read(path, name, how)
-        return
-    table = rows(path, columns=(how.text_column, how.id_column), required=how.text_column, invalid_utf8=how.invalid_utf8, tally=how.tally)
-    yield from _row_documents(table, str(path), name, how)
+def file_documents(file: File, how: How, tally: Counter[str]) -> Iterator[Document]:
+    """The documents of a file, by what it is.
+
+    In a text file a blank line ends a document and each line is a paragraph ("blank_line"), or the file is a document, blank lines
+    separate paragraphs and the lines of one are joined ("file"); a Project Gutenberg book always is one, without the licence around it.
+    In a table a row is a document, in a Wikipedia dump an article (as wikitext), in an EPUB a chapter.
+    tally["bytes"] counts what was read of the file, tally["invalid_utf8"] replaced characters (or dropped lines and cells),
+    tally["dropped_invalid_utf8"] documents dropped for them, tally["wikipedia_..."] the pages of a dump that are no articles.
+    """
+    if is_epub(file.path):
+        yield from epub_documents(file.path, file.name, invalid_utf8=how.invalid_utf8, tally=tally)
+        tally["bytes"] += file.path.stat().st_size
+    elif is_dump(file.path):
+        yield from _articles(file, how, tally)
+    elif kind_of(file.path) == "text":
+        if _begins_as_gutenberg(file.path):
+            yield from _gutenberg_document(file, how, tally)
+        elif how.document_end == "file":
+            yield from _whole_file_document(file, how, tally)
+        else:
+            yield from _blank_line_documents(file, how, tally)
+    else:
+        columns = (how.text_column, how.id_column)
+        table = rows(file.path, columns=columns, required=how.text_column, invalid_utf8=how.invalid_utf8, tally=tally)
+        yield from _row_documents(table, str(file.path), file.name, how, tally)
 
 
-def _blank_line_documents(path: Path, name: str, how: _How) -> Iterator[Document]:
+def _articles(file: File, how: How, tally: Counter[str]) -> Iterator[Document]:
+    passed: Counter[str] = Counter()
+    try:
+        for page in pages(file.path, passed, how.warnings):
+            tally["bytes"] += passed.pop("bytes", 0)
+            yield Document(f"{file.name}:{page.id}", file.name, page.wikitext, page.title, page.site.licence, page.site)
+    finally:
+        tally["bytes"] += passed.pop("bytes", 0)
+        tally.update({f"wikipedia_{reason}": count for reason, count in passed.items()})
+
+
+def _begins_as_gutenberg(path: Path) -> bool:
+    with open_bytes(path) as stream:
+        return is_gutenberg(decode(stream.read(START_BYTES))[0].replace("\r\n", "\n"))
+
+
+def _blank_line_documents(file: File, how: How, tally: Counter[str]) -> Iterator[Document]:
     """The format of BERT's own create_pretraining_data. Several blank lines end one document."""
     paragraphs: list[str] = []
     first, damaged = 0, False
-    for number, line in itertools.chain(lines(path, how.invalid_utf8, how.tally), [(0, "")]):
+    for number, line in itertools.chain(lines(file.path, how.invalid_utf8, tally), [(0, "")]):
         if line is None or line.strip():
             first = first or number
             damaged = damaged or line is None
             paragraphs.append(line or "")
         elif first:
             if damaged:
-                how.tally["dropped_invalid_utf8"] += 1
+                tally["dropped_invalid_utf8"] += 1
             else:
-                yield Document(f"{name}:{first}", name, "\n".join(paragraphs))
+                yield Document(f"{file.name}:{first}", file.name, "\n".join(paragraphs))
             paragraphs, first, damaged = [], 0, False
 
 
-def _whole_file_document(path: Path, name: str, how: _How) -> Iterator[Document]:
-    paragraphs: list[str] = []
-    paragraph: list[str] = []
+def _whole_file_document(file: File, how: How, tally: Counter[str]) -> Iterator[Document]:
+    found = _undamaged_lines(file, how, tally)
+    if found is not None:
+        paragraphs = itertools.groupby((line.strip() for line in found), key=bool)
+        yield Document(file.name, file.name, "\n".join(" ".join(paragraph) for has_text, paragraph in paragraphs if has_text))
+
+
+def _gutenberg_document(file: File, how: How, tally: Counter[str]) -> Iterator[Document]:
+    found = _undamaged_lines(file, how, tally)
+    if found is not None:
+        yield Document(file.name, file.name, unwrapped("\n".join(lines_without_licence(found))))
+
+
+def _undamaged_lines(file: File, how: How, tally: Counter[str]) -> list[str] | None:
+    """All lines of a file that is one document; None, and counted, where the policy drops it for invalid text."""
+    found = []
     damaged = False
-    for _, line in itertools.chain(lines(path, how.invalid_utf8, how.tally), [(0, "")]):
-        if line is None:
-            damaged = True
-        elif line.strip():
-            paragraph.append(line.strip())
-        elif paragraph:
-            paragraphs.append(" ".join(paragraph))
-            paragraph = []
-    if damaged:
-        how.tally["dropped_invalid_utf8"] += 1
-    else:
-        yield Document(name, name, "\n".join(paragraphs))
+    for _, line in lines(file.path, how.invalid_utf8, tally):
+        damaged = damaged or line is None
+        found.append(line or "")
+    tally["dropped_invalid_utf8"] += damaged
+    return None if damaged else found
 
 
-def _row_documents(table: Iterable[tuple[int, dict[str, Any] | None]], where: str, name: str, how: _How) -> Iterator[Document]:
+def _row_documents(
+    table: Iterable[tuple[int, dict[str, Any] | None]], where: str, name: str, how: How, tally: Counter[str]
+) -> Iterator[Document]:
     for number, row in table:
         if row is None:
-            how.tally["dropped_invalid_utf8"] += 1
+            tally["dropped_invalid_utf8"] += 1
             continue
         text = text_of(row, how.text_column, f"{where}:{number}")
         given = row.get(how.id_column)
@@ -143,18 +179,25 @@ def _row_documents(table: Iterable[tuple[int, dict[str, Any] | None]], where: st
 # ---- the `datasets` library
 
 
-def _dataset_documents(source: str, how: _How) -> Iterator[Document]:
-    """A source that is no path: "FOLDER#SPLIT" or "hf:NAME[:CONFIG][#SPLIT]"."""
+def dataset_documents(source: str, how: How, tally: Counter[str]) -> Iterator[Document]:
+    """The documents of a source that is no file: "FOLDER[#SPLIT]" that `datasets` saved, or "hf:NAME[:CONFIG][#SPLIT]"."""
+    if _is_saved_dataset(Path(source)):
+        yield from _saved_documents(source, "", how, tally)
+        return
     base, _, split = source.partition("#")
     if source.startswith(REMOTE):
-        yield from _remote_documents(source, base.removeprefix(REMOTE), split, how)
-    elif split and any((Path(base) / name).is_file() for name in SAVED_DATASET):
-        yield from _saved_documents(base, split, how)
+        yield from _remote_documents(source, base.removeprefix(REMOTE), split, how, tally)
+    elif split and _is_saved_dataset(Path(base)):
+        yield from _saved_documents(base, split, how, tally)
     else:
         raise ConfigError(f"{source} does not exist: give a file, a folder, or a dataset's name as hf:NAME[:CONFIG][#SPLIT]")
 
 
-def _saved_documents(folder: str, split: str, how: _How) -> Iterator[Document]:
+def _is_saved_dataset(path: Path) -> bool:
+    return any((path / name).is_file() for name in SAVED_DATASET)
+
+
+def _saved_documents(folder: str, split: str, how: How, tally: Counter[str]) -> Iterator[Document]:
     import datasets
 
     try:
@@ -170,16 +213,16 @@ def _saved_documents(folder: str, split: str, how: _How) -> Iterator[Document]:
         saved, name = saved[chosen], f"{name}#{chosen}"
     elif split:
         raise ConfigError(f"{folder} has no splits: leave #{split} out")
-    yield from _row_documents(_dataset_rows(saved, folder, how), folder, name, how)
+    yield from _row_documents(_dataset_rows(saved, folder, how, tally), folder, name, how, tally)
 
 
-def _remote_documents(source: str, name: str, split: str, how: _How) -> Iterator[Document]:
+def _remote_documents(source: str, name: str, split: str, how: How, tally: Counter[str]) -> Iterator[Document]:
     import datasets
 
     name, _, config = name.partition(":")
     try:
         found = datasets.load_dataset(name, config or None, split=split or "train", streaming=True)
-        yield from _row_documents(_dataset_rows(found, source, how), source, source, how)
+        yield from _row_documents(_dataset_rows(found, source, how, tally), source, source, how, tally)
     except (OSError, datasets.exceptions.DatasetsError) as error:  # "not found" and "no network" are OSErrors there
         raise ConfigError(f"{source} cannot be read ({first_line(error)}): check the name and the network, or download it first") from None
     except ValueError as error:
@@ -188,11 +231,11 @@ def _remote_documents(source: str, name: str, split: str, how: _How) -> Iterator
         raise ConfigError(f"{source} cannot be read ({first_line(error)}): write it as hf:NAME[:CONFIG][#SPLIT]") from None
 
 
-def _dataset_rows(dataset: Any, place: str, how: _How) -> Iterator[tuple[int, dict[str, Any] | None]]:
+def _dataset_rows(dataset: Any, place: str, how: How, tally: Counter[str]) -> Iterator[tuple[int, dict[str, Any] | None]]:
     there = dataset.column_names  # None for a stream whose columns are not known before its first row
     if there is not None:
         if how.text_column not in there:
             raise missing_column(how.text_column, there, place)
         dataset = dataset.select_columns([column for column in there if column in (how.text_column, how.id_column)])
     for number, row in enumerate(dataset, start=1):
-        yield number, without_surrogates(row, (how.text_column, how.id_column), f"{place}:{number}", how.invalid_utf8, how.tally)
+        yield number, without_surrogates(row, (how.text_column, how.id_column), f"{place}:{number}", how.invalid_utf8, tally)

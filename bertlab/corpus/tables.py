@@ -84,7 +84,7 @@ def _csv_rows(
 
     def counted_lines() -> Iterator[str]:
         nonlocal replaced_so_far
-        for _, line, replaced in decoded_lines(path, keep_ends=True):
+        for _, line, replaced in decoded_lines(path, keep_ends=True, tally=tally):
             replaced_so_far += replaced
             yield line
 

@@ -6,13 +6,16 @@ any process can take by its number. Costs the size of the text on disk while it 
 Knows nothing of token ids, vocabularies or splits.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import numpy as np
 import pyarrow as pa
+
+from bertlab.corpus.reading import Read
 
 # A run in all its forms (Arrow, Python strings, token ids) is about 10 MB, and takes a third of a second to tokenise.
 RUN_CHARACTERS = 2**20
@@ -118,3 +121,35 @@ def run_sentences(run: pa.RecordBatch) -> tuple[list[str], list[int]]:
     """All sentences of a run end to end and the rows' offsets: row r is flat[offsets[r]:offsets[r+1]]."""
     column = run.column("sentences")
     return column.values.to_pylist(), column.offsets.to_pylist()
+
+
+def spool_chosen(reads: Sequence[Read], times: Sequence[np.ndarray], path: Path) -> int:
+    """Write what was read to the spool at `path`, in order: document d of unit u times[u][d] times. Returns the number of characters.
+
+    Every document gets a name of its own (see `unused`).
+    """
+    names: set[str] = set()
+    columns = ("id", "source", "sha256", "sentences")
+    with SpoolWriter(path) as spool:
+        for read, often_of in zip(reads, times, strict=True):
+            first = 0
+            for batch in read.batches():
+                for row, often in enumerate(often_of[first : first + len(batch)].tolist()):
+                    if not often:
+                        continue
+                    id, source, sha256, sentences = (batch.column(name)[row].as_py() for name in columns)
+                    for _ in range(often):
+                        name = unused(id, names)
+                        names.add(name)
+                        spool.add(name, source, sha256, sentences)
+                first += len(batch)
+    return spool.characters
+
+
+def unused(name: str, names: set[str]) -> str:
+    """`name`, or, where another document has it, the first of name#2, name#3, ... that none has."""
+    candidate, number = name, 1
+    while candidate in names:
+        number += 1
+        candidate = f"{name}#{number}"
+    return candidate

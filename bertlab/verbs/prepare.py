@@ -2,20 +2,29 @@
 
     bertlab prepare --source PATH [PATH ...] --out CORPUS
 
-One pass over the sources (clean, drop duplicates, split into sentences) into a temporary spool, then the vocabulary, then
-the tokens. Costs about a second a megabyte with the default settings on two cores, the size of the text in temporary disk
-beside the output, and about 300 bytes of memory a document. The same text gives the same bytes, whatever the number of workers.
+Reads the sources file by file (clean, split into sentences), decides over all documents which are kept, then makes the vocabulary and
+the tokens. What was read lies in a hidden folder beside the output until all is done, so that the same command goes on after a cut-off.
+Costs twice the size of the text in temporary disk, and about 400 bytes of memory a document. The same text gives the same bytes, whatever
+the number of workers or the order of the sources.
 """
 
 import shlex
+import shutil
 from collections import Counter
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bertlab.errors import ConfigError, DataError
+from bertlab.corpus.cleaning import Cleaning
+from bertlab.errors import BertlabError, ConfigError, DataError
 
 if TYPE_CHECKING:
+    from bertlab.corpus.choosing import Choice
+    from bertlab.corpus.reading import Read, Recipe
+    from bertlab.corpus.sources import How
+    from bertlab.corpus.units import SourceFile
     from bertlab.tokens.tokenizer import Tokenizer
 
 MAX_LENGTH = 512  # BERT's number of positions, written into the tokenizer's settings
@@ -27,12 +36,14 @@ HELDOUT_RULE = "the smallest sha256('heldout' + sha256 of the normalised text)"
 @dataclass(frozen=True, kw_only=True)
 class Config:
     source: tuple[str, ...]
-    """What to read: text, JSONL, CSV, TSV or Parquet files (also .gz .bz2 .xz .zst), folders of them,
-    a folder that `datasets` saved (FOLDER#SPLIT), or hf:NAME[:CONFIG][#SPLIT]."""
+    """What to read: text, JSONL, CSV, TSV or Parquet files (also .gz .bz2 .xz .zst), Wikipedia's pages-articles dumps, EPUB books, folders
+    of them, a folder that `datasets` saved (FOLDER#SPLIT), hf:NAME[:CONFIG][#SPLIT], or - for standard input (-.jsonl: which is JSONL)."""
     out: str
     """The corpus folder to write; it must not exist yet, or be empty."""
     tokenizer: str | None = None
     """An existing tokenizer to use instead of training one: a model folder, a tokenizer.json, or hf:NAME."""
+    add_pieces: int = 0
+    """Words of this text to add to `tokenizer`, those that it spells in the most pieces; `pretrain --model` gives them embeddings."""
     kind: Literal["wordpiece", "bpe", "unigram"] = "wordpiece"
     """The kind of vocabulary to train; WordPiece is BERT's."""
     vocab_size: int = 30522
@@ -54,10 +65,19 @@ class Config:
     """In tables and JSONL, the column or key that names a document, where there is one."""
     invalid_utf8: Literal["replace", "drop", "stop"] = "replace"
     """What to do with bytes that are not UTF-8: replace them by U+FFFD, drop the line or document (both counted), or stop."""
-    workers: int = 1
-    """Processes that turn text into tokens; 1 is this process, whose threads use every core."""
+    weights: tuple[float, ...] = ()
+    """How often training reads each source, in their order: 2 puts every document in twice, 0.5 every other one. Default: 1 each."""
+    near_duplicates: float | None = None
+    """Drop documents whose runs of five words are those of an earlier one to this share (Jaccard similarity, by MinHash); 0.8 is usual.
+    Exact copies are always dropped."""
+    keep_out: tuple[str, ...] = ()
+    """Your own test sets (CSV, TSV, JSONL, Parquet or text): documents with 13 words in a row of one of their texts are dropped."""
+    cleaning: Cleaning = field(default_factory=Cleaning)
+    workers: int | None = None
+    """Processes that clean text and turn it into tokens. Default: as many as there are cores to clean more than 16 MB, else this one alone;
+    tokens are then made by this one, whose threads use every core."""
     licence: str = ""
-    """The licence of the text, recorded in the manifest for whoever trains on it."""
+    """The licence of the text, recorded in the manifest for whoever trains on it; default: what the files say of themselves."""
 
     def __post_init__(self) -> None:
         defaults = {field.name: field.default for field in fields(self)}
@@ -70,97 +90,58 @@ class Config:
             raise ConfigError(
                 f"{', '.join(changed)} describe a vocabulary to train, but tokenizer={self.tokenizer} brings its own: leave one out"
             )
+        if self.add_pieces < 0 or (self.add_pieces and self.tokenizer is None):
+            raise ConfigError(f"add_pieces={self.add_pieces}: give 1 or more, and the tokenizer to add them to")
         if self.vocab_size < 100:
             raise ConfigError(f"vocab_size={self.vocab_size} is too small to spell with: try 8192 for a small corpus, or BERT's 30522")
         if not 0 <= self.heldout <= 0.5:
             raise ConfigError(f"heldout={self.heldout} is a share of the documents: give a number from 0 to 0.5")
-        if self.workers < 1:
+        if self.workers is not None and self.workers < 1:
             raise ConfigError(f"workers={self.workers}: give 1 (this process) or more")
+        if self.weights and (len(self.weights) != len(self.source) or not all(0 < weight <= 100 for weight in self.weights)):
+            raise ConfigError(f"weights={self.weights}: give one number for each of the {len(self.source)} sources, above 0 and up to 100")
+        if self.near_duplicates is not None and not 0.5 <= self.near_duplicates <= 1:
+            raise ConfigError(f"near_duplicates={self.near_duplicates} is a similarity: give a number from 0.5 to 1; 0.8 is usual")
 
 
-def source_facts(source: str, licence: str) -> dict[str, Any]:
-    """What the manifest says of one source: its name without its folder, each file's name, size and sha256, the licence.
-
-    Raises ConfigError when it is neither on this disk nor hf:NAME, DataError when it is a folder with no file.
-    """
-    from bertlab.corpus.files import find_files
-    from bertlab.corpus.sources import REMOTE
-    from bertlab.disk import sha256_file
-
-    name, _, split = (source, "", "") if Path(source).exists() else source.partition("#")
-    path = Path(name)
-    if not path.exists():
-        if not source.startswith(REMOTE):
-            raise ConfigError(f"{source} does not exist: give a file, a folder, or a dataset's name as {REMOTE}NAME[:CONFIG][#SPLIT]")
-        return {"name": source, "files": [], "licence": licence}
-    files = []
-    for file in find_files([name]):
-        within = file.relative_to(path).as_posix() if path.is_dir() else file.name
-        files.append({"name": within, "bytes": file.stat().st_size, "sha256": sha256_file(file)})
-    return {"name": path.resolve().name + (f"#{split}" if split else ""), "files": files, "licence": licence}
+# ---- reading
 
 
-def spool_documents(config: Config, path: Path) -> tuple[Counter[str], list[str]]:
-    """Read every source once and write what is kept to the spool at `path`: the documents' sentences.
+def recipe_of(config: Config) -> tuple["How", "Recipe"]:
+    """How sources are read, and what is done to their documents."""
+    from bertlab.corpus.keep_out import fingerprints, read_texts
+    from bertlab.corpus.reading import Recipe
+    from bertlab.corpus.sources import How
 
-    Returns counts (in, kept, characters, and why documents were dropped) and the digests of the documents kept.
-    """
-    from bertlab.corpus.identity import normalised_sha256
-    from bertlab.corpus.sentences import iter_sentences
-    from bertlab.corpus.sources import documents
+    how = How(
+        text_column=config.text_column,
+        id_column=config.id_column,
+        document_end=config.document_end,
+        invalid_utf8=config.invalid_utf8,
+    )
+    recipe = Recipe(
+        cleaning=config.cleaning,
+        splitter=config.splitter,
+        language=config.language,
+        signatures=config.near_duplicates is not None,
+        keep_out=fingerprints(read_texts(config.keep_out)) if config.keep_out else None,
+    )
+    return how, recipe
+
+
+# ---- tokens
+
+
+def make_vocabulary(config: Config, base: "Tokenizer | None", spool: Path, heldout: set[str]) -> "Tokenizer":
+    """Learnt from the sentences of the spool, those of held-out documents left out; or `base`, with words of theirs where any are to be
+    added."""
     from bertlab.progress import progress
-    from bertlab.tokens.spool import SpoolWriter
-
-    counts: Counter[str] = Counter()
-    tally: Counter[str] = Counter()
-    digests: dict[str, None] = {}
-    names: set[str] = set()
-    with SpoolWriter(path) as spool, progress("reading", "MB") as report:  # MB: a million characters
-        for source in config.source:
-            found = documents(
-                source,
-                text_column=config.text_column,
-                id_column=config.id_column,
-                document_end=config.document_end,
-                invalid_utf8=config.invalid_utf8,
-                tally=tally,
-            )
-            for document in found:
-                counts["in"] += 1
-                digest = normalised_sha256(document.text)
-                if digest in digests:
-                    counts["duplicate"] += 1
-                    continue
-                name = unused(document.id, names)
-                sentences = iter_sentences(document.text, splitter=config.splitter, language=config.language)
-                if not spool.add(name, document.source, digest, sentences):
-                    counts["empty"] += 1
-                    continue
-                digests[digest] = None
-                names.add(name)
-                report(spool.characters / 1e6, f"{spool.documents:,} documents")
-    counts["kept"], counts["characters"] = spool.documents, spool.characters
-    counts["invalid_utf8"] = tally["dropped_invalid_utf8"]
-    counts["in"] += counts["invalid_utf8"]
-    counts["invalid_utf8_places"] = tally["invalid_utf8"]
-    return counts, list(digests)
-
-
-def unused(name: str, names: set[str]) -> str:
-    """`name`, or, where another document has it, the first of name#2, name#3, ... that none has."""
-    candidate, number = name, 1
-    while candidate in names:
-        number += 1
-        candidate = f"{name}#{number}"
-    return candidate
-
-
-def train_vocabulary(config: Config, spool: Path, heldout: set[str]) -> "Tokenizer":
-    """A vocabulary learnt from the sentences of the spool, those of held-out documents left out."""
-    from bertlab.progress import progress
+    from bertlab.tokens.extension import extend
     from bertlab.tokens.spool import Sentences, Spool
     from bertlab.tokens.tokenizer import train
 
+    if base is not None and not config.add_pieces:
+        return base
     done = 0
 
     def passing(sentences: int) -> None:
@@ -170,6 +151,8 @@ def train_vocabulary(config: Config, spool: Path, heldout: set[str]) -> "Tokeniz
 
     with progress("vocabulary", "sentences") as report:
         texts = Sentences(Spool(spool), without=frozenset(heldout), passing=passing)
+        if base is not None:
+            return extend(base, texts, config.add_pieces)
         return train(texts, kind=config.kind, vocab_size=config.vocab_size, lowercase=config.lowercase)
 
 
@@ -191,7 +174,7 @@ def write_splits(config: Config, folder: Path, tokenizer: "Tokenizer", heldout: 
         report(done / 1e6, "")
 
     with progress("tokens", "MB", characters / 1e6) as report:
-        for document in encode_spool(folder / SPOOL, folder / "tokenizer", config.workers, passing):
+        for document in encode_spool(folder / SPOOL, folder / "tokenizer", config.workers or 1, passing):
             silent_sentences += document.sentences - len(document.sentence_lengths)
             if not len(document.ids):
                 silent_documents += 1
@@ -215,75 +198,171 @@ def write_splits(config: Config, folder: Path, tokenizer: "Tokenizer", heldout: 
     }
 
 
+# ---- the whole
+
+
 def run(config: Config) -> dict[str, Any]:
     """Write the corpus folder whole or not at all, print what it holds, and return its manifest.
 
-    Raises ConfigError (settings, paths), DataError (no or too little text, sources that cannot be used), CorruptError (a broken tokenizer).
+    Raises ConfigError (settings, paths), DataError (no or too little text, sources that cannot be used), CorruptError (a broken tokenizer),
+    LockedError (another process is preparing the same folder).
     """
-    from bertlab.corpus.identity import held_out
-    from bertlab.disk import read_json, whole_folder
+    from bertlab.corpus.choosing import choose
+    from bertlab.corpus.reading import read_all, recipe_sha256
+    from bertlab.corpus.units import source_files
+    from bertlab.disk import locked, read_json, refuse_used
     from bertlab.tokens import tokenizer as tokenizers
-    from bertlab.tokens.corpus import MANIFEST, write_manifest
+    from bertlab.tokens.corpus import MANIFEST
 
-    with whole_folder(Path(config.out)) as folder:
+    work = Path(config.out).parent / f".reading-{Path(config.out).name}"
+    refuse_used(Path(config.out))
+    with locked(work), _folder_to_fill(Path(config.out)) as folder:
         tokenizer = tokenizers.load(config.tokenizer) if config.tokenizer else None
-        sources = [source_facts(source, config.licence) for source in config.source]
-        spooled, digests = spool_documents(config, folder / SPOOL)
-        refuse_too_few(config, spooled)
-        heldout = held_out(digests, config.heldout)
-        if len(heldout) < 2:  # a next-sentence pair needs two documents, to measure on as to train on
-            heldout = set()
-        if tokenizer is None:
-            tokenizer = train_vocabulary(config, folder / SPOOL, heldout)
-        tokenizer.save(folder / "tokenizer", max_length=MAX_LENGTH)
-        counts = write_splits(config, folder, tokenizer, heldout, spooled["characters"])
-        (folder / SPOOL).unlink()
-        spooled["no_tokens"] = counts.pop("documents_without_tokens")
-        facts = {
-            "sources": sources,
-            "settings": settings(config),
-            "filters": filters(spooled),
-            "counts": counts,
-            "split": {"heldout": config.heldout, "rule": HELDOUT_RULE},
-            "tokenizer": {
-                "trained_here": config.tokenizer is None,
-                "sha256": tokenizer.sha256,
-                "vocab_size": tokenizer.vocab_size,
-                "lowercase": tokenizer.lowercase,
-                "id_dtype": str(tokenizer.id_dtype),
-            },
-        }
-        write_manifest(folder, facts)
+        how, recipe = recipe_of(config)
+        files = [file for number, source in enumerate(config.source) for file in source_files(source, number, work)]
+        units = work / recipe_sha256(how, recipe)
+        reads = read_all(files, units, how, recipe, config.workers)
+        for warning in [warning for read in reads for warning in read.warnings]:
+            print(f"warning: {warning}")
+        try:
+            weights = config.weights or (1.0,) * len(config.source)
+            choice = choose(reads, near=config.near_duplicates, weights=weights, heldout=config.heldout, folder=units)
+            refuse_too_few(config, choice)
+            facts = write_corpus(config, folder, files, reads, choice, tokenizer)
+        except BertlabError:
+            _clear(work)  # what was read is of no use
+            raise
+        _clear(work)
     print(summary(config, facts))
     manifest: dict[str, Any] = read_json(Path(config.out) / MANIFEST)
     return manifest
 
 
-def refuse_too_few(config: Config, spooled: Counter[str]) -> None:
+@contextmanager
+def _folder_to_fill(out: Path) -> Iterator[Path]:
+    """`whole_folder`, after taking away what a killed run of the same output left half-filled (the lock says that it is no other's)."""
+    from bertlab.disk import TEMPORARY, whole_folder
+
+    for leftover in out.parent.glob(f"{TEMPORARY}*-{out.name}"):
+        shutil.rmtree(leftover)
+    with whole_folder(out) as folder:
+        yield folder
+
+
+def _clear(work: Path) -> None:
+    for entry in work.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != ".lock":
+            entry.unlink()
+
+
+def write_corpus(
+    config: Config, folder: Path, files: Sequence["SourceFile"], reads: Sequence["Read"], choice: "Choice", base: "Tokenizer | None"
+) -> dict[str, Any]:
+    """Fill `folder` from what was read and chosen; returns the manifest's facts."""
+    from bertlab.tokens.corpus import write_manifest
+    from bertlab.tokens.spool import spool_chosen
+
+    characters = spool_chosen(reads, choice.times, folder / SPOOL)
+    tokenizer = make_vocabulary(config, base, folder / SPOOL, choice.heldout)
+    tokenizer.save(folder / "tokenizer", max_length=MAX_LENGTH)
+    counts = write_splits(config, folder, tokenizer, choice.heldout, characters)
+    (folder / SPOOL).unlink()
+    facts = {
+        "sources": source_facts(config, files, reads, choice),
+        "settings": settings(config),
+        "filters": filters(config, reads, choice, counts.pop("documents_without_tokens")),
+        "counts": counts,
+        "split": {"heldout": config.heldout, "rule": HELDOUT_RULE},
+        "tokenizer": {
+            "trained_here": base is None,
+            "added_pieces": 0 if base is None else tokenizer.vocab_size - base.vocab_size,
+            "sha256": tokenizer.sha256,
+            "vocab_size": tokenizer.vocab_size,
+            "lowercase": tokenizer.lowercase,
+            "id_dtype": str(tokenizer.id_dtype),
+        },
+    }
+    write_manifest(folder, facts)
+    return facts
+
+
+def refuse_too_few(config: Config, choice: "Choice") -> None:
     """Raise DataError when the sources gave no document, or a single one."""
-    if spooled["kept"] == 0:
-        raise DataError(
-            f"{_shown(config.source)}: no text there ({spooled['in']:,} documents, none with a sentence): is it the right file?"
-        )
-    if spooled["kept"] == 1:
-        others = "--document-end says what ends one in a text file" if spooled["in"] == 1 else "the others are empty or copies"
+    read = choice.counts["in"]
+    if choice.counts["kept"] == 0:
+        reasons = ", ".join(f"{number:,} {reason}" for reason, number in choice.counts.items() if reason not in ("in", "kept"))
+        dropped = f", dropped: {reasons}" if reasons else ""
+        raise DataError(f"{_shown(config.source)}: no text there ({read:,} documents{dropped}): is it the right file?")
+    if choice.counts["kept"] == 1:
+        others = "--document-end says what ends one in a text file" if read == 1 else "the others are empty, copies or filtered out"
         raise DataError(f"{_shown(config.source)}: a single document, but next-sentence prediction needs at least two: {others}")
+
+
+# ---- what the manifest says
+
+
+def source_facts(config: Config, files: Sequence["SourceFile"], reads: Sequence["Read"], choice: "Choice") -> list[dict[str, Any]]:
+    """Of each source: its name without its folder, each file's name, size and sha256, weight, licence, documents in and kept."""
+    facts = []
+    for number, source in enumerate(config.source):
+        base, _, split = (source, "", "") if Path(source).exists() else source.partition("#")
+        path = Path(base)
+        licences = sorted({licence for read in reads if read.unit.number == number for licence in read.licences if licence})
+        mine = [each for each in files if each.number == number]
+        facts.append(
+            {
+                "name": path.resolve().name + (f"#{split}" if split else "") if path.exists() else source,
+                "files": _file_facts(path, mine),
+                "licence": config.licence or ", ".join(licences),
+                "weight": config.weights[number] if config.weights else 1.0,
+                "documents": {name: choice.per_source.get(number, Counter())[name] for name in ("in", "kept")},
+            }
+        )
+    return facts
+
+
+def _file_facts(path: Path, files: Sequence["SourceFile"]) -> list[dict[str, Any]]:
+    from bertlab.corpus.files import find_files
+    from bertlab.disk import sha256_file
+
+    if path.is_dir() and not any(each.file for each in files):  # a saved dataset
+        found = [(file, file.stat().st_size, sha256_file(file)) for file in find_files([str(path)])]
+    else:
+        found = [(each.file.path, each.bytes, each.sha256) for each in files if each.file]
+    within = path.is_dir()
+    return [
+        {"name": file.relative_to(path).as_posix() if within else file.name, "bytes": size, "sha256": sha256}
+        for file, size, sha256 in found
+    ]
 
 
 def settings(config: Config) -> dict[str, Any]:
     """The settings that the bytes depend on, beside the sources: no path, no number of workers."""
     chosen = asdict(config)
-    for name in ("source", "out", "tokenizer", "workers", "licence", "heldout", *(VOCABULARY if config.tokenizer else ())):
+    left_out = ("source", "out", "tokenizer", "workers", "licence", "heldout", "weights", "keep_out")
+    for name in (*left_out, *(VOCABULARY if config.tokenizer else ())):
         del chosen[name]
     return chosen
 
 
-def filters(spooled: Counter[str]) -> dict[str, Any]:
-    """Documents in = kept + dropped, by reason; and how many characters, lines or cells were not valid UTF-8."""
-    dropped = {reason: spooled[reason] for reason in ("empty", "duplicate", "invalid_utf8", "no_tokens")}
-    kept = spooled["kept"] - spooled["no_tokens"]
-    assert spooled["in"] == kept + sum(dropped.values()), f"documents do not add up: {spooled}"
-    return {"in": spooled["in"], "kept": kept, "dropped": dropped, "invalid_utf8_places": spooled["invalid_utf8_places"]}
+def filters(config: Config, reads: Sequence["Read"], choice: "Choice", no_tokens: int) -> dict[str, Any]:
+    """Documents in = kept + dropped, by reason; what cleaning changed; how much was not valid UTF-8; what a dump held beside articles."""
+    tally: Counter[str] = Counter()
+    for read in reads:
+        tally.update(read.tally)
+    dropped = {reason: choice.counts[reason] for reason in ("empty", "duplicate")}
+    dropped |= {"invalid_utf8": tally.pop("dropped_invalid_utf8", 0), "no_tokens": no_tokens}
+    asked = {"near_duplicate": config.near_duplicates is not None, "kept_out": config.keep_out, "weight": config.weights}
+    dropped |= {reason: choice.counts[reason] for reason, switched_on in asked.items() if switched_on}
+    dropped |= {reason: number for reason, number in sorted(choice.counts.items()) if reason not in ("in", "kept", *dropped)}
+    documents, kept = choice.counts["in"] + dropped["invalid_utf8"], choice.counts["kept"] - no_tokens
+    assert documents == kept + sum(dropped.values()), f"documents do not add up: {choice.counts}"
+    places = tally.pop("invalid_utf8", 0)
+    del tally["bytes"]
+    facts: dict[str, Any] = {"in": documents, "kept": kept, "dropped": dropped, "invalid_utf8_places": places}
+    return facts | {"changed": {name: number for name, number in sorted(tally.items()) if number}}
 
 
 def summary(config: Config, facts: dict[str, Any]) -> str:
@@ -301,6 +380,8 @@ def summary(config: Config, facts: dict[str, Any]) -> str:
         f"vocabulary {vocabulary['vocab_size']:,} entries, {'uncased' if vocabulary['lowercase'] else 'cased'}",
         f"           {tokens / counts['words']:.2f} tokens a word, {100 * counts['unknown_tokens'] / tokens:.3f} % unknown",
     ]
+    if documents["changed"]:
+        lines.append("changed    " + ", ".join(f"{number:,} {name}" for name, number in documents["changed"].items()))
     if documents["invalid_utf8_places"]:
         lines.append(f"not UTF-8  {documents['invalid_utf8_places']:,} places ({config.invalid_utf8})")
     if not heldout["documents"] and config.heldout:

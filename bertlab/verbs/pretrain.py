@@ -75,8 +75,8 @@ class Config:
     warmup: float = 0.06
     """Share of the steps in which the rate rises to its peak."""
     decay: float = 1.0
-    """Share of the steps, at the end, in which the rate falls linearly to 0 (at most all after the warm-up: the paper's schedule); with 0.2 it
-    stays at its peak in between (warm-up-stable-decay, Hu et al. 2024)."""
+    """Share of the steps, at the end, in which the rate falls linearly to 0; 1, all after the warm-up, is the paper's. With 0.2 it stays at
+    its peak in between (warm-up-stable-decay, Hu et al. 2024)."""
     clip: float = 1.0
     """Largest gradient norm."""
     dropout: float = 0.1
@@ -328,15 +328,18 @@ def build_model(config: Config, corpus: "Corpus") -> "BertForPreTraining":
     import torch
 
     from bertlab.model.encoder import EncoderConfig
-    from bertlab.model.folder import fetch, load_config, load_model
+    from bertlab.model.extension import extend_embeddings
+    from bertlab.model.folder import fetch, load_config, load_model, refuse_misfit
     from bertlab.model.heads import BertForPreTraining
     from bertlab.tokens import tokenizer
+    from bertlab.tokens.extension import extends
 
     dropouts: dict[str, Any] = {"hidden_dropout_prob": config.dropout, "attention_probs_dropout_prob": config.attention_dropout}
     if config.model is not None:
         folder = fetch(config.model)
         load_config(folder)  # a run folder instead of its model is named as such
-        if tokenizer.load(folder).vocabulary_sha256 != corpus.tokenizer.vocabulary_sha256:
+        own = tokenizer.load(folder)
+        if own.vocabulary_sha256 != corpus.tokenizer.vocabulary_sha256 and not extends(corpus.tokenizer, own):
             raise ConfigError(
                 f"{config.model} and {config.corpus} have different vocabularies: prepare the corpus with --tokenizer {config.model}"
             )
@@ -346,10 +349,9 @@ def build_model(config: Config, corpus: "Corpus") -> "BertForPreTraining":
             raise ConfigError(
                 f"pairs of {config.longest} tokens, but {config.model} has {positions} positions: lower max_length or long_length"
             )
-        if corpus.tokenizer.vocab_size > model.config.vocab_size:
-            raise ConfigError(
-                f"{config.model}: its tokenizer has {corpus.tokenizer.vocab_size} pieces, its weights {model.config.vocab_size}"
-            )
+        refuse_misfit(own, model.config, config.model)
+        if corpus.tokenizer.vocab_size > own.vocab_size:
+            extend_embeddings(model, own, corpus.tokenizer)
         return model
     layers, width = PRESETS[config.preset]
     model = BertForPreTraining(

@@ -34,7 +34,7 @@ from transformers import AutoTokenizer
 
 from bertlab import sample
 from bertlab.corpus.sentences import iter_sentences
-from bertlab.corpus.sources import documents
+from bertlab.corpus.sources import How, documents
 from bertlab.tokens import tokenizer as tokenizers
 from bertlab.tokens.shards import Documents
 from bertlab.tokens.spool import SpoolWriter
@@ -46,7 +46,7 @@ Round = Callable[[], tuple[float, np.ndarray]]
 
 def sample_documents(megabytes: float) -> tuple[list[list[str]], float]:
     """The sample's documents as sentences, repeated to at least `megabytes` of UTF-8, and how many these are."""
-    found = documents(str(sample.path("articles.jsonl.xz")), tally=Counter())
+    found = documents(str(sample.path("articles.jsonl.xz")), How(), Counter())
     once = [list(iter_sentences(document.text, splitter="sentencex", language="en")) for document in found]
     size = sum(len(sentence.encode()) for document in once for sentence in document) / 1e6
     times = int(np.ceil(megabytes / size))

@@ -26,7 +26,9 @@ def pack(ending: str, data: bytes) -> bytes:
 
 def read_text(path: Path, policy: InvalidUtf8 = "replace") -> tuple[list[tuple[int, str | None]], Counter[str]]:
     tally: Counter[str] = Counter()
-    return list(lines(path, policy, tally)), tally
+    found = list(lines(path, policy, tally))
+    assert tally.pop("bytes", 0) == path.stat().st_size
+    return found, tally
 
 
 # ---- which files

@@ -19,14 +19,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bertlab.corpus.sources import Document, documents
+from bertlab.corpus.document import Document
+from bertlab.corpus.sources import How, documents
 from bertlab.errors import ConfigError, DataError
 
 TEXTS = ["Dr. Smith [SEP] slept.", "NA", "null", "", 'a "quoted", text\nin two paragraphs', " é 😀 "]
 
 
 def read(source: Path | str, tally: Counter[str] | None = None, **options: Any) -> list[Document]:
-    return list(documents(str(source), tally=Counter() if tally is None else tally, **options))
+    tally = Counter() if tally is None else tally
+    found = list(documents(str(source), How(**options), tally))
+    tally.pop("bytes", 0)
+    return found
 
 
 def texts(source: Path | str, **options: Any) -> list[str]:
@@ -311,7 +315,7 @@ def test_reading_files_imports_neither_torch_nor_datasets(tmp_path: Path) -> Non
     (tmp_path / "a.txt").write_text("x\n")
     program = (
         "import sys, collections; import bertlab.corpus.files, bertlab.corpus.sources, bertlab.corpus.sentences, bertlab.corpus.labelled\n"
-        f"list(bertlab.corpus.sources.documents({str(tmp_path / 'a.txt')!r}, tally=collections.Counter()))\n"
+        f"list(bertlab.corpus.sources.documents({str(tmp_path / 'a.txt')!r}, bertlab.corpus.sources.How(), collections.Counter()))\n"
         "sys.exit(str({'torch', 'datasets', 'transformers', 'pyarrow', 'sentencex'} & set(sys.modules) or ''))"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -1,6 +1,8 @@
 """bertlab prepare: the corpus folder is the same bytes for the same text, its counts add up, and nothing is half written."""
 
+import bz2
 import functools
+import io
 import json
 import lzma
 import os
@@ -12,12 +14,14 @@ from typing import Any
 
 import pytest
 
+from bertlab.corpus.cleaning import Cleaning
 from bertlab.corpus.identity import held_out, normalised_sha256
 from bertlab.errors import BertlabError, ConfigError, CorruptError, DataError
 from bertlab.tokens import spool
 from bertlab.tokens import tokenizer as tokenizers
 from bertlab.tokens.corpus import Corpus, open_corpus
-from bertlab.verbs.prepare import Config, run, unused
+from bertlab.tokens.spool import unused
+from bertlab.verbs.prepare import Config, run
 
 TOWNS = ["Ashford", "Bramley", "Corby", "Dunster", "Epping"]
 TEXTS = [
@@ -136,22 +140,23 @@ def test_the_vocabulary_is_learnt_from_train_alone(tmp_path: Path) -> None:
 
 
 def test_documents_in_are_documents_kept_and_dropped_by_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first = write_jsonl(tmp_path / "first.jsonl", [*TEXTS, "", " \n ", "\u200b", TEXTS[3].upper(), "  ".join(TEXTS[4].split())])
+    first = write_jsonl(tmp_path / "first.jsonl", [*TEXTS, "", " \n ", "\u200b", "\u0301", TEXTS[3].upper(), "  ".join(TEXTS[4].split())])
     with first.open("ab") as stream:
         stream.write(b'{"text": "Not UTF-8: \xff\xfe here."}\n')
     second = write_jsonl(tmp_path / "second.jsonl", [TEXTS[0], "Only here."])
     manifest, corpus = prepare(tmp_path / "replaced", first, second)
-    dropped = {"empty": 2, "duplicate": 3, "invalid_utf8": 0, "no_tokens": 1}
-    assert manifest["filters"] == {"in": 68, "kept": 62, "dropped": dropped, "invalid_utf8_places": 2}
+    dropped = {"empty": 3, "duplicate": 3, "invalid_utf8": 0, "no_tokens": 1}
+    changed = {"control_characters": 1, "white_space": 2}
+    assert manifest["filters"] == {"in": 69, "kept": 62, "dropped": dropped, "invalid_utf8_places": 2, "changed": changed}
     printed = capsys.readouterr().out
-    assert "68 read = 62 kept + dropped: 2 empty, 3 duplicate, 1 no_tokens" in printed
+    assert "69 read = 62 kept + dropped: 3 empty, 3 duplicate, 1 no_tokens" in printed
     assert f"bertlab pretrain --corpus {tmp_path / 'replaced'} --out RUN" in printed
     assert corpus.heldout is not None
     assert corpus.train.num_documents + corpus.heldout.num_documents == 62
     manifest, _ = prepare(tmp_path / "dropped", first, second, invalid_utf8="drop")
     assert manifest["filters"]["dropped"] == dropped | {"invalid_utf8": 1}
     assert manifest["filters"]["kept"] == 61
-    with pytest.raises(DataError, match=r"first\.jsonl:66"):
+    with pytest.raises(DataError, match=r"first\.jsonl:67"):
         prepare(tmp_path / "stopped", first, second, invalid_utf8="stop")
 
 
@@ -161,8 +166,9 @@ def test_no_two_documents_share_a_name(tmp_path: Path) -> None:
     c = write_jsonl(tmp_path / "c.jsonl", TEXTS[6:8], id="part.jsonl:1#2")
     _, corpus = prepare(tmp_path / "corpus", a, c, b)
     names = corpus.train.shards[0].batch.column("id").to_pylist()
-    assert names[:5] == ["part.jsonl:1", "part.jsonl:2", "part.jsonl:3", "part.jsonl:1#2", "part.jsonl:1#2#2"]
-    assert names[5:] == ["part.jsonl:1#3", "part.jsonl:2#2", "part.jsonl:3#2"]
+    # by the files' names (c.jsonl, part.jsonl), then by their contents
+    assert names[:2] == ["part.jsonl:1#2", "part.jsonl:1#2#2"]
+    assert names[2:] == ["part.jsonl:1", "part.jsonl:2", "part.jsonl:3", "part.jsonl:1#3", "part.jsonl:2#2", "part.jsonl:3#2"]
     assert unused("x", set()) == "x"
 
 
@@ -174,6 +180,7 @@ def test_an_existing_tokenizer_is_taken_as_it_is(tmp_path: Path) -> None:
     assert corpus.tokenizer.sha256 == mine.sha256
     assert manifest["tokenizer"] == {
         "trained_here": False,
+        "added_pieces": 0,
         "sha256": mine.sha256,
         "vocab_size": 350,
         "lowercase": False,
@@ -181,6 +188,18 @@ def test_an_existing_tokenizer_is_taken_as_it_is(tmp_path: Path) -> None:
     }
     assert "kind" not in manifest["settings"]
     assert corpus.train.document(0)[0].tolist() == mine.encode([TEXTS[0].split(" Mr.")[0]])[0].tolist()
+
+
+def test_words_of_the_text_are_added_to_an_existing_tokenizer(tmp_path: Path) -> None:
+    tokenizers.train(["abc klm", "rstuvw xyz defghij nopq ."], kind="wordpiece", vocab_size=100, lowercase=True).save(
+        tmp_path / "base", 512
+    )
+    base = tokenizers.load(str(tmp_path / "base"))
+    source = write_jsonl(tmp_path / "towns.jsonl", TEXTS)
+    manifest, corpus = prepare(tmp_path / "corpus", source, tokenizer=str(tmp_path / "base"), add_pieces=7)
+    assert manifest["tokenizer"]["added_pieces"] == 7 and corpus.tokenizer.vocab_size == base.vocab_size + 7
+    assert [corpus.tokenizer.token(id) for id in range(base.vocab_size)] == [base.token(id) for id in range(base.vocab_size)]
+    assert "river" in {corpus.tokenizer.token(id) for id in range(base.vocab_size, base.vocab_size + 7)}
 
 
 def test_the_manifest_names_every_source_with_its_hash_and_licence(tmp_path: Path) -> None:
@@ -215,7 +234,7 @@ def test_too_little_text_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
         "blank.txt": ("\n \n\n", "no text there"),
         "one.txt": ("A single document.\nOf two lines.", "a single document"),
         "copies.txt": ("The same.\n\nthe  SAME.\n\n\u0007\n", "a single document"),
-        "silent.txt": ("\u200b\n\n\u200b\u200b\n\nText.", "fewer than two documents"),
+        "silent.txt": ("\u0301\n\n\u0301 \u0301\n\nText.", "fewer than two documents"),
     }
     for name, (text, message) in cases.items():
         source = tmp_path / name
@@ -267,6 +286,10 @@ def test_an_output_that_holds_something_is_refused_before_anything_is_read(tmp_p
         ({"heldout": 0.6}, "heldout"),
         ({"heldout": float("nan")}, "heldout"),
         ({"workers": 0}, "workers"),
+        ({"weights": (1.0, 2.0)}, "one number for each of the 1 sources"),
+        ({"weights": (0.0,)}, "above 0"),
+        ({"near_duplicates": 0.1}, "from 0.5 to 1"),
+        ({"add_pieces": 5}, "the tokenizer to add them to"),
         ({"vocab_size": 10}, "vocab_size"),
         ({"tokenizer": "x", "kind": "bpe"}, "kind describe a vocabulary"),
         ({"tokenizer": "x", "vocab_size": 8192, "lowercase": False}, "vocab_size, lowercase describe"),
@@ -304,3 +327,111 @@ def test_a_document_of_one_long_line_is_never_in_memory_as_tokens(tmp_path: Path
         shutil.rmtree(tmp_path / f"corpus-{name}")
     for name in ("large.txt", "large.jsonl"):
         assert peaks[name] - peaks["small.txt"] < 100, f"peak memory in MB: {peaks}"
+
+
+def test_the_order_of_the_sources_changes_no_byte(tmp_path: Path) -> None:
+    sources = [write_jsonl(tmp_path / f"{name}.jsonl", TEXTS[place::3] + TEXTS[:5]) for place, name in enumerate("cab")]
+    for name, order in (("one", sources), ("two", sources[::-1]), ("three", [sources[1], sources[2], sources[0]])):
+        prepare(tmp_path / name, *order)
+    one, two, three = (tree(tmp_path / name) for name in ("one", "two", "three"))
+    for other in (two, three):  # but that the manifest lists the sources as they were given
+        assert {name for name in one if one[name] != other[name]} <= {"manifest.json"}
+    manifests = [json.loads(each["manifest.json"]) for each in (one, two, three)]
+    assert all(sorted(each["sources"], key=str) == sorted(manifests[0]["sources"], key=str) for each in manifests)
+    assert all(each["counts"] == manifests[0]["counts"] and each["filters"] == manifests[0]["filters"] for each in manifests)
+
+
+def test_a_killed_preparation_goes_on_with_the_files_that_are_left(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in "abc":
+        write_jsonl(tmp_path / "in" / f"{name}.jsonl", [f"{text} In {name}." for text in TEXTS])
+    program = (
+        "import os, sys; from bertlab.corpus import reading, units; from bertlab.verbs.prepare import Config, run;"
+        "units.UNIT_BYTES = 1; limit, treat, seen = int(sys.argv[3]), reading.treat, []\n"
+        "def counted(documents, recipe):\n"
+        "    seen.append(documents[0].source)\n"
+        "    if len(seen) > limit: os.kill(os.getpid(), 9)\n"
+        "    return treat(documents, recipe)\n"
+        "reading.treat = counted\n"
+        "run(Config(source=(sys.argv[1],), out=sys.argv[2], vocab_size=300))\n"
+        "print('read', *seen)"
+    )
+
+    def runs(out: str, limit: int) -> subprocess.CompletedProcess[str]:
+        package = str(Path(run.__code__.co_filename).parents[2])
+        command = [sys.executable, "-c", program, str(tmp_path / "in"), str(tmp_path / out), str(limit)]
+        return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": package})
+
+    assert runs("killed", 2).returncode == -9
+    assert not (tmp_path / "killed").exists() and (tmp_path / ".reading-killed").is_dir()
+    done = runs("killed", 9)
+    assert done.stdout.splitlines()[-1] == "read in/c.jsonl"  # a and b had been finished
+    assert runs("whole", 9).stdout.splitlines()[-1] == "read in/a.jsonl in/b.jsonl in/c.jsonl"
+    assert tree(tmp_path / "killed") == tree(tmp_path / "whole")
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_other_settings_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_jsonl(tmp_path / "a.jsonl", [*TEXTS, "Few."])
+    monkeypatch.setattr("bertlab.verbs.prepare.write_corpus", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space"):
+        prepare(tmp_path / "corpus", source)
+    assert len(list((tmp_path / ".reading-corpus").iterdir())) == 2  # the lock, and what was read
+    monkeypatch.undo()
+    manifest, _ = prepare(tmp_path / "corpus", source, **{"cleaning": Cleaning(min_words=3)})
+    assert manifest["filters"]["dropped"]["too_short"] == 1 and manifest["settings"]["cleaning"]["min_words"] == 3
+    assert not (tmp_path / ".reading-corpus").exists()
+
+
+def test_weights_copies_and_test_sets_are_counted(tmp_path: Path) -> None:
+    story = "The wheel of the mill has turned beside the bridge since the winter in which the town was built by hand. " * 4
+    wiki = write_jsonl(tmp_path / "wiki.jsonl", TEXTS)
+    books = write_jsonl(tmp_path / "books.jsonl", [story, story + "The end.", "She said that " + TEXTS[7].lower(), "Another book."])
+    secret = tmp_path / "secret.csv"
+    secret.write_text(f'text,label\n"{TEXTS[7].split(chr(10))[0]}",1\nToo short,0\n')
+    settings: dict[str, Any] = {"near_duplicates": 0.9, "keep_out": (str(secret),), "weights": (1.0, 2.0), "heldout": 0.1}
+    manifest, corpus = prepare(tmp_path / "corpus", wiki, books, **settings)
+    dropped = manifest["filters"]["dropped"]
+    assert (dropped["near_duplicate"], dropped["kept_out"], dropped["weight"]) == (1, 6, 0)  # the towns of one number share 13 words
+    assert manifest["filters"]["in"] == 64 and manifest["filters"]["kept"] == 57
+    first, second = manifest["sources"]
+    assert (first["weight"], first["documents"]) == (1.0, {"in": 60, "kept": 55})
+    assert (second["weight"], second["documents"]) == (2.0, {"in": 4, "kept": 2})
+    assert corpus.heldout is not None
+    names = corpus.train.shards[0].batch.column("id").to_pylist()
+    books_held_out = [name for name in corpus.heldout.shards[0].batch.column("id").to_pylist() if name.startswith("books")]
+    assert sum(name.startswith("books") for name in names) == 2 * (2 - len(books_held_out))
+    assert len(set(names)) == len(names)
+    assert str(tmp_path) not in (tmp_path / "corpus" / "manifest.json").read_text()
+
+
+def test_standard_input_is_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for source, text in (("-", "\n\n".join(TEXTS)), ("-.jsonl", write_jsonl(tmp_path / "a.jsonl", TEXTS).read_text())):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        manifest, corpus = prepare(tmp_path / f"corpus{source}", source, heldout=0.0)
+        assert manifest["sources"][0]["files"][0]["name"] == f"stdin{source[1:]}"
+        (tmp_path / f"stdin{source[1:]}").write_text(text)
+        _, from_file = prepare(tmp_path / f"file{source}", tmp_path / f"stdin{source[1:]}", heldout=0.0)
+        assert texts_of(corpus) == texts_of(from_file) and corpus.train.num_documents == len(TEXTS)
+
+
+def test_a_dump_a_gutenberg_book_and_an_epub_are_sources(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    pages = "".join(
+        f"<page><title>{town}</title><ns>0</ns><id>{number}</id><revision><model>wikitext</model><text>'''{town}''' is a [[town]]."
+        f"{{{{cite|x}}}} It has a mill.\n\n== History ==\nIt was built in {1700 + number}.</text></revision></page>"
+        for number, town in enumerate(TOWNS, start=1)
+    )
+    base = "<siteinfo><sitename>Wikipedia</sitename><base>https://en.wikipedia.org/wiki/Main_Page</base></siteinfo>"
+    dump = f'<mediawiki xml:lang="en">{base}{pages}</mediawiki>'
+    (tmp_path / "in" / "enwiki-pages-articles.xml.bz2").write_bytes(bz2.compress(dump.encode()))
+    start, end = (f"*** {word} OF THE PROJECT GUTENBERG EBOOK A BOOK ***" for word in ("START", "END"))
+    (tmp_path / "in" / "book.txt").write_text(
+        f"The Project Gutenberg eBook\n\n{start}\n\nOne of a book.\n\nTwo of a book.\n\n{end}\nLicence.\n"
+    )
+    manifest, corpus = prepare(tmp_path / "corpus", tmp_path / "in", heldout=0.0)
+    texts = texts_of(corpus)
+    assert texts[0] == "one of a book. | two of a book."
+    assert texts[1] == "ashford is a town. | it has a mill. | it was built in 1701."
+    assert manifest["sources"][0]["licence"] == "CC-BY-SA-4.0" and manifest["filters"]["in"] == 6
+    assert manifest["filters"]["changed"]["wikipedia_pages"] == 5

@@ -1,0 +1,87 @@
+"""What there is to read: the files of every source, with their hashes, gathered to units in an order that depends on names alone.
+
+A unit is what is read in one go, and what a run that was cut off has finished or not: a few small files of a source, a large file, or a
+whole dataset. Reads every byte once, to hash it (about 1 GB/s).
+"""
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bertlab.corpus.files import find_files
+from bertlab.corpus.sources import REMOTE, File, files_of
+from bertlab.disk import sha256_file, whole_file
+from bertlab.errors import ConfigError
+
+UNIT_BYTES = 2**24  # small files are gathered to units of 16 MB: a cut-off costs seconds, and a million files are not a million writes
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of a source with what its manifest entry says of it; `file` is None for a dataset, which is read as a whole."""
+
+    source: str
+    number: int  # of the source
+    file: File | None = None
+    bytes: int = 0
+    sha256: str = ""
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """What orders documents: the name they go by, then the content."""
+        return self.file.name if self.file else self.source, self.sha256
+
+
+def source_files(source: str, number: int, work: Path) -> list[SourceFile]:
+    """The files of source `number`, with their sizes and hashes. Standard input is first written to a file in `work`.
+
+    Raises ConfigError when it is neither on this disk nor hf:NAME, DataError when it is a folder with no file.
+    """
+    if source == "-" or (source.startswith("-.") and not Path(source).exists()):
+        stdin = work / f"stdin{source[1:]}"
+        with whole_file(stdin) as temporary, temporary.open("wb") as stream:
+            shutil.copyfileobj(sys.stdin.buffer, stream)
+        found = [File(stdin, stdin.name)]
+    elif (files := files_of(source)) is not None:
+        found = files
+    else:
+        base = source if Path(source).exists() else source.partition("#")[0]
+        if not Path(base).exists():
+            if not source.startswith(REMOTE):
+                raise ConfigError(f"{source} does not exist: give a file, a folder, or a dataset's name as {REMOTE}NAME[:CONFIG][#SPLIT]")
+            return [SourceFile(source, number)]
+        digests = "".join(sha256_file(file) for file in find_files([base]))
+        return [SourceFile(source, number, sha256=digests)]
+    return [SourceFile(source, number, file, file.path.stat().st_size, sha256_file(file.path)) for file in found]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """`files` of the source with this number, or with no files the source itself, a dataset. `key` names it by its content and name."""
+
+    number: int
+    source: str
+    files: tuple[File, ...]
+    key: str
+
+
+def units_of(files: Iterable[SourceFile]) -> list[Unit]:
+    """All files as units, in one order whatever the order they are given in: which of two copies comes first follows from names alone."""
+    units: list[Unit] = []
+    run: list[SourceFile] = []
+    for each in sorted(files, key=lambda file: file.place):
+        full = sum(file.bytes for file in run) >= UNIT_BYTES
+        if run and (full or each.number != run[0].number or each.file is None):
+            units.append(_unit(run))
+            run = []
+        run.append(each)
+    return [*units, _unit(run)] if run else units
+
+
+def _unit(run: list[SourceFile]) -> Unit:
+    key = hashlib.sha256(json.dumps([file.place for file in run]).encode()).hexdigest()[:32]
+    return Unit(run[0].number, run[0].source, tuple(each.file for each in run if each.file), key)

@@ -1,0 +1,54 @@
+"""Units: what there is to read, in an order that depends on names and contents alone."""
+
+import hashlib
+import random
+from pathlib import Path
+
+import pytest
+
+from bertlab.corpus import units
+from bertlab.corpus.sources import File
+from bertlab.corpus.units import SourceFile, source_files, units_of
+from bertlab.errors import ConfigError
+
+
+def made(name: str, size: int, number: int = 0, sha256: str = "") -> SourceFile:
+    return SourceFile(f"source {number}", number, File(Path(name), name), size, sha256)
+
+
+def test_small_files_of_one_source_share_a_unit_and_a_large_one_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(units, "UNIT_BYTES", 100)
+    files = [made("a", 60), made("b", 60), made("c", 500), made("d", 1), made("e", 1, number=1), SourceFile("hf:x", 2)]
+    found = units_of(files)
+    assert [[file.name for file in unit.files] for unit in found] == [["a", "b"], ["c"], ["d"], ["e"], []]
+    assert [unit.number for unit in found] == [0, 0, 0, 1, 2]
+    assert len({unit.key for unit in found}) == 5
+
+
+def test_the_order_in_which_files_are_given_changes_nothing() -> None:
+    files = [made(f"{number:02d}", 2**22, number % 3, str(number)) for number in range(30)] + [SourceFile("hf:x", 3)]
+    expected = units_of(files)
+    for seed in range(5):
+        assert units_of(random.Random(seed).sample(files, len(files))) == expected
+
+
+def test_a_unit_is_another_when_a_file_has_another_name_or_content() -> None:
+    keys = {units_of([made(name, 1, sha256=sha256), made("z", 1)])[0].key for name in ("a", "b") for sha256 in ("1", "2")}
+    assert len(keys) == 4
+    assert units_of([made("a", 1), made("b", 1)])[0].key == units_of([made("a", 9), made("b", 9)])[0].key
+
+
+def test_no_files_are_no_units() -> None:
+    assert units_of([]) == []
+
+
+def test_files_have_their_size_hash_and_the_name_of_their_folder(tmp_path: Path) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    (tmp_path / "in" / "deep" / "a.txt").write_text("one")
+    (tmp_path / "in" / "b.txt").write_text("three")
+    found = source_files(str(tmp_path / "in"), 4, tmp_path)
+    assert [(each.file.name, each.bytes, each.number) for each in found if each.file] == [("in/b.txt", 5, 4), ("in/deep/a.txt", 3, 4)]
+    assert found[1].sha256 == hashlib.sha256(b"one").hexdigest()
+    with pytest.raises(ConfigError, match=r"absent does not exist.*hf:NAME"):
+        source_files(str(tmp_path / "absent"), 0, tmp_path)
+    assert source_files("hf:somebody/something", 1, tmp_path) == [SourceFile("hf:somebody/something", 1)]
