@@ -21,6 +21,7 @@ from bertlab.errors import BertlabError, ConfigError
 VERBS = {
     "quickstart": "the whole walk on a small text that ships with bertlab, in minutes",
     "prepare": "text files -> sentences -> tokenizer and token shards: a corpus folder",
+    "corpus": "what is in a corpus folder, and what is wrong with it",
     "pretrain": "a corpus folder -> a BERT (masked words and next sentences)",
     "finetune": "a BERT and a labelled file -> a classifier",
     "evaluate": "a classifier and a labelled file -> predictions, precision, recall, F1",
@@ -39,6 +40,7 @@ options are written --name VALUE or name=VALUE, or come from YAML files: --confi
 
   bertlab quickstart --out DIR
   bertlab prepare    --source PATH [PATH ...] --out CORPUS
+  bertlab corpus     --corpus CORPUS [--html FILE] [--compare TOKENIZER]
   bertlab pretrain   --corpus CORPUS --out RUN [--preset mini] [--model DIR]
   bertlab finetune   --model DIR --train FILE [--dev FILE] --test FILE --out RUN
   bertlab evaluate   --model DIR --data FILE --out DIR
