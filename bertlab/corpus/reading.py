@@ -230,7 +230,7 @@ def read_all(files: Sequence[SourceFile], folder: Path, how: How, recipe: Recipe
     bytes_of = {each.file: each.bytes for each in files if each.file}
     total = sum(bytes_of.values())
     before = total - sum(bytes_of[file] for unit in units if not _is_read(unit, folder) for file in unit.files)
-    workers = workers or ((os.cpu_count() or 1) if total - before > UNIT_BYTES else 1)
+    workers = workers or (_cores() if total - before > UNIT_BYTES else 1)
     reads: list[Read] = []
     done = before
 
@@ -247,6 +247,11 @@ def read_all(files: Sequence[SourceFile], folder: Path, how: How, recipe: Recipe
         if not any(folder.glob("*.json")):  # nothing to go on with
             shutil.rmtree(folder)
     return reads
+
+
+def _cores() -> int:
+    """Those that this process may use; macOS only knows how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _is_read(unit: Unit, folder: Path) -> bool:

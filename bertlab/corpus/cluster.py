@@ -1,0 +1,319 @@
+"""Units read by many tasks at once on an engine that is not ours, datatrove's: this machine's processes, a Slurm cluster, a Ray cluster.
+
+Only reading is handed out, which is nearly all the work: a unit ends as a file that is whole or absent, in a folder that all machines see,
+so tasks may run anywhere, in any order, and be killed. Choosing, vocabulary and shards then find every unit read and go on as on one
+machine: the same bytes. A task is one process and takes the memory of one; starting costs 2 to 4 seconds.
+The engine runs in a process of its own, whose words go to a log and which ends with this one, however this one ends.
+datatrove hands the task to its processes as a pickle, on Slurm by a file in that folder: whoever may write there runs code as you. Nothing
+else of bertlab reads a pickle, and without an engine nothing does. No unit is cut in two: one huge file is read by one task.
+"""
+
+import importlib.util
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from bertlab import errors
+from bertlab.corpus.reading import Recipe, crew, read_unit, recipe_sha256
+from bertlab.corpus.sources import REMOTE, How
+from bertlab.corpus.units import SourceFile, Unit, units_of
+from bertlab.disk import read_json, write_json
+from bertlab.errors import BertlabError, ConfigError, DataError
+from bertlab.progress import progress
+
+LOGS = "cluster"  # in the folder of the units: the engine's files and ours beside them, engine.log, job.json, failed/
+SECONDS_BETWEEN_LOOKS = 1.0
+UNFINISHED = "PENDING,CONFIGURING,RUNNING,SUSPENDED,COMPLETING"  # the states of a Slurm job that may still write
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    engine: Literal["local", "slurm", "ray"] | None = None
+    """Who reads the sources: datatrove's tasks on this machine (local), on a Slurm or on a Ray cluster; all machines must see the same
+    files under the same paths. Default: this process and its workers."""
+    tasks: int = 16
+    """Tasks that the sources are dealt to, in units of 16 MB or a file."""
+    workers: int | None = None
+    """Tasks at once. Default: all; with engine=local one a core."""
+    memory_gb: int = 4
+    """Memory to ask of Slurm or Ray for each task."""
+    partition: str = ""
+    """Slurm's partition."""
+    time: str = "24:00:00"
+    """Slurm's limit for a task; what a task had finished by then is kept, and the same command hands out the rest."""
+    sbatch: tuple[str, ...] = ()
+    """More options for Slurm's sbatch, as account=NAME or qos=NAME."""
+
+    def __post_init__(self) -> None:
+        for name in ("tasks", "workers", "memory_gb"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"cluster.{name}={value}: give 1 or more")
+        if self.engine == "slurm" and not self.partition:
+            raise ConfigError("cluster.engine=slurm needs a partition: give --cluster.partition NAME (sinfo lists them)")
+        for option in self.sbatch:
+            if not all(option.partition("=")) or option.startswith("-") or "\n" in option:
+                raise ConfigError(f"cluster.sbatch {option!r}: write it as NAME=VALUE, as in account=NAME")
+
+
+# ---- a task
+
+
+class Reading:
+    """What every task runs: task r of W reads units r, r + W, ... A class for its short repr, which engines write into their logs."""
+
+    def __init__(self, units: Sequence[Unit], folder: Path, how: How, recipe: Recipe) -> None:
+        self.units, self.folder, self.how, self.recipe = tuple(units), folder, how, recipe
+        self.sha256 = recipe_sha256(how, recipe)
+        self.start = Path.cwd()
+
+    def __repr__(self) -> str:
+        return f"bertlab reads {len(self.units)} units into {self.folder}"
+
+    def __call__(self, data: object, rank: int, world_size: int) -> None:
+        """Read the share of task `rank`. A unit that a user can mend is noted and the next is read; anything else ends the task."""
+        with crew(self.recipe, 1) as treated:
+            for unit in self.units[rank::world_size]:
+                try:
+                    self._go_there(unit)
+                    read_unit(unit, self.folder, self.how, treated, lambda bytes_read: None)
+                except BertlabError as error:
+                    self._note(unit, error, rank)
+                except Exception as error:
+                    self._note(unit, error, rank)
+                    raise
+
+    def _go_there(self, unit: Unit) -> None:
+        """Stand where the command was given if paths start there: they, and lines that name them, are then what they are on one machine.
+
+        Raises ConfigError on a machine whose bertlab would read otherwise.
+        """
+        if recipe_sha256(self.how, self.recipe) != self.sha256:
+            raise ConfigError(f"{os.uname().nodename} has another version of bertlab: install the same on all machines")
+        if not (all(file.path.is_absolute() for file in unit.files) if unit.files else unit.source.startswith(("/", REMOTE))):
+            os.chdir(self.start)
+
+    def _note(self, unit: Unit, error: Exception, rank: int) -> None:
+        note = {"error": type(error).__name__, "message": " ".join(str(error).split()), "task": rank}
+        write_json(_note_of(unit, self.folder), note)
+
+
+def _note_of(unit: Unit, folder: Path) -> Path:
+    return folder / LOGS / "failed" / f"{unit.key}.json"
+
+
+# ---- the engine, in a process of its own
+
+
+def _host(step: Reading, tasks: int, cluster: Cluster) -> None:
+    """Run the engine with all its words in engine.log. On Slurm it returns when the job is in the queue, and job.json names it."""
+    os.setsid()  # a group with all that it starts, so that the group can be ended
+    logs = step.folder / LOGS
+    with (logs / "engine.log").open("wb") as log:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(log.fileno(), stream.fileno())
+    threading.Thread(target=_watch, daemon=True).start()
+    executor = _executor(step, tasks, logs, cluster)
+    executor.run()
+    if cluster.engine == "slurm":
+        write_json(logs / "job.json", {"job": str(executor.job_id)})
+
+
+def _watch() -> None:
+    """End this group of processes when the one that started it is gone, or one of datatrove's was killed: its pool would wait for ever."""
+    import multiprocess
+
+    parent = parent_process()
+    assert parent is not None
+    seen: dict[int, Any] = {}
+    while parent.is_alive():
+        seen |= {child.pid: child for child in multiprocess.active_children()}
+        killed = [pid for pid, child in seen.items() if child.exitcode not in (None, 0, -signal.SIGTERM)]  # SIGTERM: the pool's own end
+        if killed:
+            print(f"process {killed[0]} ended with {seen[killed[0]].exitcode}: ending the others", file=sys.stderr, flush=True)
+            break
+        time.sleep(SECONDS_BETWEEN_LOOKS / 2)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _executor(step: Reading, tasks: int, logs: Path, cluster: Cluster) -> Any:
+    """datatrove's executor. Its own markers of finished tasks are not used: which units are read is what counts."""
+    from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, SlurmPipelineExecutor
+
+    common: dict[str, Any] = {"pipeline": [step], "tasks": tasks, "logging_dir": str(logs), "skip_completed": False}
+    if cluster.engine == "local":
+        return LocalPipelineExecutor(**common, workers=min(tasks, cluster.workers or os.cpu_count() or 1), start_method="spawn")
+    common |= {"workers": cluster.workers or -1, "mem_per_cpu_gb": cluster.memory_gb}
+    if cluster.engine == "ray":
+        import ray
+
+        ray.init()  # the cluster of RAY_ADDRESS, or the one that runs here
+        return RayPipelineExecutor(**common)
+    executor = SlurmPipelineExecutor(
+        **common,
+        time=cluster.time,
+        partition=cluster.partition,
+        job_name="bertlab-prepare",
+        qos=None,  # datatrove's "normal" is not there everywhere
+        env_command=_environment(),
+        sbatch_args=dict(option.split("=", 1) for option in cluster.sbatch),
+    )
+    executor.launch_merge_stats = _nothing  # a second job, for numbers that we have no use for
+    return executor
+
+
+def _environment() -> str:
+    """The line that makes a task run by this Python and this bertlab, whether or not their environment was activated."""
+    scripts, package = shlex.quote(sysconfig.get_path("scripts")), shlex.quote(str(Path(__file__).parents[2]))
+    return f'export PATH={scripts}:"$PATH" PYTHONPATH={package}"${{PYTHONPATH:+:$PYTHONPATH}}"'
+
+
+def _nothing() -> None:
+    pass
+
+
+# ---- the whole
+
+
+def read_on_cluster(files: Sequence[SourceFile], folder: Path, how: How, recipe: Recipe, cluster: Cluster) -> bool:
+    """True: every unit is read into `folder`. False: Slurm has the job in its queue, and the same call goes on when it has ended.
+
+    Raises ConfigError (a library or a cluster that is not there) and what reading on one machine raises, for the first file that is wrong;
+    DataError with the place of the log when a task was killed. What was read by then is kept: the same call reads the rest.
+    """
+    assert cluster.engine
+    units = units_of(files)
+    if cluster.engine == "slurm":
+        _refuse_for_slurm(files, folder)
+    folder = folder.absolute()
+    logs = folder / LOGS
+    missing = _missing(units, folder)
+    job = read_json(logs / "job.json")["job"] if (logs / "job.json").is_file() else None
+    if job and _is_queued(job):
+        print(f"waiting    job {job} is in the queue, {len(units) - len(missing):,} of {len(units):,} units are read: look again later")
+        return False
+    if missing and not any((logs / "failed").glob("*")):
+        if job:
+            print(f"again      job {job} ended without {len(missing):,} of {len(units):,} units ({logs})")
+        _run(Reading(missing, folder, how, recipe), len(units), cluster)
+        if cluster.engine == "slurm":
+            job = read_json(logs / "job.json")["job"]
+            print(f"submitted  job {job} reads {len(missing):,} units: when it has ended, give the same command again")
+            return False
+        missing = _missing(units, folder)
+    if missing:
+        _fail(missing, folder)
+    shutil.rmtree(logs, ignore_errors=True)
+    return True
+
+
+def _missing(units: Sequence[Unit], folder: Path) -> list[Unit]:
+    read = {path.stem for path in folder.glob("*.json")}
+    return [unit for unit in units if unit.key not in read]
+
+
+def _run(step: Reading, units: int, cluster: Cluster) -> None:
+    """Let the engine read, or Slurm begin to, and show how many of all `units` are read. Raises ConfigError when it cannot be started."""
+    _need(cluster)
+    logs = step.folder / LOGS
+    shutil.rmtree(logs, ignore_errors=True)
+    logs.mkdir(parents=True)
+    tasks = min(cluster.tasks, len(step.units))
+    host = get_context("spawn").Process(target=_host, args=(step, tasks, cluster))
+    host.start()
+    try:
+        with progress("reading", "units", units, units - len(step.units)) as report:
+            while host.is_alive():
+                host.join(SECONDS_BETWEEN_LOOKS)
+                report(units - len(_missing(step.units, step.folder)), "")
+    finally:
+        _end(host)
+    if host.exitcode and not (logs / "logs").is_dir():  # no task began
+        log = logs / "engine.log"
+        raise ConfigError(f"cluster.engine={cluster.engine} could not be started: {_reason(log)} (see {log})")
+
+
+def _end(host: BaseProcess) -> None:
+    if not host.is_alive():
+        return
+    try:
+        os.killpg(host.pid or 0, signal.SIGKILL)
+    except ProcessLookupError:  # it has no group of its own yet
+        host.kill()
+    host.join()
+
+
+def _fail(missing: Sequence[Unit], folder: Path) -> NoReturn:
+    """Raise what stood in the way of the first unit for which that is known. It is told once: the same command then tries again."""
+    notes = {unit: read_json(_note_of(unit, folder)) for unit in missing if _note_of(unit, folder).is_file()}
+    logs = folder / LOGS
+    shutil.rmtree(logs / "failed", ignore_errors=True)
+    if not notes:
+        raise DataError(
+            f"{_shown(missing[0])}: the task that reads it was killed, perhaps for its memory or its time (see {logs}): "
+            "the same command goes on with what is missing"
+        )
+    unit, note = next(iter(notes.items()))
+    more = f" (and {len(notes) - 1} more)" if len(notes) > 1 else ""
+    kind = getattr(errors, note["error"], None)
+    if kind is None:
+        log = logs / "logs" / f"task_{note['task']:05d}.log"
+        raise DataError(f"{_shown(unit)}: {note['error']}: {note['message']}{more} (see {log})")
+    if not any(folder.glob("*.json")):  # nothing to go on with
+        shutil.rmtree(folder)
+    raise kind(note["message"] + more)
+
+
+def _shown(unit: Unit) -> str:
+    return str(unit.files[0].path) if unit.files else unit.source
+
+
+# ---- what an engine needs
+
+
+def _need(cluster: Cluster) -> None:
+    if importlib.util.find_spec("datatrove") is None:
+        raise ConfigError(f"cluster.engine={cluster.engine} needs the library datatrove: pip install 'bertlab[cluster]'")
+    if cluster.engine == "ray" and importlib.util.find_spec("ray") is None:
+        raise ConfigError("cluster.engine=ray needs Ray, in the version of your cluster: pip install 'bertlab[cluster]' ray==VERSION")
+    if cluster.engine == "slurm" and shutil.which("sbatch") is None:
+        raise ConfigError("cluster.engine=slurm needs Slurm's sbatch: give the command on the cluster's login node")
+
+
+def _refuse_for_slurm(files: Sequence[SourceFile], folder: Path) -> None:
+    if any(each.source.startswith("-") and each.file and each.file.name == f"stdin{each.source[1:]}" for each in files):
+        raise ConfigError("standard input cannot be read twice, and cluster.engine=slurm takes two commands: write the text to a file")
+    if "SLURM_ARRAY_TASK_ID" in os.environ:
+        raise ConfigError("cluster.engine=slurm cannot be given inside a job of an array: give the command on the cluster's login node")
+    if shlex.quote(str(folder.absolute())) != str(folder.absolute()):
+        raise ConfigError(f"{folder.absolute()}: Slurm's scripts want a path of letters, digits and _-./ alone: choose another --out")
+
+
+def _is_queued(job: str) -> bool:
+    """Whether Slurm still has the job, waiting or running. Raises ConfigError when Slurm cannot be asked."""
+    try:
+        asked = subprocess.run(["squeue", "--noheader", f"--jobs={job}", f"--states={UNFINISHED}"], capture_output=True, text=True)
+    except FileNotFoundError:
+        raise ConfigError(f"job {job} may be running, and squeue is not here: give the command on the cluster's login node") from None
+    if asked.returncode and "Invalid job id" not in asked.stderr:  # what it says of a job that ended some minutes ago
+        raise ConfigError(f"squeue does not say whether job {job} has ended: {' '.join(asked.stderr.split())}")
+    return bool(asked.stdout.strip()) and not asked.returncode
+
+
+def _reason(log: Path) -> str:
+    """Of an engine that failed: what sbatch said, or the last line."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.is_file() else []
+    return next((line for line in lines if line.startswith("sbatch: error")), lines[-1] if lines else "it said nothing")
