@@ -23,15 +23,17 @@ from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from bertlab import errors
-from bertlab.corpus.reading import Recipe, crew, read_unit, recipe_sha256
-from bertlab.corpus.sources import REMOTE, How
-from bertlab.corpus.units import SourceFile, Unit, units_of
 from bertlab.disk import read_json, write_json
 from bertlab.errors import BertlabError, ConfigError, DataError
 from bertlab.progress import progress
+
+if TYPE_CHECKING:  # what reads is imported by whoever reads: the settings below are needed for --help too
+    from bertlab.corpus.reading import Recipe
+    from bertlab.corpus.sources import How
+    from bertlab.corpus.units import SourceFile, Unit
 
 LOGS = "cluster"  # in the folder of the units: the engine's files and ours beside them, engine.log, job.json, failed/
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -74,7 +76,9 @@ class Cluster:
 class Reading:
     """What every task runs: task r of W reads units r, r + W, ... A class for its short repr, which engines write into their logs."""
 
-    def __init__(self, units: Sequence[Unit], folder: Path, how: How, recipe: Recipe) -> None:
+    def __init__(self, units: Sequence["Unit"], folder: Path, how: "How", recipe: "Recipe") -> None:
+        from bertlab.corpus.reading import recipe_sha256
+
         self.units, self.folder, self.how, self.recipe = tuple(units), folder, how, recipe
         self.sha256 = recipe_sha256(how, recipe)
         self.start = Path.cwd()
@@ -84,6 +88,8 @@ class Reading:
 
     def __call__(self, data: object, rank: int, world_size: int) -> None:
         """Read the share of task `rank`. A unit that a user can mend is noted and the next is read; anything else ends the task."""
+        from bertlab.corpus.reading import crew, read_unit
+
         with crew(self.recipe, 1) as treated:
             for unit in self.units[rank::world_size]:
                 try:
@@ -95,22 +101,25 @@ class Reading:
                     self._note(unit, error, rank)
                     raise
 
-    def _go_there(self, unit: Unit) -> None:
+    def _go_there(self, unit: "Unit") -> None:
         """Stand where the command was given if paths start there: they, and lines that name them, are then what they are on one machine.
 
         Raises ConfigError on a machine whose bertlab would read otherwise.
         """
+        from bertlab.corpus.reading import recipe_sha256
+        from bertlab.corpus.sources import REMOTE
+
         if recipe_sha256(self.how, self.recipe) != self.sha256:
             raise ConfigError(f"{os.uname().nodename} has another version of bertlab: install the same on all machines")
         if not (all(file.path.is_absolute() for file in unit.files) if unit.files else unit.source.startswith(("/", REMOTE))):
             os.chdir(self.start)
 
-    def _note(self, unit: Unit, error: Exception, rank: int) -> None:
+    def _note(self, unit: "Unit", error: Exception, rank: int) -> None:
         note = {"error": type(error).__name__, "message": " ".join(str(error).split()), "task": rank}
         write_json(_note_of(unit, self.folder), note)
 
 
-def _note_of(unit: Unit, folder: Path) -> Path:
+def _note_of(unit: "Unit", folder: Path) -> Path:
     return folder / LOGS / "failed" / f"{unit.key}.json"
 
 
@@ -188,12 +197,14 @@ def _nothing() -> None:
 # ---- the whole
 
 
-def read_on_cluster(files: Sequence[SourceFile], folder: Path, how: How, recipe: Recipe, cluster: Cluster) -> bool:
+def read_on_cluster(files: Sequence["SourceFile"], folder: Path, how: "How", recipe: "Recipe", cluster: Cluster) -> bool:
     """True: every unit is read into `folder`. False: Slurm has the job in its queue, and the same call goes on when it has ended.
 
     Raises ConfigError (a library or a cluster that is not there) and what reading on one machine raises, for the first file that is wrong;
     DataError with the place of the log when a task was killed. What was read by then is kept: the same call reads the rest.
     """
+    from bertlab.corpus.units import units_of
+
     assert cluster.engine
     units = units_of(files)
     if cluster.engine == "slurm":
@@ -220,7 +231,7 @@ def read_on_cluster(files: Sequence[SourceFile], folder: Path, how: How, recipe:
     return True
 
 
-def _missing(units: Sequence[Unit], folder: Path) -> list[Unit]:
+def _missing(units: Sequence["Unit"], folder: Path) -> list["Unit"]:
     read = {path.stem for path in folder.glob("*.json")}
     return [unit for unit in units if unit.key not in read]
 
@@ -256,7 +267,7 @@ def _end(host: BaseProcess) -> None:
     host.join()
 
 
-def _fail(missing: Sequence[Unit], folder: Path) -> NoReturn:
+def _fail(missing: Sequence["Unit"], folder: Path) -> NoReturn:
     """Raise what stood in the way of the first unit for which that is known. It is told once: the same command then tries again."""
     notes = {unit: read_json(_note_of(unit, folder)) for unit in missing if _note_of(unit, folder).is_file()}
     logs = folder / LOGS
@@ -277,7 +288,7 @@ def _fail(missing: Sequence[Unit], folder: Path) -> NoReturn:
     raise kind(note["message"] + more)
 
 
-def _shown(unit: Unit) -> str:
+def _shown(unit: "Unit") -> str:
     return str(unit.files[0].path) if unit.files else unit.source
 
 
@@ -293,7 +304,7 @@ def _need(cluster: Cluster) -> None:
         raise ConfigError("cluster.engine=slurm needs Slurm's sbatch: give the command on the cluster's login node")
 
 
-def _refuse_for_slurm(files: Sequence[SourceFile], folder: Path) -> None:
+def _refuse_for_slurm(files: Sequence["SourceFile"], folder: Path) -> None:
     if any(each.source.startswith("-") and each.file and each.file.name == f"stdin{each.source[1:]}" for each in files):
         raise ConfigError("standard input cannot be read twice, and cluster.engine=slurm takes two commands: write the text to a file")
     if "SLURM_ARRAY_TASK_ID" in os.environ:

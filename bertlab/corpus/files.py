@@ -31,6 +31,7 @@ KINDS: dict[str, Kind] = {
 # Read as text, these would be noise that nobody notices: an archive's headers, a document's markup.
 NOT_TEXT = {".tar", ".tgz", ".zip", ".7z", ".rar", ".pdf", ".doc", ".docx", ".odt", ".epub", ".xls", ".xlsx", ".arrow", ".pkl"}
 CHUNK_BYTES = 1 << 16
+LARGEST_LINE = 1 << 28  # bytes; a small archive may unpack to a line without end
 UTF8_BOM = b"\xef\xbb\xbf"
 OTHER_BOMS = (b"\xff\xfe", b"\xfe\xff")  # UTF-16, and UTF-32 little-endian begins alike
 REPLACEMENT_BYTES = "\ufffd".encode()
@@ -203,12 +204,14 @@ def decode(data: bytes) -> tuple[str, int]:
 def decoded_lines(path: Path | str, *, keep_ends: bool = False, tally: Counter[str] | None = None) -> Iterator[tuple[int, str, int]]:
     """(line number from 1, the line, replaced characters in it). Only "\\n" and "\\r\\n" end a line; a byte order mark is removed.
 
-    Raises DataError for a file that starts with the byte order mark of another encoding.
+    Raises DataError for a file that starts with the byte order mark of another encoding, and for a line of over 256 MB.
     """
     with open_bytes(path, tally) as stream:
         number = 0
-        while line := stream.readline():
+        while line := stream.readline(LARGEST_LINE + 1):
             number += 1
+            if len(line) > LARGEST_LINE:
+                raise DataError(f"{path}:{number}: a line of over {LARGEST_LINE >> 20} MB: is it text? Cut it, or leave the file out")
             if number == 1:
                 if line.startswith(OTHER_BOMS):
                     raise DataError(f"{path}:1: UTF-16 or UTF-32 text: convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)")

@@ -23,6 +23,7 @@ DocumentEnd = Literal["blank_line", "file"]
 
 REMOTE = "hf:"
 SAVED_DATASET = ("state.json", "dataset_dict.json")  # what save_to_disk leaves in the folder of one split, of a dict of splits
+LARGEST_DOCUMENT = 1 << 28  # characters: a text that never ends must not fill the memory
 START_BYTES = 1 << 16  # of a text file are looked at to tell whether it is a Gutenberg book
 
 
@@ -123,18 +124,19 @@ def _begins_as_gutenberg(path: Path) -> bool:
 def _blank_line_documents(file: File, how: How, tally: Counter[str]) -> Iterator[Document]:
     """The format of BERT's own create_pretraining_data. Several blank lines end one document."""
     paragraphs: list[str] = []
-    first, damaged = 0, False
+    first, damaged, room = 0, False, LARGEST_DOCUMENT
     for number, line in itertools.chain(lines(file.path, how.invalid_utf8, tally), [(0, "")]):
         if line is None or line.strip():
             first = first or number
             damaged = damaged or line is None
             paragraphs.append(line or "")
+            room = _room_after(line, room, file, number)
         elif first:
             if damaged:
                 tally["dropped_invalid_utf8"] += 1
             else:
                 yield Document(f"{file.name}:{first}", file.name, "\n".join(paragraphs))
-            paragraphs, first, damaged = [], 0, False
+            paragraphs, first, damaged, room = [], 0, False, LARGEST_DOCUMENT
 
 
 def _whole_file_document(file: File, how: How, tally: Counter[str]) -> Iterator[Document]:
@@ -153,12 +155,22 @@ def _gutenberg_document(file: File, how: How, tally: Counter[str]) -> Iterator[D
 def _undamaged_lines(file: File, how: How, tally: Counter[str]) -> list[str] | None:
     """All lines of a file that is one document; None, and counted, where the policy drops it for invalid text."""
     found = []
-    damaged = False
-    for _, line in lines(file.path, how.invalid_utf8, tally):
+    damaged, room = False, LARGEST_DOCUMENT
+    for number, line in lines(file.path, how.invalid_utf8, tally):
         damaged = damaged or line is None
         found.append(line or "")
+        room = _room_after(line, room, file, number)
     tally["dropped_invalid_utf8"] += damaged
     return None if damaged else found
+
+
+def _room_after(line: str | None, room: int, file: File, number: int) -> int:
+    """What is left of a document's room after one more line. Raises DataError when there is none."""
+    room -= len(line or "") + 1
+    if room < 0:
+        most = f"{LARGEST_DOCUMENT >> 20} million characters"
+        raise DataError(f"{file.path}:{number}: a document of over {most}: a blank line ends one, unless document_end is file")
+    return room
 
 
 def _row_documents(

@@ -250,8 +250,10 @@ def test_the_engine_ends_with_the_command(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
         "from pathlib import Path\n"
-        "from bertlab.corpus.cluster import *\n"
-        "from bertlab.corpus.sources import File\n"
+        "from bertlab.corpus.cluster import Cluster, read_on_cluster\n"
+        "from bertlab.corpus.reading import Recipe\n"
+        "from bertlab.corpus.units import SourceFile\n"
+        "from bertlab.corpus.sources import File, How\n"
         "if __name__ == '__main__':\n"
         "    files = [SourceFile('long.txt', 0, File(Path('long.txt'), 'long.txt'))]\n"
         "    read_on_cluster(files, Path('units'), How(), Recipe(), Cluster(engine='local'))\n"
@@ -382,4 +384,4 @@ def test_settings_that_make_no_sense_are_refused() -> None:
     assert set(docs(Cluster)) == set(vars(Cluster()))
     for wrong in ({"tasks": 0}, {"workers": 0}, {"memory_gb": 0}, {"engine": "slurm"}, {"sbatch": ("account",)}, {"sbatch": ("--a=b",)}):
         with pytest.raises(ConfigError):
-            Cluster(**wrong)  # type: ignore[arg-type]
+            Cluster(**wrong)

@@ -167,7 +167,7 @@ def test_the_numbers_do_not_depend_on_the_order_of_the_test_texts() -> None:
 
 def test_the_table_before_the_search_has_room_and_uses_all_of_it() -> None:
     halves = KNOWN.table.reshape(2, -1).sum(axis=1)
-    assert 0 < halves.min() and 0.9 * len(KNOWN.hashes) < halves.sum() <= len(KNOWN.table) / 16
+    assert halves.min() > 0 and 0.9 * len(KNOWN.hashes) < halves.sum() <= len(KNOWN.table) / 16
 
 
 # ---- files

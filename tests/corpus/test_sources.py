@@ -320,3 +320,21 @@ def test_reading_files_imports_neither_torch_nor_datasets(tmp_path: Path) -> Non
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert ended.stderr.strip() == ""
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_an_archive_that_unpacks_without_end_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes]
+) -> None:
+    ending = {gzip.compress: "gz", bz2.compress: "bz2", lzma.compress: "xz"}[pack]
+    monkeypatch.setattr("bertlab.corpus.files.LARGEST_LINE", 1 << 20)
+    monkeypatch.setattr("bertlab.corpus.sources.LARGEST_DOCUMENT", 1 << 21)
+    line, text = tmp_path / f"line.txt.{ending}", tmp_path / f"text.txt.{ending}"
+    line.write_bytes(pack(b"good\n\n" + bytes(b"a") * (1 << 23)))
+    text.write_bytes(pack(b"words of a text\n" * (1 << 18)))
+    assert max(path.stat().st_size for path in (line, text)) < 50_000
+    with pytest.raises(DataError, match=rf"line\.txt\.{ending}:3: a line of over 1 MB"):
+        read(line)
+    for document_end in ("blank_line", "file"):
+        with pytest.raises(DataError, match=rf"text\.txt\.{ending}:\d+: a document of over 2 million characters"):
+            read(text, document_end=document_end)

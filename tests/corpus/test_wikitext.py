@@ -232,6 +232,12 @@ def test_mark_up_made_to_hurt_takes_linear_time(unit: str) -> None:
     assert time.process_time() - start < 3  # some 0.1 to 0.4 s; what is quadratic takes minutes
 
 
+def test_the_end_of_what_never_closes_is_looked_for_once() -> None:
+    start = time.process_time()
+    assert plain_text("a <math>b\n" * 100_000) == ("a " * 100_000).strip()
+    assert time.process_time() - start < 5  # some 0.3 s; to look each time takes a minute
+
+
 @pytest.mark.parametrize(("opening", "closing"), [("{{", "}}"), ("[[a|", "]]"), ("\n{|\n", "\n|}"), ("[http://a ", "]"), ("{{{", "}}}")])
 def test_ten_thousand_levels_take_linear_time(opening: str, closing: str) -> None:
     start = time.process_time()
