@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from bertlab import errors
 from bertlab.disk import read_json, write_json
 from bertlab.errors import BertlabError, ConfigError, DataError
-from bertlab.progress import progress
+from bertlab.progress import progress, silent
 
 if TYPE_CHECKING:  # what reads is imported by whoever reads: the settings below are needed for --help too
     from bertlab.corpus.reading import Recipe
@@ -56,7 +56,7 @@ class Cluster:
     time: str = "24:00:00"
     """Slurm's limit for a task; what a task had finished by then is kept, and the same command hands out the rest."""
     sbatch: tuple[str, ...] = ()
-    """More options for Slurm's sbatch, as account=NAME or qos=NAME."""
+    """More options for Slurm's sbatch, as account=NAME; give this option once for each."""
 
     def __post_init__(self) -> None:
         for name in ("tasks", "workers", "memory_gb"):
@@ -246,7 +246,8 @@ def _run(step: Reading, units: int, cluster: Cluster) -> None:
     host = get_context("spawn").Process(target=_host, args=(step, tasks, cluster))
     host.start()
     try:
-        with progress("reading", "units", units, units - len(step.units)) as report:
+        submits = cluster.engine == "slurm"
+        with silent() if submits else progress("reading", "units", units, units - len(step.units)) as report:
             while host.is_alive():
                 host.join(SECONDS_BETWEEN_LOOKS)
                 report(units - len(_missing(step.units, step.folder)), "")

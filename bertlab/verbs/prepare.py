@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bertlab.corpus.cleaning import Cleaning
+from bertlab.corpus.cluster import Cluster
 from bertlab.errors import BertlabError, ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Config:
     workers: int | None = None
     """Processes that clean text and turn it into tokens. Default: as many as there are cores to clean more than 16 MB, else this one alone;
     tokens are then made by this one, whose threads use every core."""
+    cluster: Cluster = field(default_factory=Cluster)
     licence: str = ""
     """The licence of the text, recorded in the manifest for whoever trains on it; default: what the files say of themselves."""
 
@@ -208,6 +210,7 @@ def run(config: Config) -> dict[str, Any]:
     LockedError (another process is preparing the same folder).
     """
     from bertlab.corpus.choosing import choose
+    from bertlab.corpus.cluster import read_on_cluster
     from bertlab.corpus.reading import read_all, recipe_sha256
     from bertlab.corpus.units import source_files
     from bertlab.disk import locked, read_json, refuse_used
@@ -216,11 +219,13 @@ def run(config: Config) -> dict[str, Any]:
 
     work = Path(config.out).parent / f".reading-{Path(config.out).name}"
     refuse_used(Path(config.out))
-    with locked(work), _folder_to_fill(Path(config.out)) as folder:
+    with locked(work):
         tokenizer = tokenizers.load(config.tokenizer) if config.tokenizer else None
         how, recipe = recipe_of(config)
         files = [file for number, source in enumerate(config.source) for file in source_files(source, number, work)]
         units = work / recipe_sha256(how, recipe)
+        if config.cluster.engine and not read_on_cluster(files, units, how, recipe, config.cluster):
+            return {}  # Slurm has it: the same command, given again, goes on
         reads = read_all(files, units, how, recipe, config.workers)
         for warning in [warning for read in reads for warning in read.warnings]:
             print(f"warning: {warning}")
@@ -228,7 +233,8 @@ def run(config: Config) -> dict[str, Any]:
             weights = config.weights or (1.0,) * len(config.source)
             choice = choose(reads, near=config.near_duplicates, weights=weights, heldout=config.heldout, folder=units)
             refuse_too_few(config, choice)
-            facts = write_corpus(config, folder, files, reads, choice, tokenizer)
+            with _folder_to_fill(Path(config.out)) as folder:
+                facts = write_corpus(config, folder, files, reads, choice, tokenizer)
         except BertlabError:
             _clear(work)  # what was read is of no use
             raise
@@ -341,7 +347,7 @@ def _file_facts(path: Path, files: Sequence["SourceFile"]) -> list[dict[str, Any
 def settings(config: Config) -> dict[str, Any]:
     """The settings that the bytes depend on, beside the sources: no path, no number of workers."""
     chosen = asdict(config)
-    left_out = ("source", "out", "tokenizer", "workers", "licence", "heldout", "weights", "keep_out")
+    left_out = ("source", "out", "tokenizer", "workers", "cluster", "licence", "heldout", "weights", "keep_out")
     for name in (*left_out, *(VOCABULARY if config.tokenizer else ())):
         del chosen[name]
     return chosen
