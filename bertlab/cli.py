@@ -26,6 +26,8 @@ VERBS = {
     "finetune": "a BERT and a labelled file -> a classifier",
     "evaluate": "a classifier and a labelled file -> predictions, precision, recall, F1",
     "embed": "a BERT and texts -> sentence vectors",
+    "replay": "the batch of one step of a pretraining run, made again and checked",
+    "verify": "is every file as it was written, and made from what it says?",
     "bench": "how fast this machine trains, and what a run would take",
 }
 LAUNCHED = ("pretrain", "finetune", "bench")  # the verbs whose `processes` means processes that train together
@@ -45,6 +47,8 @@ options are written --name VALUE or name=VALUE, or come from YAML files: --confi
   bertlab finetune   --model DIR --train FILE [--dev FILE] --test FILE --out RUN
   bertlab evaluate   --model DIR --data FILE --out DIR
   bertlab embed      --model DIR --input FILE --output FILE
+  bertlab replay     --run RUN --step N [--pairs 10]
+  bertlab verify     --folder DIR [DIR ...] [--strict]
   bertlab bench      [--corpus CORPUS] [--preset mini] [--price-per-hour PRICE]
 
   bertlab --version"""

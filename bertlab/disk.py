@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from typing import Any
 from bertlab.errors import ConfigError, CorruptError, LockedError
 
 TEMPORARY = ".tmp-"
+MANIFEST = "manifest.json"
+SEAL = "seal"  # a manifest's last key: the sha256 of the manifest itself
 
 
 @contextmanager
@@ -68,7 +70,11 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all. NaN and infinity are refused: JSON has neither."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, _as_json(value))
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_json(path: Path) -> Any:
@@ -81,6 +87,27 @@ def read_json(path: Path) -> Any:
         raise CorruptError(f"{path}: not valid JSON ({error})") from None
 
 
+def write_sealed(path: Path, facts: dict[str, Any]) -> None:
+    """Write a JSON object that binds itself too: its last key is the sha256 of the file's own bytes, made while that key is empty."""
+    assert SEAL not in facts
+    blank = _as_json(facts | {SEAL: ""})
+    write_json(path, facts | {SEAL: hashlib.sha256(blank.encode()).hexdigest()})
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Read what `write_sealed` wrote. Raises CorruptError when any byte of it is another, ConfigError when it is not there."""
+    value = read_json(path)
+    seal = value.get(SEAL) if isinstance(value, dict) else None
+    if not isinstance(seal, str) or len(seal) != 64:
+        raise CorruptError(
+            f"{path} has no seal: it is damaged, or of an earlier version of bertlab: copy the folder again or make it again"
+        )
+    before, _, behind = path.read_bytes().rpartition(seal.encode())
+    if hashlib.sha256(before + behind).hexdigest() != seal:
+        raise CorruptError(f"{path} is not the file that was written (its own sha256 differs): copy the folder again or make it again")
+    return value
+
+
 def sha256_file(path: Path) -> str:
     """The sha256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as stream:
@@ -89,8 +116,12 @@ def sha256_file(path: Path) -> str:
 
 def hash_files(root: Path) -> dict[str, dict[str, Any]]:
     """Size and sha256 of every file under `root`, by its name from there: what a manifest binds. In the order of the names."""
-    files = sorted(path for path in root.rglob("*") if path.is_file())
-    return {path.relative_to(root).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)} for path in files}
+    return hash_some(root, [path.relative_to(root).as_posix() for path in sorted(root.rglob("*")) if path.is_file()])
+
+
+def hash_some(root: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The same of the named files alone: of a folder that may hold others."""
+    return {name: {"bytes": (root / name).stat().st_size, "sha256": sha256_file(root / name)} for name in names}
 
 
 def verify_files(root: Path, entries: dict[str, dict[str, Any]]) -> None:

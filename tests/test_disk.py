@@ -1,8 +1,12 @@
 """Files that are whole or absent, and locks that the kernel keeps."""
 
+import hashlib
+import json
+from pathlib import Path
+
 import pytest
 
-from bertlab.disk import hash_files, locked, verify_files, whole_file, whole_folder, write_json
+from bertlab.disk import hash_files, locked, read_sealed, verify_files, whole_file, whole_folder, write_json, write_sealed
 from bertlab.errors import ConfigError, CorruptError, LockedError
 
 
@@ -62,3 +66,38 @@ def test_a_locked_folder_is_refused_and_an_empty_one_taken_away(tmp_path):
     with pytest.raises(ConfigError), locked(tmp_path / "other"):
         raise ConfigError("a mistake found before anything was written")
     assert not (tmp_path / "other").exists()
+
+
+# --- sealed manifests -------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_sealed_file_comes_back_and_is_plain_json_with_its_own_hash(tmp_path: Path) -> None:
+    facts = {"schema": 1, "files": {"a": {"bytes": 1, "sha256": "0" * 64}}, "name": "café"}
+    write_sealed(tmp_path / "manifest.json", facts)
+    text = (tmp_path / "manifest.json").read_text(encoding="utf-8")
+    found = read_sealed(tmp_path / "manifest.json")
+    assert found == json.loads(text) and list(found)[-1] == "seal" and {**facts, "seal": found["seal"]} == found
+    assert hashlib.sha256(text.replace(found["seal"], "").encode()).hexdigest() == found["seal"]
+
+
+def test_any_byte_of_a_sealed_file_that_is_another_or_gone_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    write_sealed(path, {"files": {"a": 1}, "name": "b"})
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        for bit in range(8):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+            with pytest.raises(CorruptError, match="manifest.json") as caught:
+                read_sealed(path)
+            assert "\n" not in str(caught.value)
+        for damaged in (whole[:place], whole[:place] + whole[place + 1 :], whole[:place] + b" " + whole[place:]):
+            path.write_bytes(damaged)
+            with pytest.raises(CorruptError):
+                read_sealed(path)
+
+
+@pytest.mark.parametrize("text", ["[]", "7", "{}", '{"seal": null}', '{"seal": "00"}', '{"files": {}}'])
+def test_what_was_never_sealed_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(CorruptError, match="has no seal"):
+        read_sealed(tmp_path / "manifest.json")

@@ -17,9 +17,10 @@ import torch
 
 from bertlab.batches import randomness
 from bertlab.batches.flat import PretrainingBatch, fill_budget, flat_fields
-from bertlab.batches.masking import Masking
+from bertlab.batches.masking import Masking, masking_for
 from bertlab.batches.pairs import Pairs, plan_pairs
 from bertlab.errors import DataError
+from bertlab.tokens.corpus import Corpus
 from bertlab.tokens.shards import Documents
 
 # About 6 million tokens of English: arrays that stay near the processor, and enough pairs that a batch mixes hundreds of documents.
@@ -153,3 +154,35 @@ class Phases:
         phase, within = (self.short, step) if step < self.switch else (self.long, step - self.switch)
         batches = [phase.micro(within * self.micro_batches + number) for number in mine]
         return [batch.topped_up(phase.micro_tokens) for batch in batches] if self.fixed_shapes else batches
+
+
+# The settings of a run that its batches depend on, beside the corpus: the names of `bertlab pretrain`'s options.
+SETTINGS: dict[str, type] = {
+    "seed": int,
+    "steps": int,
+    "micro_tokens": int,
+    "micro_batches": int,
+    "max_length": int,
+    "long_length": int,
+    "long_share": float,
+    "short_seq_prob": float,
+    "mask_rate": float,
+    "mask_mode": str,
+    "whole_words": bool,
+}
+
+
+def phases_of(corpus: Corpus, settings: dict[str, Any], fixed_shapes: bool = False) -> Phases:
+    """The batches of a run on `corpus` with SETTINGS: short pairs, then long; with `fixed_shapes` topped up by filler."""
+    tokenizer = corpus.tokenizer
+    masking = masking_for(tokenizer, rate=settings["mask_rate"], mode=settings["mask_mode"], whole_words=settings["whole_words"])
+    shared: dict[str, Any] = {name: settings[name] for name in ("micro_tokens", "short_seq_prob")}
+    shared |= {"cls_id": tokenizer.cls_id, "sep_id": tokenizer.sep_id}
+    seed = settings["seed"]
+    return Phases(
+        short=PretrainingBatches(corpus.train, masking, seed=seed, max_length=settings["max_length"], **shared),
+        long=PretrainingBatches(corpus.train, masking, seed=seed + 2**32, max_length=settings["long_length"], **shared),
+        switch=settings["steps"] - round(settings["long_share"] * settings["steps"]),
+        micro_batches=settings["micro_batches"],
+        fixed_shapes=fixed_shapes,
+    )

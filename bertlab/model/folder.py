@@ -5,6 +5,7 @@
     modules.json  1_Pooling/config.json  sentence_bert_config.json     sentence-transformers' layout, old and new readers
     bertlab.json                                   what it was trained on, by hash; whether the pooler is trained; metrics
     README.md                                      the model card
+    manifest.json                                  size and sha256 of all of these, and of the run that made them; written last
 
 No pickle is read: a checkpoint that has only pytorch_model.bin is refused with the way to convert it.
 """
@@ -19,7 +20,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from bertlab.disk import read_json, sha256_file, whole_folder
+from bertlab.disk import MANIFEST, hash_files, read_json, sha256_file, whole_folder, write_sealed
 from bertlab.errors import ConfigError, CorruptError
 from bertlab.model.encoder import Bert, EncoderConfig
 from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
@@ -27,6 +28,8 @@ from bertlab.tokens.tokenizer import Tokenizer
 
 Model = TypeVar("Model", Bert, BertForPreTraining, BertForSequenceClassification)
 WEIGHTS = "model.safetensors"
+# What sentence vectors and predictions depend on, in folders of ours and published ones.
+COMPUTES = ("config.json", WEIGHTS, "tokenizer.json", "vocab.txt", "sentence_bert_config.json", "1_Pooling/config.json")
 
 # What BERT checkpoints carry beside parameters: position_ids is a constant, decoder.* repeat the tied embedding and bias.
 _REPEATED = ("bert.embeddings.position_ids", "cls.predictions.decoder.weight", "cls.predictions.decoder.bias")
@@ -42,8 +45,10 @@ def save_model(
     labels: list[str] | None = None,
     max_length: int | None = None,
     pooling: str = "mean",
+    run: dict[str, str] | None = None,
 ) -> None:
-    """Write a model folder. `facts` become bertlab.json, `card` README.md; `labels` name a classifier's classes in order.
+    """Write a model folder. `facts` become bertlab.json, `card` README.md; `labels` name a classifier's classes in order; `run` is the
+    sha256 of the files of the run that made it.
 
     `max_length` (default: every position) is where texts are truncated, and `pooling` (cls, mean or max) how sentence vectors are
     made, here and in sentence-transformers. Raises ConfigError if `folder` has content.
@@ -66,6 +71,7 @@ def save_model(
         _write(temporary / "1_Pooling" / "config.json", _pooling(pooling, model.config.hidden_size))
         _write(temporary / "bertlab.json", facts)
         (temporary / "README.md").write_text(card, encoding="utf-8")
+        write_sealed(temporary / MANIFEST, {"run": run or {}, "files": hash_files(temporary)})
 
 
 def load_config(folder: str) -> dict[str, Any]:
@@ -159,6 +165,12 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], origin: str) -> list[str]
 def weights_sha256(source: str | None) -> str | None:
     """The sha256 of a model folder's weights: what a run that starts from them remembers."""
     return None if source is None else sha256_file(Path(fetch(source)) / WEIGHTS)
+
+
+def model_origin(source: str) -> dict[str, Any]:
+    """The place of a model as it was given, and the sha256 of every file that what it computes depends on: what an output remembers."""
+    folder = Path(fetch(source))
+    return {"path": source, "files": {name: sha256_file(folder / name) for name in COMPUTES if (folder / name).is_file()}}
 
 
 def fetch(source: str) -> str:

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertlab.disk import hash_files, read_json, sha256_file, verify_files, write_json
+from bertlab.disk import MANIFEST, hash_files, read_json, read_sealed, sha256_file, verify_files, write_sealed
 from bertlab.errors import ConfigError
 from bertlab.tokens import tokenizer
 from bertlab.tokens.shards import Documents
 from bertlab.tokens.tokenizer import Tokenizer
 
 SCHEMA = 1
-MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,7 @@ def open_corpus(folder: str, verify: bool = True) -> Corpus:
     manifest = read_json(root / MANIFEST)
     if manifest.get("schema") != SCHEMA:
         raise ConfigError(f"{root / MANIFEST}: schema {manifest.get('schema')!r}, this version reads {SCHEMA}: prepare the corpus again")
+    manifest = read_sealed(root / MANIFEST)
     if verify:
         verify_files(root, manifest["files"])
     return Corpus(
@@ -57,4 +57,4 @@ def open_corpus(folder: str, verify: bool = True) -> Corpus:
 def write_manifest(root: Path, facts: dict[str, Any]) -> None:
     """Write manifest.json last: `facts` and the size and sha256 of every file under `root`."""
     (root / MANIFEST).unlink(missing_ok=True)  # it does not bind itself
-    write_json(root / MANIFEST, {"schema": SCHEMA, **facts, "files": hash_files(root)})
+    write_sealed(root / MANIFEST, {"schema": SCHEMA, **facts, "files": hash_files(root)})

@@ -17,11 +17,10 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from bertlab.disk import TEMPORARY, hash_files, read_json, verify_files, whole_folder, write_json
+from bertlab.disk import MANIFEST, TEMPORARY, hash_files, read_json, read_sealed, verify_files, whole_folder, write_json, write_sealed
 from bertlab.errors import BertlabError, CorruptError
 from bertlab.training.optimizers import optimizer_tensors, restore_optimizers
 
-MANIFEST = "manifest.json"
 _NAME = re.compile(r"step-(\d{8,})")
 
 
@@ -43,8 +42,19 @@ class Checkpoint:
         restore_optimizers(optimizers, safetensors.torch.load_file(self.folder / "optimizer.safetensors"))
 
 
-def save_checkpoint(root: Path, step: int, model: nn.Module, optimizers: list[Optimizer], state: dict[str, Any], keep: int = 2) -> Path:
-    """Write the checkpoint of `step` finished steps under `root`, then delete all but the `keep` newest. By one process only."""
+def save_checkpoint(
+    root: Path,
+    step: int,
+    model: nn.Module,
+    optimizers: list[Optimizer],
+    state: dict[str, Any],
+    keep: int = 2,
+    run: str | None = None,
+) -> Path:
+    """Write the checkpoint of `step` finished steps under `root`, then delete all but the `keep` newest. By one process only.
+
+    `run` is the sha256 that stands for the run (runlog.run_sha256), so that it can be told whose checkpoint it is.
+    """
     folder = root / f"step-{step:08d}"
     if folder.exists():
         shutil.rmtree(folder)  # one that did not verify, or it would have been resumed from
@@ -56,7 +66,7 @@ def save_checkpoint(root: Path, step: int, model: nn.Module, optimizers: list[Op
             {name: value.contiguous() for name, value in optimizer_tensors(optimizers).items()}, temporary / "optimizer.safetensors"
         )
         write_json(temporary / "state.json", state)
-        write_json(temporary / MANIFEST, {"step": step, "torch": torch.__version__, "files": hash_files(temporary)})
+        write_sealed(temporary / MANIFEST, {"step": step, "run": run, "torch": torch.__version__, "files": hash_files(temporary)})
     folders = _folders(root)
     kept = sorted(number for number in folders if number <= step)[-keep:]  # a later one is damaged, or this step would not be taken again
     for number in folders.keys() - set(kept):
@@ -72,7 +82,7 @@ def newest_checkpoint(root: Path, warn: Any = print) -> Checkpoint | None:
     for step in sorted(folders, reverse=True):
         folder = folders[step]
         try:
-            verify_files(folder, read_json(folder / MANIFEST)["files"])
+            verify_files(folder, read_sealed(folder / MANIFEST)["files"])
             return Checkpoint(folder, step, read_json(folder / "state.json"))
         except (BertlabError, KeyError, TypeError, AttributeError) as error:
             warn(f"warning: checkpoint passed over: {error}")

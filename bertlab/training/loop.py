@@ -17,6 +17,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
+from bertlab.batches.fingerprint import LANES, fingerprint, lanes
 from bertlab.batches.flat import FlatBatch
 from bertlab.errors import ConfigError
 from bertlab.training.objectives import Objective
@@ -33,8 +34,8 @@ class StepResult:
     """One optimizer step over the whole global batch, all processes together.
 
     losses: each part's mean; counts: what each was divided by. tokens and sequences are real ones, token_pairs the sum of squared
-    sequence lengths, filler_tokens what fixed shapes added. seconds: of the step, data_seconds of it waiting for the batch. A step whose
-    gradient was not finite is skipped and changes nothing.
+    sequence lengths, filler_tokens what fixed shapes added; batch its fingerprint (bertlab/batches/fingerprint.py). seconds: of the step,
+    data_seconds of it waiting for the batch. A step whose gradient was not finite is skipped and changes nothing.
     """
 
     step: int
@@ -47,6 +48,7 @@ class StepResult:
     sequences: int
     token_pairs: int
     filler_tokens: int
+    batch: str
     seconds: float
     data_seconds: float
 
@@ -118,7 +120,7 @@ def train(
             sums = accelerator.reduce(sums, "sum")
         means = (sums / divisors).tolist()
         now = time.perf_counter()
-        *counts, tokens, sequences, token_pairs, filler_tokens = map(int, totals.tolist())
+        *counts, tokens, sequences, token_pairs, filler_tokens = map(int, totals[:-LANES].tolist())
         result = StepResult(
             step=step,
             losses=dict(zip(objective.names, means, strict=True)),
@@ -130,6 +132,7 @@ def train(
             sequences=sequences,
             token_pairs=token_pairs,
             filler_tokens=filler_tokens,
+            batch=fingerprint(totals[-LANES:].tolist()),
             seconds=now - clock,
             data_seconds=data_ready - clock,
         )
@@ -140,8 +143,12 @@ def train(
 
 
 def _totals(objective: Objective[Any], batches: Sequence[FlatBatch], accelerator: Accelerator) -> torch.Tensor:
-    """The objective's counts and StepResult's four sizes over the whole global batch, by one all-reduce: (parts + 4,) float64."""
-    rows = [[*objective.counts(batch), *_sizes(batch)] for batch in batches]
+    """The objective's counts, StepResult's four sizes and the lanes of its fingerprint over the whole global batch, by one all-reduce.
+
+    Shape (parts + 4 + LANES,) float64.
+    """
+    ranks, rank = accelerator.num_processes, accelerator.process_index
+    rows = [[*objective.counts(batch), *_sizes(batch), *lanes(batch, number * ranks + rank)] for number, batch in enumerate(batches)]
     totals = torch.tensor(rows, dtype=torch.float64).sum(0)
     return accelerator.reduce(totals.to(accelerator.device), "sum").cpu() if accelerator.num_processes > 1 else totals
 

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bertlab.config import load, save, to_dict
-from bertlab.disk import read_json, write_json, write_text
-from bertlab.errors import ConfigError
+from bertlab.config import LARGEST_FILE, load, save, to_dict
+from bertlab.disk import read_json, sha256_file, write_sealed, write_text
+from bertlab.errors import ConfigError, CorruptError
 
 CONFIG, INPUTS = "config.yaml", "inputs.json"
 
@@ -67,8 +67,37 @@ def agree_with_config(config: Any, out: Path, free: set[str]) -> None:
         )
 
 
+def read_settings(out: Path) -> dict[str, Any]:
+    """A run's settings as they stand in its config.yaml. Raises ConfigError when there is none, CorruptError when it is none of ours."""
+    import yaml
+
+    path = out / CONFIG
+    if not path.is_file():
+        raise ConfigError(f"{out}: no {CONFIG} there: is it a run folder?")
+    with path.open("rb") as stream:
+        data = stream.read(LARGEST_FILE + 1)
+    try:
+        settings = yaml.safe_load(data) if len(data) <= LARGEST_FILE else None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        settings = None
+    if not isinstance(settings, dict):
+        raise CorruptError(f"{path} is not the settings that a run leaves: copy the run folder again")
+    return settings
+
+
+def run_sha256(out: Path) -> str:
+    """What stands for a run: the sha256 of its inputs.json, which binds its settings and its inputs."""
+    return sha256_file(out / INPUTS)
+
+
+def run_files(out: Path, *results: str) -> dict[str, str]:
+    """sha256 of what a finished run leaves beside its model (inputs.json and `results`), by name: its model folder remembers them."""
+    return {name: sha256_file(out / name) for name in (INPUTS, *results) if (out / name).is_file()}
+
+
 def remember_inputs(config: Any, out: Path, inputs: dict[str, str | None]) -> None:
-    """Write config.yaml and inputs.json (name -> sha256) when every input has been checked, so that a mistake leaves no settings behind.
+    """Write config.yaml and inputs.json (name -> sha256, config.yaml's too) when every input has been checked: a mistake leaves no
+    settings behind.
 
     Raises ConfigError in a folder that was started from other inputs: half a run on each would be neither.
     """
@@ -79,4 +108,4 @@ def remember_inputs(config: Any, out: Path, inputs: dict[str, str | None]) -> No
             raise ConfigError(f"{out} was started with another {' and another '.join(changed)}: choose another --out")
         return
     save(config, out / CONFIG)
-    write_json(out / INPUTS, inputs)
+    write_sealed(out / INPUTS, inputs | {CONFIG: sha256_file(out / CONFIG)})

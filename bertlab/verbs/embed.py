@@ -2,7 +2,8 @@
 
     bertlab embed --model DIR --input FILE --output FILE
 
-By the output's name: .parquet (id, vector) or .npy (a row a text) with the ids beside it in .ids.txt.
+By the output's name: .parquet (id, vector) or .npy (a row a text) with the ids beside it in .ids.txt. FILE.manifest.json binds them to the
+model and the texts.
 """
 
 import time
@@ -44,9 +45,10 @@ def run(config: Config) -> Any:
     import numpy as np
 
     from bertlab.corpus.labelled import read_labelled
-    from bertlab.disk import whole_file, write_text
+    from bertlab.disk import MANIFEST, hash_some, sha256_file, whole_file, write_sealed, write_text
     from bertlab.evaluation.vectors import write_vectors
     from bertlab.inference import LoadedModel
+    from bertlab.model.folder import model_origin
     from bertlab.pages.screen import inert
     from bertlab.progress import progress
 
@@ -62,12 +64,18 @@ def run(config: Config) -> Any:
             report(start + len(examples), f"{tokens / (time.monotonic() - began):,.0f} tokens/s")
     vectors = np.concatenate(parts)
     output = Path(config.output)
+    manifest, written = output.with_name(f"{output.name}.{MANIFEST}"), [output.name]
+    manifest.unlink(missing_ok=True)  # of an earlier call
     if output.suffix == ".npy":
         with whole_file(output) as temporary, temporary.open("wb") as stream:
             np.save(stream, vectors)
         write_text(output.with_suffix(".ids.txt"), "".join(f"{inert(id)}\n" for id in rows.ids))
+        written.append(output.with_suffix(".ids.txt").name)
     else:
         write_vectors(output, rows.ids, vectors)
+    origins = {"model": model_origin(config.model), "input": {"path": config.input, "sha256": sha256_file(Path(config.input))}}
+    how = {"pooling": config.pooling or model.pooling, "normalize": config.normalize, "max_length": model.max_length}
+    write_sealed(manifest, {"from": origins, **how, "precision": config.precision, "files": hash_some(output.parent, written)})
     cut = f", {truncated:,} texts truncated to {model.max_length} tokens" if truncated else ""
     print(f"{len(rows):,} vectors of {vectors.shape[1]} numbers ({config.pooling or model.pooling} pooling{cut}): {output}")
     return vectors

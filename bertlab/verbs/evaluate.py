@@ -1,4 +1,4 @@
-"""bertlab evaluate: a classifier and a labelled file -> predictions.parquet and metrics.json.
+"""bertlab evaluate: a classifier and a labelled file -> predictions.parquet and metrics.json, bound to both by manifest.json.
 
 bertlab evaluate --model DIR --data FILE --out DIR
 """
@@ -36,11 +36,11 @@ def run(config: Config) -> dict[str, Any]:
     Raises ConfigError (folders), DataError (columns, a label the model does not know), CorruptError.
     """
     from bertlab.corpus.labelled import label_ids, read_labelled
-    from bertlab.disk import sha256_file, write_json
+    from bertlab.disk import MANIFEST, hash_some, sha256_file, write_json, write_sealed
     from bertlab.evaluation.metrics import classification_metrics
     from bertlab.evaluation.predictions import write_predictions
     from bertlab.inference import LoadedModel
-    from bertlab.model.folder import fetch, load_labels
+    from bertlab.model.folder import fetch, load_labels, model_origin
     from bertlab.pages.screen import class_table
 
     out = Path(config.out)
@@ -62,10 +62,13 @@ def run(config: Config) -> dict[str, Any]:
         "model": {"folder": Path(config.model).name, "sha256": sha256_file(Path(folder) / "model.safetensors")},
         "data": {"name": Path(config.data).name, "sha256": sha256_file(Path(config.data))},
     }
+    (out / MANIFEST).unlink(missing_ok=True)  # of an earlier call
     write_predictions(
         out / "predictions.parquet", ids=rows.ids, text_hashes=rows.text_hashes(), gold=gold, probabilities=probabilities, names=names
     )
     write_json(out / "metrics.json", metrics)
+    origins = {"model": model_origin(config.model), "data": {"path": config.data, "sha256": metrics["data"]["sha256"]}}
+    write_sealed(out / MANIFEST, {"from": origins, "files": hash_some(out, ["metrics.json", "predictions.parquet"])})
     print(class_table(metrics))
     if examples.num_truncated:
         print(f"{examples.num_truncated:,} of {len(rows):,} texts were longer than {model.max_length} tokens and truncated")

@@ -178,7 +178,7 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     from bertlab.model.folder import fetch, load_config, refuse_misfit, weights_sha256
     from bertlab.tokens import tokenizer as tokenizers
     from bertlab.training import checkpoint
-    from bertlab.training.runlog import remember_inputs
+    from bertlab.training.runlog import remember_inputs, run_sha256
 
     folder = fetch(config.model)
     encoder = EncoderConfig.from_published(load_config(folder), f"{folder}/config.json")
@@ -207,7 +207,7 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         if finished is None:
             state = train_seed(config, task, model, seed, accelerator)
             if accelerator.is_main_process:
-                checkpoint.save_checkpoint(root, state["step"], model, [], state, keep=1)
+                checkpoint.save_checkpoint(root, state["step"], model, [], state, keep=1, run=run_sha256(out))
         else:
             finished.restore(model, [])
             state = finished.state
@@ -370,6 +370,7 @@ def _save(
     from bertlab.model.folder import save_model
     from bertlab.pages.card import classifier_card
     from bertlab.training import checkpoint
+    from bertlab.training.runlog import run_files
 
     chosen = checkpoint.newest_checkpoint(out / "seeds" / f"seed-{metrics['best_seed']}")
     assert chosen is not None, "the seed was saved before it was chosen"
@@ -398,6 +399,7 @@ def _save(
         card=classifier_card(facts, task.names),
         labels=task.names,
         max_length=config.max_length,
+        run=run_files(out, "metrics.json", *(["predictions.parquet"] if config.test else [])),
     )
 
 

@@ -104,7 +104,7 @@ class Config:
     heldout_batches: int = 64
     """Most micro-batches of held-out text in a measurement."""
     log_every: int = 20
-    """Steps between lines in metrics.jsonl."""
+    """Steps between full lines in metrics.jsonl; the others hold the fingerprint of their batch alone."""
     save_every: int = 500
     """Steps between checkpoints."""
     save_minutes: float = 10.0
@@ -147,11 +147,6 @@ class Config:
         """Most tokens of a pair in either phase."""
         return max(self.max_length, self.long_length if self.long_share else 0)
 
-    @property
-    def long_steps(self) -> int:
-        """Steps of the second phase."""
-        return round(self.long_share * self.steps)
-
 
 def run(config: Config) -> dict[str, Any]:
     """Train, measure and write RUN/model; returns its facts (bertlab.json). A finished run is left as it is.
@@ -190,7 +185,7 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     from bertlab.training.objectives import Pretraining
     from bertlab.training.optimizers import build_optimizers
     from bertlab.training.processes import stop_politely, uses_bf16
-    from bertlab.training.runlog import RunLog, plain, remember_inputs
+    from bertlab.training.runlog import RunLog, plain, remember_inputs, run_sha256
     from bertlab.training.speed import peak_memory, product_rate, training_flops
 
     main = accelerator.is_main_process
@@ -234,7 +229,7 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         if state["best"] is None or measured["mlm_loss"] < state["best"]["mlm_loss"]:
             state["best"] = measured
             if main:
-                checkpoint.save_checkpoint(out / "best", step, model, [], measured, keep=1)
+                checkpoint.save_checkpoint(out / "best", step, model, [], measured, keep=1, run=run_sha256(out))
 
     last_save = loop_began = time.monotonic()
     trained = 0
@@ -252,6 +247,8 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         if log and (done % config.log_every == 0 or result.skipped or last):
             rates = {"tokens_per_second": result.tokens / result.seconds, "mfu": mfu, "memory_bytes": memory}
             log.write({**vars(result), "step": done, **rates})
+        elif log:
+            log.write({"step": done, "batch": result.batch})  # of every step, so that `bertlab replay` can check any
         losses = ", ".join(f"{name} {value:.3f}" for name, value in result.losses.items())
         waiting = result.data_seconds / result.seconds
         report(done, f"{losses}, {speed:,.0f} tokens/s, MFU {mfu:.0%}, {waiting:.0%} waiting for data, {memory / 2**30:.1f} GB")
@@ -261,7 +258,7 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         if main and (done % config.save_every == 0 or last or due or stop.asked):
             last_save = time.monotonic()
             state["seconds"] = last_save - began
-            checkpoint.save_checkpoint(out / "checkpoints", done, model, optimizers, plain(state), config.keep)
+            checkpoint.save_checkpoint(out / "checkpoints", done, model, optimizers, plain(state), config.keep, run_sha256(out))
         return stop.asked
 
     if heldout and not state["heldout"]:
@@ -373,23 +370,9 @@ def build_model(config: Config, corpus: "Corpus") -> "BertForPreTraining":
 
 def phases(config: Config, corpus: "Corpus", fixed_shapes: bool = False) -> "Phases":
     """The batches of a run: short pairs, then long; with `fixed_shapes` topped up by filler."""
-    from bertlab.batches.masking import masking_for
-    from bertlab.batches.pretraining import Phases, PretrainingBatches
+    from bertlab.batches.pretraining import SETTINGS, phases_of
 
-    recipe = masking_for(corpus.tokenizer, rate=config.mask_rate, mode=config.mask_mode, whole_words=config.whole_words)
-    shared: dict[str, Any] = {
-        "cls_id": corpus.tokenizer.cls_id,
-        "sep_id": corpus.tokenizer.sep_id,
-        "micro_tokens": config.micro_tokens,
-        "short_seq_prob": config.short_seq_prob,
-    }
-    return Phases(
-        short=PretrainingBatches(corpus.train, recipe, seed=config.seed, max_length=config.max_length, **shared),
-        long=PretrainingBatches(corpus.train, recipe, seed=config.seed + 2**32, max_length=config.long_length, **shared),
-        switch=config.steps - config.long_steps,
-        micro_batches=config.micro_batches,
-        fixed_shapes=fixed_shapes,
-    )
+    return phases_of(corpus, {name: getattr(config, name) for name in SETTINGS}, fixed_shapes)
 
 
 def _finish(config: Config, out: Path, model: "BertForPreTraining", corpus: "Corpus", state: dict[str, Any]) -> dict[str, Any]:
@@ -401,6 +384,7 @@ def _finish(config: Config, out: Path, model: "BertForPreTraining", corpus: "Cor
     from bertlab.pages.card import pretrained_card
     from bertlab.pages.screen import pretraining_lines
     from bertlab.training import checkpoint
+    from bertlab.training.runlog import run_files
 
     best = checkpoint.newest_checkpoint(out / "best")
     if best:
@@ -444,6 +428,7 @@ def _finish(config: Config, out: Path, model: "BertForPreTraining", corpus: "Cor
         facts=facts,
         card=pretrained_card(facts),
         max_length=None if config.model else config.longest,
+        run=run_files(out, "metrics.jsonl"),
     )
     for line in pretraining_lines(facts, out):
         print(line, flush=True)

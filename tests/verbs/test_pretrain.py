@@ -481,6 +481,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path, pretrain: Pretrain,
             assert theirs["losses"] == pytest.approx(ours["losses"], abs=tolerance)
             assert theirs["grad_norm"] == pytest.approx(ours["grad_norm"], rel=10 * tolerance)
             assert (theirs["tokens"], theirs["sequences"]) == (ours["tokens"], ours["sequences"])
+            assert theirs["batch"] == ours["batch"]
 
 
 def test_a_number_of_processes_that_nobody_started_is_refused(tmp_path: Path, pretrain: Pretrain) -> None:

@@ -1,0 +1,394 @@
+"""The chain of hashes over whatever bertlab has written: corpus -> tokenizer -> run -> model -> predictions and embeddings.
+
+Every folder binds its own files by a sealed manifest (bertlab/disk.py), and what was made from another remembers that one's sha256:
+
+    corpus        manifest.json: every file
+    run           inputs.json: config.yaml, the corpus or the labelled files, the weights it started from
+    checkpoint    manifest.json: its files, the run
+    model         manifest.json: its files, the run's inputs.json and results
+    predictions   manifest.json: its files, the files of the model, the labelled file
+    embeddings    FILE.manifest.json: the vectors, the files of the model, the texts
+
+Following it reads every byte once (about 1 GB/s), and neither torch nor the network. What a link leads to is looked for where the settings
+say, beside the folder that names it, and among the folders given. A run at work changes under the eyes of whoever looks.
+"""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from bertlab.disk import MANIFEST, read_json, read_sealed, sha256_file, verify_files
+from bertlab.errors import BertlabError, ConfigError, CorruptError
+from bertlab.tokens import tokenizer as tokenizers
+from bertlab.training.runlog import CONFIG, INPUTS, read_settings, run_sha256
+
+WEIGHTS = "model.safetensors"
+VECTORS = (".npy", ".parquet")
+
+Status = Literal["ok", "differs", "absent"]
+
+
+@dataclass(frozen=True)
+class Link:
+    """One link of the chain: `name` (corpus, tokenizer, run, ...), whether it holds, and in `message` what, where and what to do."""
+
+    status: Status
+    name: str
+    message: str
+
+
+Links = Iterator[Link]
+# a part of the chain that also tells what the next part needs: a manifest, or None where it cannot be trusted
+Facts = Generator[Link, None, dict[str, Any] | None]
+
+
+@dataclass(frozen=True)
+class Search:
+    """Where else to look for what a link names, and the folders that were followed already."""
+
+    places: Sequence[Path]
+    seen: set[Path]
+
+    def is_new(self, root: Path) -> bool:
+        """Whether `root` is met for the first time."""
+        known = root.resolve() in self.seen
+        self.seen.add(root.resolve())
+        return not known
+
+
+def follow(folders: Sequence[Path]) -> Links:
+    """Every link from each of `folders` back to its beginnings, as far as they are on this disk.
+
+    Raises ConfigError, before the first link, for what is none of ours.
+    """
+    folders = [folder.resolve() if folder.name in ("", "..") else folder for folder in folders]  # names say what belongs to what
+    kinds = [kind_of(folder) for folder in folders]
+    search = Search(folders, set())
+    for folder, kind in zip(folders, kinds, strict=True):
+        if search.is_new(folder):
+            yield from _FOLLOW[kind](folder, search)
+
+
+def kind_of(path: Path) -> str:
+    """corpus, run, checkpoint, model, predictions or embeddings: by what lies there, so that a damaged one is known too."""
+    if path.is_file() and path.suffix in VECTORS:
+        return "predictions" if path.name == "predictions.parquet" else "embeddings"
+    names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+    signs = {  # in this order: a run holds metrics.json too, and a checkpoint weights
+        "run": {CONFIG, INPUTS, "metrics.jsonl"},
+        "corpus": {"train", "tokenizer"},
+        "checkpoint": {"optimizer.safetensors", "state.json"},
+        "model": {"config.json", WEIGHTS, "bertlab.json"},
+        "predictions": {"predictions.parquet", "metrics.json"},
+    }
+    for kind, any_of in signs.items():
+        if names & any_of:
+            return kind
+    raise ConfigError(
+        f"{path}: nothing there that bertlab wrote: name a corpus, run, checkpoint or model folder, predictions, or a file of embeddings"
+    )
+
+
+# ---- the files of one folder
+
+
+def bound_files(root: Path, what: str, remedy: str, *, manifest: Path | None = None, closed: bool = True) -> Facts:
+    """Each file that the manifest binds; where it is `closed`, a file beyond them is damage too. Returns the manifest."""
+    place = manifest or root / MANIFEST
+    try:
+        facts = read_sealed(place)
+        entries: dict[str, dict[str, Any]] = {
+            name: {"bytes": int(entry["bytes"]), "sha256": str(entry["sha256"])} for name, entry in facts["files"].items()
+        }
+    except ConfigError:
+        yield Link("differs", what, f"{place} is missing: {remedy}")
+        return None
+    except (CorruptError, KeyError, TypeError, AttributeError, ValueError) as error:
+        yield Link("differs", what, str(error) if isinstance(error, CorruptError) else f"{place} is no manifest of ours: {remedy}")
+        return None
+    damage = 0
+    for name, entry in entries.items():
+        try:
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                raise CorruptError(f"{place} names {name!r}, which is outside the folder: {remedy}")
+            verify_files(root, {name: entry})
+        except (CorruptError, OSError) as error:
+            damage += 1
+            yield Link("differs", what, str(error) if isinstance(error, CorruptError) else f"{root / name} cannot be read: {remedy}")
+    for path in sorted(root.rglob("*")) if closed else ():
+        name = path.relative_to(root).as_posix()
+        if path.is_file() and path != place and name not in entries and not name.startswith("."):
+            damage += 1
+            yield Link("differs", what, f"{path} is none of the files that were written: move it away")
+    if damage:
+        return None
+    size = sum(int(entry["bytes"]) for entry in entries.values())
+    yield Link("ok", what, f"{root}: {len(entries)} files, {size / 1e6:,.1f} MB" if manifest is None else f"{', '.join(entries)} in {root}")
+    return facts
+
+
+def _text_at(facts: Any, *keys: str) -> str | None:
+    """The text at facts[key][key]..., or None where there is none."""
+    for key in keys:
+        facts = facts.get(key) if isinstance(facts, dict) else None
+    return facts if isinstance(facts, str) else None
+
+
+def _texts_at(facts: Any, *keys: str) -> dict[str, str] | None:
+    """The dictionary of texts at facts[key][key]..., or None where there is none."""
+    for key in keys:
+        facts = facts.get(key) if isinstance(facts, dict) else None
+    return facts if isinstance(facts, dict) and all(isinstance(value, str) for value in facts.values()) else None
+
+
+def _tokenizer(folder: Path, expected: str | None, said_by: str, remedy: str) -> Links:
+    """The vocabulary and rules that a folder holds, against the sha256 that something else remembers."""
+    try:
+        found = tokenizers.load(str(folder)).sha256
+    except BertlabError as error:
+        yield Link("differs", "tokenizer", f"{error}")
+        return
+    if expected is None:
+        yield Link("absent", "tokenizer", f"{folder}: {said_by} does not say which tokenizer it was made with")
+    elif found != expected:
+        yield Link("differs", "tokenizer", f"{folder} holds another tokenizer than {said_by} says: {remedy}")
+    else:
+        yield Link("ok", "tokenizer", f"{folder}: the one that {said_by} names")
+
+
+# ---- what leads to another folder or file
+
+
+def _reached(
+    what: str, recorded: str, matches: Callable[[Path], bool], named_by: Path, search: Search
+) -> Generator[Link, None, Path | None]:
+    """What `named_by` was made from, found by its hash: where it was, beside `named_by`, or among the folders given. Returns its place."""
+    parts = Path(recorded).parts
+    beside = [named_by.parent.joinpath(*parts[-count:]) for count in (1, 2, 3) if len(parts) >= count]
+    given = [place for folder in search.places for place in (folder, folder / "model")]
+    for place in (Path(recorded), *beside, *given):
+        if matches(place):
+            yield Link("ok", what, f"{place}: what {named_by} was made from")
+            return place
+    if Path(recorded).exists():
+        remedy = "put the right one back, or name its folder too (--folder ONE OTHER)"
+        yield Link("differs", what, f"{recorded} is not what {named_by} was made from (its sha256 differs): {remedy}")
+        return Path(recorded)
+    where = "on the hub, which is not asked" if recorded.startswith("hf:") else "not there"
+    yield Link("absent", what, f"{recorded} is {where}, so that {named_by} is followed no further: name its new place too (--folder)")
+    return None
+
+
+def _is_file(path: Path, sha256: str | None) -> bool:
+    return path.is_file() and sha256_file(path) == sha256
+
+
+def _from_model(recorded: str, files: dict[str, str], named_by: Path, search: Search) -> Links:
+    """From an output to the model that made it, of which it remembers `files` by sha256, and on."""
+
+    def matches(folder: Path) -> bool:
+        return bool(files) and all(_is_file(folder / name, sha256) for name, sha256 in files.items())
+
+    model = yield from _reached("model", recorded, matches, named_by, search)
+    if model is not None and search.is_new(model):
+        yield from _follow_model(model, search)
+
+
+def _from_file(what: str, recorded: str, sha256: str | None, named_by: Path, search: Search) -> Links:
+    yield from _reached(what, recorded, lambda path: _is_file(path, sha256), named_by, search)
+
+
+# ---- each kind of folder
+
+
+def _follow_corpus(root: Path, search: Search) -> Links:
+    yield from _corpus(root)
+
+
+def _corpus(root: Path) -> Facts:
+    remedy = "copy the corpus again, or prepare it again"
+    manifest = yield from bound_files(root, "corpus", remedy)
+    if manifest is not None:
+        yield from _tokenizer(root / "tokenizer", _text_at(manifest, "tokenizer", "sha256"), f"{root / MANIFEST}", remedy)
+    return manifest
+
+
+def _follow_run(root: Path, search: Search) -> Links:
+    inputs = yield from _run(root, search)
+    yield from _log(root)
+    checkpoints = sorted([*root.glob("checkpoints/step-*"), *root.glob("best/step-*"), *root.glob("seeds/*/step-*")])
+    for folder in checkpoints:
+        yield from _checkpoint(folder, root if inputs else None)
+    if not checkpoints:
+        yield Link("absent", "checkpoint", f"{root}: no checkpoint yet")
+    if (root / "model").is_dir():
+        search.seen.add((root / "model").resolve())
+        manifest = yield from _model(root / "model")
+        yield from _model_of_run(root / "model", manifest, root)
+    else:
+        yield Link("absent", "model", f"{root / 'model'} is not there: the run is not finished; its command goes on with it")
+
+
+def _run(root: Path, search: Search) -> Facts:
+    """A run's settings and inputs, and what they lead to; not what it made. Returns its inputs."""
+    search.seen.add(root.resolve())
+    try:
+        inputs = read_sealed(root / INPUTS)
+    except BertlabError as error:
+        missing = f"{root / INPUTS} is missing: copy the run folder again, or train again into another --out"
+        yield Link("differs", "run", missing if isinstance(error, ConfigError) else str(error))
+        return None
+    if not _is_file(root / CONFIG, inputs.get(CONFIG)):
+        yield Link("differs", "run", f"{root / CONFIG} is not the file that the run was started with: copy the run folder again")
+        return None
+    try:
+        settings = read_settings(root)
+    except CorruptError as error:
+        yield Link("differs", "run", str(error))
+        return None
+    yield Link("ok", "run", f"{root}: its settings and the hashes of its inputs")
+    if "corpus" in settings:
+        corpus = yield from _reached(
+            "corpus", str(settings["corpus"]), lambda folder: _is_file(folder / MANIFEST, inputs.get("corpus")), root, search
+        )
+        if corpus is not None and search.is_new(corpus):
+            yield from _corpus(corpus)
+    for name in ("train", "dev", "test"):
+        if settings.get(name):
+            yield from _from_file(f"{name} file", str(settings[name]), inputs.get(f"{name} file"), root, search)
+    if settings.get("model"):
+        weights = inputs.get("model")
+        model = yield from _reached("model", str(settings["model"]), lambda folder: _is_file(folder / WEIGHTS, weights), root, search)
+        if model is not None and search.is_new(model):
+            yield from _follow_model(model, search)
+    return inputs
+
+
+def _log(root: Path) -> Links:
+    """Every whole line of a run's log is a record; the last may be cut short while the run is not finished."""
+    path = root / "metrics.jsonl"
+    if not path.is_file():
+        return
+    lines = path.read_bytes().split(b"\n")
+    cut = bool(lines[-1]) and (root / "model").is_dir()
+    wrong = next((number for number, line in enumerate(lines[:-1], 1) if not _is_record(line)), len(lines) if cut else None)
+    if wrong is not None:
+        yield Link("differs", "log", f"{path}:{wrong} is no record: the file is damaged; the weights do not depend on it")
+    else:
+        yield Link("ok", "log", f"{path}: {len(lines) - 1:,} records")
+
+
+def _is_record(line: bytes) -> bool:
+    import json
+
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _follow_checkpoint(root: Path, search: Search) -> Links:
+    run = next((folder for folder in list(root.resolve().parents)[1:3] if (folder / INPUTS).is_file()), None)
+    yield from _checkpoint(root, run)
+    if run is not None and search.is_new(run):
+        yield from _run(run, search)
+
+
+def _checkpoint(root: Path, run: Path | None) -> Links:
+    """A checkpoint's files, its step, and whose it is: `run`, where that is known."""
+    remedy = "remove this checkpoint; the run goes on from the one before"
+    manifest = yield from bound_files(root, "checkpoint", remedy)
+    if manifest is None:
+        return
+    if root.name.removeprefix("step-").lstrip("0") != str(manifest.get("step")).lstrip("0"):
+        yield Link("differs", "checkpoint", f"{root} is the checkpoint of step {manifest.get('step')}, by its manifest: {remedy}")
+    if run is None:
+        yield Link("absent", "checkpoint", f"{root}: the run that it belongs to cannot be asked")
+    elif manifest.get("run") != run_sha256(run):
+        yield Link("differs", "checkpoint", f"{root} is not of the run {run}, by its manifest: {remedy}")
+
+
+def _follow_model(root: Path, search: Search) -> Links:
+    manifest = yield from _model(root)
+    if not manifest:
+        return
+    around, expected = root.parent, _text_at(manifest, "run", INPUTS)
+    if root.name == "model" and (around / INPUTS).is_file():
+        run: Path | None = around
+    else:
+        run = next((folder for folder in search.places if _is_file(folder / INPUTS, expected)), None)
+    if run is None:
+        yield Link("absent", "run", f"{root}: the run that made it is not around it: name its folder too (--folder)")
+        return
+    yield from _model_of_run(root, manifest, run)
+    if search.is_new(run):
+        yield from _run(run, search)
+
+
+def _model(root: Path) -> Facts:
+    """A model folder's files and tokenizer; {} for a published one, which nothing binds."""
+    if not (root / MANIFEST).exists() and not (root / "bertlab.json").exists():
+        yield Link("absent", "model", f"{root} is a published model: no manifest says what its files should be")
+        return {}
+    manifest = yield from bound_files(root, "model", "copy the model folder again, or make it again", closed=False)
+    if manifest is not None and _texts_at(manifest, "run") is None:
+        yield Link("differs", "model", f"{root / MANIFEST} is no manifest of a model: make the folder again")
+        return None
+    if manifest is not None:
+        expected = _text_at(read_json(root / "bertlab.json"), "tokenizer_sha256")
+        yield from _tokenizer(root, expected, f"{root / 'bertlab.json'}", "make the model folder again")
+    return manifest
+
+
+def _model_of_run(root: Path, manifest: dict[str, Any] | None, run: Path) -> Links:
+    """Whether a model folder is what a run made, and the run's results are those that it was made with."""
+    if not manifest:
+        return
+    damage = 0
+    for name, sha256 in manifest["run"].items():
+        if not _is_file(run / name, sha256):
+            damage += 1
+            what = f"{root} is another run's model, or {run / name} is damaged" if name == INPUTS else f"{run / name} is not the file"
+            yield Link("differs", "model", f"{what}{'' if name == INPUTS else f' that {root} was made with'}: copy the run folder again")
+    if not manifest["run"]:
+        yield Link("absent", "model", f"{root} does not say which run made it")
+    elif not damage:
+        yield Link("ok", "model", f"{root}: made by {run}, whose {', '.join(manifest['run'])} it names")
+
+
+def _follow_output(root: Path, search: Search, what: str, manifest: Path | None, data: str, remedy: str) -> Links:
+    facts = yield from bound_files(root, what, remedy, manifest=manifest, closed=False)
+    named_by = manifest.with_name(manifest.name.removesuffix(f".{MANIFEST}")) if manifest else root
+    if facts is None:
+        return
+    path, sha256 = (_text_at(facts, "from", data, name) for name in ("path", "sha256"))
+    model, files = _text_at(facts, "from", "model", "path"), _texts_at(facts, "from", "model", "files")
+    if path is None or sha256 is None or model is None or files is None:
+        yield Link("differs", what, f"{manifest or root / MANIFEST} does not say what it was made from: {remedy}")
+        return
+    yield from _from_file(data, path, sha256, named_by, search)
+    yield from _from_model(model, files, named_by, search)
+
+
+def _follow_predictions(root: Path, search: Search) -> Links:
+    folder = root.parent if root.is_file() else root
+    if (folder / INPUTS).is_file():  # a fine-tuning run's own, which its model binds
+        yield from _follow_run(folder, search)
+        return
+    yield from _follow_output(folder, search, "predictions", None, "data", "evaluate again")
+
+
+def _follow_embeddings(path: Path, search: Search) -> Links:
+    manifest = path.with_name(f"{path.name}.{MANIFEST}")
+    yield from _follow_output(path.parent, search, "embeddings", manifest, "input", "embed again")
+
+
+_FOLLOW: dict[str, Callable[[Path, Search], Links]] = {
+    "corpus": _follow_corpus,
+    "run": _follow_run,
+    "checkpoint": _follow_checkpoint,
+    "model": _follow_model,
+    "predictions": _follow_predictions,
+    "embeddings": _follow_embeddings,
+}
