@@ -30,7 +30,17 @@ def class_table(metrics: dict[str, Any]) -> str:
     """Precision, recall and F1 of every class and their averages (bertlab/evaluation/metrics.py)."""
     rows = [[name, *_scores(scores), str(scores["support"])] for name, scores in metrics["per_class"].items()]
     rows += [[f"{kind} average", *_scores(metrics[kind]), ""] for kind in ("macro", "weighted", "micro")]
-    return table(["class", "precision", "recall", "F1", "n"], rows) + f"\naccuracy {metrics['accuracy']:.3f} of {metrics['n']:,}"
+    lines = [table(["class", "precision", "recall", "F1", "n"], rows), f"accuracy {metrics['accuracy']:.3f} of {metrics['n']:,}"]
+    return "\n".join([*lines, *interval_lines(metrics.get("intervals", {}))])
+
+
+def interval_lines(intervals: dict[str, Any]) -> list[str]:
+    """What the test set's size leaves open of accuracy and macro-F1 (bertlab/evaluation/intervals.py); a line, or none."""
+    if not intervals:
+        return []
+    known = [("accuracy", intervals["accuracy"]), ("macro-F1", intervals["macro"]["f1"])]
+    shown = [f"{name} {each['low']:.3f} to {each['high']:.3f}" for name, each in known if each["low"] is not None]
+    return [f"with {intervals['level']:.0%} confidence {', '.join(shown)}"] if shown else []
 
 
 def _scores(scores: dict[str, float]) -> list[str]:

@@ -37,6 +37,7 @@ def run(config: Config) -> dict[str, Any]:
     """
     from bertlab.corpus.labelled import label_ids, read_labelled
     from bertlab.disk import MANIFEST, hash_some, sha256_file, write_json, write_sealed
+    from bertlab.evaluation.intervals import of_metrics
     from bertlab.evaluation.metrics import classification_metrics
     from bertlab.evaluation.predictions import write_predictions
     from bertlab.inference import LoadedModel
@@ -57,6 +58,7 @@ def run(config: Config) -> dict[str, Any]:
     examples = model.encode(rows.texts, rows.texts_b)
     probabilities = model.probabilities_of(examples, "evaluating")
     metrics = classification_metrics(gold, probabilities.argmax(1), names) | {
+        "intervals": of_metrics(gold, probabilities.argmax(1), names),
         "labels": names,
         "truncated": examples.num_truncated,
         "model": {"folder": Path(config.model).name, "sha256": sha256_file(Path(folder) / "model.safetensors")},

@@ -171,6 +171,7 @@ def read_task(config: Config, tokenizer: "Tokenizer", max_length: int) -> Task:
 
 def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, Any]:
     from bertlab.disk import sha256_file, write_json
+    from bertlab.evaluation.intervals import of_metrics
     from bertlab.evaluation.metrics import classification_metrics, mean_and_deviation
     from bertlab.evaluation.predictions import write_predictions
     from bertlab.inference import class_probabilities
@@ -226,20 +227,17 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     metrics["truncated"] = {split: encoded.num_truncated for split, encoded in task.encoded.items()}
     if "test" in task.splits:
         metrics["test"] = best["test"]
+        metrics["test_intervals"] = of_metrics(task.gold["test"], test_probabilities[best["seed"]].argmax(1), task.names)
         metrics["over_seeds"] = {
             "accuracy": mean_and_deviation([result["test"]["accuracy"] for result in results]),
             "macro_f1": mean_and_deviation([result["test"]["macro"]["f1"] for result in results]),
         }
         metrics["baselines"] = score_baselines(task) if config.baselines else {}
         rows = task.splits["test"]
-        write_predictions(
-            out / "predictions.parquet",
-            ids=rows.ids,
-            text_hashes=rows.text_hashes(),
-            gold=task.gold["test"],
-            probabilities=test_probabilities[best["seed"]],
-            names=task.names,
-        )
+        known: dict[str, Any] = {"ids": rows.ids, "text_hashes": rows.text_hashes(), "gold": task.gold["test"], "names": task.names}
+        write_predictions(out / "predictions.parquet", probabilities=test_probabilities[best["seed"]], **known)
+        for seed, probabilities in test_probabilities.items():  # what `bertlab compare` makes claims about methods from
+            write_predictions(out / "predictions" / f"seed-{seed}.parquet", probabilities=probabilities, **known)
     write_json(out / "metrics.json", metrics)
     _save(config, out, task, tokenizer, start_model(config, folder, len(task.names), 0), metrics)
     print(_summary(config, out, metrics), flush=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 
 from bertlab.batches.randomness import binomial_half, bits, coin_and_integer, derive, integers, key, permuted, shuffled, uniform
 

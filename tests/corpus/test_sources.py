@@ -330,7 +330,7 @@ def test_an_archive_that_unpacks_without_end_is_stopped(
     monkeypatch.setattr("bertlab.corpus.files.LARGEST_LINE", 1 << 20)
     monkeypatch.setattr("bertlab.corpus.sources.LARGEST_DOCUMENT", 1 << 21)
     line, text = tmp_path / f"line.txt.{ending}", tmp_path / f"text.txt.{ending}"
-    line.write_bytes(pack(b"good\n\n" + bytes(b"a") * (1 << 23)))
+    line.write_bytes(pack(b"good\n\n" + b"a" * (1 << 23)))
     text.write_bytes(pack(b"words of a text\n" * (1 << 18)))
     assert max(path.stat().st_size for path in (line, text)) < 50_000
     with pytest.raises(DataError, match=rf"line\.txt\.{ending}:3: a line of over 1 MB"):

@@ -8,7 +8,15 @@ import torch
 from torch import nn
 
 from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
-from bertlab.training.optimizers import build_optimizers, linear_schedule, optimizer_tensors, restore_optimizers, set_learning_rate
+from bertlab.training.optimizers import (
+    Muon,
+    build_optimizers,
+    linear_schedule,
+    optimizer_tensors,
+    orthogonalised,
+    restore_optimizers,
+    set_learning_rate,
+)
 
 MakeModel = Callable[..., BertForPreTraining]
 HIDDEN = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
@@ -46,7 +54,7 @@ def test_every_parameter_is_stepped_by_one_optimizer_and_only_matrices_decay(mak
     if name == "adamw":
         assert [type(optimizer) for optimizer in optimizers] == [torch.optim.AdamW]
         return
-    assert [type(optimizer) for optimizer in optimizers] == [torch.optim.AdamW, torch.optim.Muon]
+    assert [type(optimizer) for optimizer in optimizers] == [torch.optim.AdamW, Muon]
     by_muon = {parameter for parameter, _ in given[1]}
     blocks = [name for name, _ in model.named_parameters() if ".layer." in name]
     assert by_muon == {name for name in blocks if name.endswith(".weight") and name.removesuffix(".weight").endswith(HIDDEN)}
@@ -173,3 +181,36 @@ def test_restored_optimizers_step_as_the_ones_they_were_taken_from(make_model: M
                 optimizer.step()
     for (parameter_name, left), right in zip(model.named_parameters(), other.parameters(), strict=True):
         assert torch.equal(left, right), parameter_name
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (6, 20), (20, 6)])
+def test_muon_is_torchs_but_for_the_roundings_of_bf16(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    ours, theirs = (nn.Parameter(torch.randn(shape)) for _ in range(2))
+    theirs.data.copy_(ours.data)
+    start = ours.detach().clone()
+    mine = Muon([ours], lr=0.02, weight_decay=0.1)
+    torchs = torch.optim.Muon([theirs], lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for _ in range(5):
+        gradient = torch.randn(shape)
+        for parameter, optimizer in ((ours, mine), (theirs, torchs)):
+            parameter.grad = gradient.clone()
+            optimizer.step()
+    moved = (ours - start).norm()
+    assert moved > 0.05
+    assert (ours - theirs).norm() < 0.01 * moved  # bf16 keeps 8 bits
+    torch.testing.assert_close(mine.state[ours]["momentum_buffer"], torchs.state[theirs]["momentum_buffer"])
+    singular = torch.linalg.svdvals(orthogonalised(torch.randn(shape), torch.float32))
+    assert singular.min() > 0.6 and singular.max() < 1.3
+
+
+def test_a_parameter_without_a_gradient_stays() -> None:
+    parameter = nn.Parameter(torch.ones(3, 4))
+    Muon([parameter], lr=1.0).step()
+    assert (parameter == 1).all()
+
+
+def test_the_rate_may_stay_at_its_peak_before_it_falls() -> None:
+    rates = [linear_schedule(step, 10, 2, 4) for step in range(10)]
+    assert rates == pytest.approx([0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
+    assert [linear_schedule(step, 10, 2, 10) for step in range(10)] == [linear_schedule(step, 10, 2) for step in range(10)]

@@ -1,0 +1,132 @@
+"""Predictions files of several systems read together: the same examples in the same order, or a refusal that says what differs.
+
+Two rows are of the same example when id, hash of the text and gold label are equal; the order of the rows does not matter. Held in
+memory whole, without the probabilities: a test set has up to a few million rows.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bertlab.errors import ConfigError, CorruptError, DataError
+
+COLUMNS = ("id", "text_sha256", "gold", "predicted")
+
+Key = tuple[str, str, int]  # id, hash of the text, how many rows before have both
+
+
+@dataclass(frozen=True)
+class PredictionsFile:
+    """n rows by their keys, and the class names in the order of the file. `clusters` has what a further column says of each row."""
+
+    origin: str
+    names: list[str]
+    keys: list[Key]
+    gold: list[str]
+    predicted: list[str]
+    clusters: list[str] | None
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """S systems on n examples: gold (n,), predicted (S, n) class numbers over `names`; clusters (n,) numbers or None."""
+
+    names: list[str]
+    gold: np.ndarray
+    predicted: np.ndarray
+    clusters: np.ndarray | None
+
+
+def read_predictions(path: Path, cluster: str | None = None) -> PredictionsFile:
+    """Read a predictions.parquet, of bertlab or with the same columns.
+
+    Raises ConfigError where there is none, CorruptError where it is no Parquet file or names a class that it does not list, DataError for
+    a missing column, unknown gold labels or no rows.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise ConfigError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: give the predictions.parquet of an evaluation")
+    try:
+        schema = pq.read_schema(path)
+        wanted = [*COLUMNS, *([cluster] if cluster else [])]
+        missing = [name for name in wanted if name not in schema.names]
+        if missing:
+            raise DataError(f"{path}: no column '{missing[0]}': is it the predictions.parquet of an evaluation?")
+        columns = pq.read_table(path, columns=list(dict.fromkeys(wanted))).to_pydict()
+        names = json.loads((schema.metadata or {}).get(b"labels", b"null"))
+    except (pa.ArrowException, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CorruptError(f"{path}: not a predictions file ({' '.join(str(error).split())[:200]}): evaluate again") from None
+    if not isinstance(names, list) or not names or len({str(name) for name in names}) != len(names):
+        raise CorruptError(f"{path}: the file's metadata does not list its classes under `labels`: evaluate again")
+    if not columns["id"]:
+        raise DataError(f"{path}: no rows: there is nothing to compare")
+    unknown = sum(label is None for label in columns["gold"])
+    if unknown:
+        raise DataError(f"{path}: {unknown:,} of {len(columns['id']):,} rows have no gold label: evaluate on a labelled file")
+    strays = (set(columns["gold"]) | set(columns["predicted"])) - set(names)
+    if strays:
+        raise CorruptError(f"{path}: label {min(map(str, strays))!r} is not among the classes that the file lists: evaluate again")
+    seen: Counter[tuple[str, str]] = Counter()
+    keys = []
+    for each in zip(map(str, columns["id"]), map(str, columns["text_sha256"]), strict=True):
+        keys.append((*each, seen[each]))
+        seen[each] += 1
+    clusters = list(map(str, columns[cluster])) if cluster else None
+    return PredictionsFile(str(path), names, keys, columns["gold"], columns["predicted"], clusters)
+
+
+def align(files: Sequence[PredictionsFile]) -> Aligned:
+    """Bring all files into the row order and the class order of the first. Raises DataError where one is of other examples or classes."""
+    first = files[0]
+    number = {name: place for place, name in enumerate(first.names)}
+    predicted = []
+    for file in files:
+        _refuse_other_classes(first, file)
+        row_of = {key: row for row, key in enumerate(file.keys)}
+        _refuse_other_examples(first, file, row_of)
+        predicted.append([number[file.predicted[row_of[key]]] for key in first.keys])
+    clusters = np.unique(first.clusters, return_inverse=True)[1] if first.clusters else None
+    return Aligned(first.names, np.array([number[label] for label in first.gold]), np.array(predicted), clusters)
+
+
+def _refuse_other_classes(a: PredictionsFile, b: PredictionsFile) -> None:
+    odd = sorted(set(a.names) ^ set(b.names))
+    if odd:
+        where = a if odd[0] in a.names else b
+        raise DataError(
+            f"{b.origin} has other classes than {a.origin} ({len(odd)} differ; first: {odd[0]!r}, known to {where.origin} alone): "
+            "compare models trained on the same classes"
+        )
+
+
+def _refuse_other_examples(a: PredictionsFile, b: PredictionsFile, row_of: dict[Key, int]) -> None:
+    """Raise DataError with how many ids, texts and gold labels differ, and the first that does."""
+    missing = [row for row, key in enumerate(a.keys) if key not in row_of]
+    golds = [row for row, key in enumerate(a.keys) if key in row_of and a.gold[row] != b.gold[row_of[key]]]
+    if len(a) == len(b) and not missing and not golds:
+        return
+    ids_a, ids_b = {key[0] for key in a.keys}, {key[0] for key in b.keys}
+    texts = sum(a.keys[row][0] in ids_b for row in missing)
+    what = f"{len(ids_a ^ ids_b):,} ids are in one of them only, {texts:,} ids have another text, {len(golds):,} another gold label"
+    if missing:
+        row = missing[0]
+        first = f"id {a.keys[row][0]!r} " + ("has another text" if a.keys[row][0] in ids_b else "is missing")
+    elif golds:
+        row = golds[0]
+        first = f"id {a.keys[row][0]!r} has gold {b.gold[row_of[a.keys[row]]]!r} and not {a.gold[row]!r}"
+    else:
+        known = set(a.keys)
+        extra = next(key for key in b.keys if key not in known)
+        first = f"id {extra[0]!r} is only there"
+    renamed = Counter(key[1] for key in a.keys) == Counter(key[1] for key in b.keys) and not ids_a & ids_b
+    hint = "the texts are the same ones: score both on the same file, or give it an id column" if renamed else "score both on the same file"
+    raise DataError(f"{b.origin} is not of the same examples as {a.origin}: {what} (first: {first}): {hint}")

@@ -1,0 +1,194 @@
+"""A test set as counts: examples that look alike are one cell, and resampling draws how often each cell occurs.
+
+Every metric here depends on the predictions through three numbers a class: how many are right, how many have the label, how many were
+given it. So a bootstrap sample is one multinomial draw over the cells (gold, prediction of A, prediction of B, ...), distributed as if the
+n examples were drawn one by one with replacement, and a randomisation is one binomial draw for each cell in which two systems differ:
+10,000 samples of macro-F1 on 10,000 examples of 50 classes in about a second or less (docs/comparing.md). Random streams are numpy's:
+the same seed gives the same numbers as long as numpy does not change them.
+
+Letters: n examples, K classes, U units (cells or clusters), B resamples of a block, R of all.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Metric = str | int  # one of AVERAGES, or a class's number: the F1 of that class
+
+SCARCE = 8  # units that occur less often are drawn one by one: a binomial draw costs about as much as eight of them
+BLOCK = 2**18  # numbers at a time: what fits into a processor's cache
+
+
+# --- metrics of counts ------------------------------------------------------------------------------------------------------------------
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """above / below, and 0/0 = 0."""
+    return np.divide(above, below, out=np.zeros(np.broadcast(above, below).shape), where=below > 0)
+
+
+def f1_of_classes(counts: np.ndarray) -> np.ndarray:
+    """(3, K, ...) right, gold, predicted -> (K, ...)."""
+    return _ratio(2 * counts[0], counts[1] + counts[2])
+
+
+def _precision(counts: np.ndarray) -> np.ndarray:
+    return _ratio(counts[0], counts[2])
+
+
+def _recall(counts: np.ndarray) -> np.ndarray:
+    return _ratio(counts[0], counts[1])
+
+
+def _weighted(of_classes: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda counts: _ratio((of_classes(counts) * counts[1]).sum(0), counts[1].sum(0))
+
+
+def _accuracy(counts: np.ndarray) -> np.ndarray:
+    return _ratio(counts[0].sum(0), counts[1].sum(0))
+
+
+def _mcc(counts: np.ndarray) -> np.ndarray:
+    """Matthews' correlation for K classes (Gorodkin 2004); 0 where gold or predictions are of one class."""
+    right, gold, predicted = counts
+    n = gold.sum(0)
+    spread = (n**2 - (gold**2).sum(0)) * (n**2 - (predicted**2).sum(0))
+    return _ratio(right.sum(0) * n - (gold * predicted).sum(0), np.sqrt(spread))
+
+
+AVERAGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "accuracy": _accuracy,
+    "macro_f1": lambda counts: f1_of_classes(counts).mean(0),
+    "micro_f1": _accuracy,  # one label an example, every class counted: the two are equal
+    "weighted_f1": _weighted(f1_of_classes),
+    "mcc": _mcc,
+    "macro_precision": lambda counts: _precision(counts).mean(0),
+    "macro_recall": lambda counts: _recall(counts).mean(0),
+    "weighted_precision": _weighted(_precision),
+    "weighted_recall": _weighted(_recall),
+}
+
+
+def scores(counts: np.ndarray, metrics: Sequence[Metric]) -> np.ndarray:
+    """The metrics of (3, K, ...) counts, shape (len(metrics), ...)."""
+    of_classes = f1_of_classes(counts) if any(isinstance(metric, int) for metric in metrics) else None
+    return np.stack([AVERAGES[metric](counts) if isinstance(metric, str) else of_classes[metric] for metric in metrics])  # type: ignore[index]
+
+
+# --- a test set as units ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Units:
+    """What is drawn: U cells of equal examples, each `times` as many (U,), or U clusters, each once.
+
+    `adds[s]` is a sparse (3K, U) matrix: what one of a unit adds to the right, gold and predicted counts of system s.
+    """
+
+    times: np.ndarray
+    adds: tuple[Any, ...]
+    num_classes: int
+
+    def counts(self, system: int, times: np.ndarray) -> np.ndarray:
+        """(3, K, B) counts of a system when the units occur (U, B) times."""
+        return np.asarray(self.adds[system] @ times).reshape(3, self.num_classes, -1)
+
+    def observed(self, system: int) -> np.ndarray:
+        """(3, K) counts of a system on the test set as it is."""
+        return self.counts(system, self.times[:, None].astype(np.float64))[:, :, 0]
+
+
+def units_of(gold: np.ndarray, predicted: np.ndarray, num_classes: int, clusters: np.ndarray | None = None) -> Units:
+    """The units of (n,) gold class numbers and the (S, n) predictions of S systems; (n,) cluster numbers make whole clusters units."""
+    from scipy import sparse
+
+    gold, predicted = np.asarray(gold, dtype=np.int64), np.atleast_2d(np.asarray(predicted, dtype=np.int64))
+    assert gold.ndim == 1 and len(gold) > 0 and predicted.shape[1] == len(gold)
+    for numbers in (gold, predicted):
+        assert numbers.min() >= 0 and numbers.max() < num_classes, "class numbers are below num_classes"
+    if clusters is None:
+        unit = gold
+        for row in predicted:
+            unit = np.unique(unit * num_classes + row, return_inverse=True)[1]
+        _, rows, times = np.unique(unit, return_index=True, return_counts=True)  # one example stands for all of its cell
+        gold, predicted, unit = gold[rows], predicted[:, rows], np.arange(len(rows))
+    else:
+        unit = np.unique(np.asarray(clusters), return_inverse=True)[1]
+        times = np.ones(unit.max() + 1, dtype=np.int64)
+
+    def adds(labels: np.ndarray) -> Any:
+        right = labels == gold
+        places = np.concatenate([gold[right], num_classes + gold, 2 * num_classes + labels])
+        columns = np.concatenate([unit[right], unit, unit])
+        return sparse.csr_array((np.ones(len(places)), (places, columns)), shape=(3 * num_classes, len(times)))
+
+    return Units(times, tuple(adds(row) for row in predicted), num_classes)
+
+
+# --- random draws -----------------------------------------------------------------------------------------------------------------------
+
+
+def generator(seed: int, purpose: int) -> np.random.Generator:
+    """A stream of its own for each purpose. SFC64 is numpy's quickest generator."""
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence([seed, purpose])))
+
+
+def _blocks(width: int, resamples: int) -> Iterator[int]:
+    size = max(16, BLOCK // width)
+    for start in range(0, resamples, size):
+        yield min(size, resamples - start)
+
+
+def drawn_with_replacement(units: Units, resamples: int, draw: np.random.Generator) -> Iterator[np.ndarray]:
+    """Blocks of (U, B): how often each unit occurs when as many as there are are drawn with replacement."""
+    total = int(units.times.sum())
+    scarce = np.flatnonzero(units.times < SCARCE)
+    common = np.flatnonzero(units.times >= SCARCE)
+    copies = np.repeat(np.arange(len(scarce)), units.times[scarce])  # the scarce units' examples, each by its unit
+    shares = np.append(units.times[common], len(copies)) / total
+    for size in _blocks(max(len(units.times), 3 * units.num_classes), resamples):
+        drawn = draw.multinomial(total, shares, size=size)
+        times = np.zeros((len(units.times), size))
+        times[common] = drawn[:, :-1].T
+        if len(copies):
+            first = np.repeat(np.arange(size) * len(scarce), drawn[:, -1])
+            places = first + copies[draw.integers(len(copies), size=len(first))]
+            times[scarce] = np.bincount(places, minlength=size * len(scarce)).reshape(size, -1).T
+        yield times
+
+
+def swapped(times: np.ndarray, num_classes: int, resamples: int, draw: np.random.Generator) -> Iterator[np.ndarray]:
+    """Blocks of (U, B): how many of each unit's `times` examples a fair coin swaps."""
+    few = times <= 8  # as many coins as one byte has bits
+    masks = (2 ** times[few] - 1).astype(np.uint8)[:, None]
+    for size in _blocks(max(len(times), 3 * num_classes), resamples):
+        heads = np.zeros((len(times), size))
+        coins = np.frombuffer(draw.bytes(len(masks) * size), dtype=np.uint8).reshape(len(masks), size)
+        heads[few] = np.bitwise_count(coins & masks)
+        heads[~few] = draw.binomial(times[~few][:, None], 0.5, size=(int((~few).sum()), size))
+        yield heads
+
+
+def bootstrap_scores(units: Units, metrics: Sequence[Metric], resamples: int, draw: np.random.Generator) -> np.ndarray:
+    """(S, len(metrics), R): every system's metrics on R bootstrap samples, the same samples for all systems."""
+    blocks = [
+        np.stack([scores(units.counts(system, times), metrics) for system in range(len(units.adds))])
+        for times in drawn_with_replacement(units, resamples, draw)
+    ]
+    return np.concatenate(blocks, axis=2)
+
+
+def leave_one_out_scores(units: Units, metrics: Sequence[Metric]) -> np.ndarray:
+    """(S, len(metrics), U): the metrics with one of a unit left out, which `times` of the jackknife's values share."""
+    width = max(1, 16 * BLOCK // (3 * units.num_classes))
+    systems = []
+    for system, adds in enumerate(units.adds):
+        whole, columns = units.observed(system), adds.tocsc()
+        parts = [
+            scores(whole[:, :, None] - columns[:, start : start + width].toarray().reshape(3, units.num_classes, -1), metrics)
+            for start in range(0, len(units.times), width)
+        ]
+        systems.append(np.concatenate(parts, axis=1))
+    return np.stack(systems)

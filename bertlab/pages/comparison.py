@@ -1,0 +1,175 @@
+"""What bertlab compare says on a terminal: scores, differences, a verdict in plain words for each, and what p does and does not say."""
+
+import textwrap
+from typing import Any
+
+from bertlab.pages.screen import inert, table
+
+_OF_WHAT = {
+    "McNemar exact": "of such test sets, were each equally likely to be the one that is right where only one is",
+    "randomisation": "of reshuffles in which a coin decides which system gave which of the two answers",
+    "two-level bootstrap": "of repetitions with other seeds and other examples of the same kind",
+}
+_CORRECTION = {"holm": "Holm", "benjamini-hochberg": "Benjamini and Hochberg"}
+
+
+def screen(facts: dict[str, Any]) -> str:
+    """All that is printed, from the facts of bertlab/verbs/compare.py."""
+    parts = [_scores(facts), _differences(facts), "\n".join(_verdicts(facts)), "\n".join(_closing(facts))]
+    return "\n\n".join(parts)
+
+
+def metric_words(metric: str) -> str:
+    """macro_f1 -> macro-F1, f1:news -> F1 of news, mcc -> MCC."""
+    kind, colon, name = metric.partition(":")
+    if colon:
+        return f"F1 of {inert(name)}"
+    return {"mcc": "MCC"}.get(kind, kind.replace("_", "-").replace("f1", "F1"))
+
+
+def _level(facts: dict[str, Any]) -> str:
+    return f"{100 * facts['level']:g} %"
+
+
+def _scores(facts: dict[str, Any]) -> str:
+    names = list(facts["systems"][0]["scores"])
+    rows = [[system["name"], *(_score(system["scores"][name]) for name in names)] for system in facts["systems"]]
+    of = f"{facts['n']:,} examples of {len(facts['classes'])} classes"
+    if facts["clusters"]:
+        of += f" in {facts['clusters']['number']:,} clusters ({inert(facts['clusters']['column'])})"
+    lines = [f"{len(rows)} systems on {of}", table(["system", *map(metric_words, names)], rows)]
+    for system in facts["systems"]:
+        if system["classes_never_seen"]:
+            never = ", ".join(map(inert, system["classes_never_seen"]))
+            lines.append(
+                f"note: neither gold nor {inert(system['name'])} has {never}: its F1 is 0/0, counted as 0 and part of macro averages"
+            )
+    return "\n".join(lines)
+
+
+def _score(score: dict[str, Any]) -> str:
+    interval = score["interval"]
+    if score["sd"] is not None:
+        return f"{score['value']:.3f} (mean; sd {score['sd']:.3f})"
+    return f"{score['value']:.3f} " + ("[?]" if interval["low"] is None else f"[{interval['low']:.3f}, {interval['high']:.3f}]")
+
+
+def _differences(facts: dict[str, Any]) -> str:
+    corrected = facts["comparisons"] > 1 and facts["correction"] != "none"
+    header = ["A - B", "metric", "difference", f"{_level(facts)} interval", "p", *(["corrected p"] if corrected else []), "test"]
+    rows = []
+    for pair in facts["pairs"]:
+        for result in pair["metrics"]:
+            row = [f"{pair['a']} - {pair['b']}", metric_words(result["metric"]), f"{result['difference']:+.4f}", _interval(result)]
+            row += [_p(result["p"]), *([_p(result["p_corrected"])] if corrected else []), _test(result)]
+            rows.append(row)
+    return table(header, rows)
+
+
+def _test(result: dict[str, Any]) -> str:
+    if "mcnemar" in result:
+        test = result["mcnemar"]
+        return f"McNemar exact (mid-p {_p(test['p_mid'])}; only A right {test['only_a']:,}, only B {test['only_b']:,})"
+    if "p_two_level" in result:
+        seeds = f"{len(result['seed_scores_a'])} and {len(result['seed_scores_b'])} seeds"
+        permuted = result["p_permutation_of_seeds"]
+        return f"two-level bootstrap ({seeds}; permuted seeds alone {_p(permuted)})"
+    return f"randomisation (bootstrap {_p(result['p_bootstrap'])})"
+
+
+def _interval(result: dict[str, Any]) -> str:
+    interval = result["interval"]
+    return "?" if interval["low"] is None else f"[{interval['low']:+.4f}, {interval['high']:+.4f}]"
+
+
+def _p(p: float | None) -> str:
+    if p is None:
+        return "-"
+    return f"{p:.4f}" if p >= 1e-4 else f"{p:.1e}"
+
+
+# --- verdicts ---------------------------------------------------------------------------------------------------------------------------
+
+
+def _verdicts(facts: dict[str, Any]) -> list[str]:
+    lines = []
+    for pair in facts["pairs"]:
+        a, b = inert(pair["a"]), inert(pair["b"])
+        if pair.get("different_answers") == 0:
+            lines.append(f"{a} and {b} give the same answer to all {facts['n']:,} examples: there is no difference to test.")
+        else:
+            lines += [verdict(facts, pair, result) for result in pair["metrics"]]
+    return [textwrap.fill(line, 120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False) for line in lines]
+
+
+def verdict(facts: dict[str, Any], pair: dict[str, Any], result: dict[str, Any]) -> str:
+    """One result in words: what was found on this test set, and how often chance alone gives as much. No claim about the future."""
+    methods = pair["claim_about"] == "methods"
+    a, b = (("method " if methods else "") + inert(pair[side]) for side in "ab")
+    metric, p = metric_words(result["metric"]), result["p_corrected"]
+    interval = result["interval"]
+    between = "no interval: every bootstrap sample gives the same" if interval["low"] is None else (
+        f"{_level(facts)} interval {interval['low']:+.3f} to {interval['high']:+.3f}"
+    )  # fmt: skip
+    numbers = f"{result['a']:.3f} against {result['b']:.3f}, a difference of {result['difference']:+.3f} ({between})"
+    chance = f"chance alone would give a difference this large in {_percent(result['p'])} {_OF_WHAT[result['test']]}"
+    many = ""
+    if facts["comparisons"] > 1 and facts["correction"] != "none":
+        many = f" Corrected for {facts['comparisons']} comparisons ({_CORRECTION[facts['correction']]}) p is {_p(p)}."
+    alpha = 1 - facts["level"]
+    if p <= alpha + 1e-12:
+        better = "better" if result["difference"] > 0 else "worse"
+        return f"{a} is {better} than {b} on this test set by {metric}: {numbers}; {chance}.{many}"
+    passed_alone = result["p"] <= alpha + 1e-12
+    opening = f"Not enough evidence among {facts['comparisons']} comparisons" if passed_alone else "No evidence"
+    alone = " Alone this comparison would have passed." if passed_alone else ""
+    return (
+        f"{opening} of a difference between {a} and {b} in {metric}: {numbers}; {chance}.{many}{alone} "
+        f"That is not evidence that they are equal.{_could_show(facts, result)}"
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %" if share >= 1e-4 else "less than 0.01 %"
+
+
+def _could_show(facts: dict[str, Any], result: dict[str, Any]) -> str:
+    """The smallest difference that this test set is likely to show, and how many more examples the one seen would take."""
+    least, needed = result["power"]["smallest_difference"], result["power"]["examples_needed"]
+    if least is None:
+        return f" These {facts['n']:,} examples are too few to show any difference between systems that disagree so rarely."
+    text = f" With power {100 * result['power']['power']:.0f} % these {facts['n']:,} examples show a difference of {least:.3f} or more"
+    if needed and needed > facts["n"]:
+        text += f"; the one seen, if it is the true one, would take about {_about(needed - facts['n'])} examples more"
+    return text + "."
+
+
+def _about(number: int) -> str:
+    """Two significant digits: it is an estimate."""
+    return f"{float(f'{number:.2g}'):,.0f}"
+
+
+# --- what it means ----------------------------------------------------------------------------------------------------------------------
+
+
+def _closing(facts: dict[str, Any]) -> list[str]:
+    kinds = {pair["claim_about"] for pair in facts["pairs"]}
+    lines = [
+        f"R = {facts['R']:,} resamples, n = {facts['n']:,}, seed {facts['seed']}, two-sided, intervals of {_level(facts)}.",
+        "p says how often chance alone gives a difference at least this large where there is none. It is not the chance that the",
+        "systems are equal; a lower p is stronger evidence against no difference, not a larger difference; a high p is no evidence",
+        "that they are equal.",
+    ]
+    if "models" in kinds:
+        lines.append(
+            "A comparison of one file each is of two trained models: another seed may give another order (compare several seeds of each)."
+        )
+    if "methods" in kinds:
+        lines.append("A comparison over seeds is of methods, as trained on this training set with these settings, on examples like these.")
+        if any(1 in pair["seeds"] for pair in facts["pairs"] if pair["claim_about"] == "methods"):
+            lines.append(
+                "A system of one seed among them is taken as it is: how much another seed would change it is not in interval and p."
+            )
+    if any(score["interval"] and score["interval"]["low"] is None for system in facts["systems"] for score in system["scores"].values()):
+        lines.append("[?]: every bootstrap sample gives the same score, which says nothing of how sure it is.")
+    return lines

@@ -1,0 +1,278 @@
+"""bertlab compare: predictions files of two or more systems -> differences, intervals and p-values, in plain words.
+
+    bertlab compare --runs A B [C ...] [--metrics accuracy macro_f1] [--json FILE]
+
+Needs no model and no GPU. A system is a predictions.parquet, a folder that holds one, or several of them, one a seed: a folder of
+`*.parquet` files, or NAME:FILE,FILE,... Two systems of one file each are compared as trained models (McNemar's test, approximate
+randomisation), systems of several as methods (two-level bootstrap). All must be of the same examples: by id, text and gold label.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from bertlab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bertlab.evaluation.alignment import Aligned
+    from bertlab.evaluation.resampling import Metric
+
+PREDICTIONS = "predictions.parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    runs: tuple[str, ...]
+    """Two or more systems: a predictions.parquet, a folder with one, a folder with one *.parquet a seed, or NAME:FILE,FILE,..."""
+    metrics: tuple[str, ...] = ("accuracy", "macro_f1")
+    """accuracy, macro_f1, micro_f1, weighted_f1, mcc, macro_ or weighted_ precision or recall, f1:CLASS, or per_class for all of these."""
+    against_first: bool = False
+    """Compare the first system with each of the others, instead of all with all: fewer comparisons to correct for."""
+    correction: Literal["holm", "benjamini-hochberg", "none"] = "holm"
+    """For many comparisons: holm limits the chance of any false claim, benjamini-hochberg the share of false ones."""
+    resamples: int = 10_000
+    """R, of every bootstrap and randomisation."""
+    seed: int = 0
+    """Of the resampling."""
+    level: float = 0.95
+    """Of the intervals; a difference counts as found where p, corrected, is at most 1 - level."""
+    cluster: str | None = None
+    """A further column of the predictions files that says which document or user a row is from: these are then resampled whole."""
+    json: str | None = None
+    """Also write all facts as JSON."""
+
+    def __post_init__(self) -> None:
+        if len(self.runs) < 2:
+            raise ConfigError(f"runs={', '.join(self.runs)}: name two systems or more")
+        if not self.metrics:
+            raise ConfigError("metrics is empty: name one or more, such as accuracy macro_f1")
+        if not 100 <= self.resamples <= 10_000_000:
+            raise ConfigError(f"resamples={self.resamples}: give a number from 100 to 10,000,000")
+        if not 0 <= self.seed < 2**31:
+            raise ConfigError(f"seed={self.seed}: give a number from 0 to 2,147,483,647")
+        if not 0.5 <= self.level < 1:
+            raise ConfigError(f"level={self.level}: give a share from 0.5 to below 1, such as 0.95")
+
+
+@dataclass(frozen=True)
+class System:
+    """A name, its predictions files (one a seed), and their rows in `Aligned.predicted`."""
+
+    name: str
+    files: list[Path]
+    rows: list[int]
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Compare, print, write JSON where asked for, and return the facts.
+
+    Raises ConfigError (files, names, metrics), DataError (others' examples or classes), CorruptError.
+    """
+    from bertlab.disk import write_json
+    from bertlab.evaluation.alignment import align, read_predictions
+    from bertlab.pages.comparison import screen
+
+    systems = systems_of(config.runs)
+    files = [read_predictions(file, config.cluster) for system in systems for file in system.files]
+    facts = compare(config, systems, align(files))
+    print(screen(facts))
+    if config.json:
+        write_json(Path(config.json), facts)
+    return facts
+
+
+# --- which systems ----------------------------------------------------------------------------------------------------------------------
+
+
+def systems_of(runs: tuple[str, ...]) -> list[System]:
+    """The systems that `runs` names. Raises ConfigError for what is not there and for two systems of one name."""
+    found: list[System] = []
+    for text in runs:
+        name, files = _named(text)
+        first = found[-1].rows[-1] + 1 if found else 0
+        if name in {system.name for system in found}:
+            raise ConfigError(f"two systems are called {name!r}: name one of them, as in other:{text.rpartition(':')[2]}")
+        found.append(System(name, files, list(range(first, first + len(files)))))
+    return found
+
+
+def _named(text: str) -> tuple[str, list[Path]]:
+    if Path(text).exists():  # whatever its name holds
+        return _name_of(Path(text)), _files_in(Path(text))
+    name, colon, rest = text.partition(":")
+    parts = [Path(part) for part in (rest if colon else text).split(",") if part]
+    files = [file for part in parts for file in _files_in(part)]
+    if not files or (colon and not name):
+        raise ConfigError(f"runs: {text!r} names no file: give a predictions file, a folder with one, or NAME:FILE,FILE,...")
+    twice = next((file for file in files if files.count(file) > 1), None)
+    if twice:
+        raise ConfigError(f"runs: {text!r} names {twice} twice: each seed has a file of its own")
+    return (name if colon else _name_of(parts[0])), files
+
+
+def _name_of(path: Path) -> str:
+    """RUN for RUN, RUN/predictions.parquet and RUN/predictions, else the file's own name without its ending."""
+    path = path.resolve()
+    if path.name in (PREDICTIONS, "predictions"):
+        return path.parent.name
+    return path.name if path.is_dir() else path.stem
+
+
+def _files_in(path: Path) -> list[Path]:
+    """The file itself, a folder's predictions.parquet, or all of a folder's Parquet files in the order of their names."""
+    if not path.is_dir():
+        if not path.exists():
+            raise ConfigError(f"{path} does not exist: give a predictions file, a folder with one, or NAME:FILE,FILE,...")
+        return [path]
+    if (path / PREDICTIONS).is_file():
+        return [path / PREDICTIONS]
+    files = sorted(file for file in path.glob("*.parquet") if not file.name.startswith("."))
+    if not files:
+        raise ConfigError(
+            f"{path} holds no {PREDICTIONS}: give the --out of an evaluation or the run folder of a fine-tuning with a test file"
+        )
+    return files
+
+
+# --- the comparison ---------------------------------------------------------------------------------------------------------------------
+
+
+def metrics_of(asked: tuple[str, ...], names: list[str]) -> dict[str, "Metric"]:
+    """The metrics asked for, by name. Raises ConfigError for one that is not known."""
+    from bertlab.config import suggestion
+    from bertlab.evaluation.resampling import AVERAGES
+
+    of_class: dict[str, Metric] = {f"f1:{name}": number for number, name in enumerate(names)}
+    known: dict[str, Metric] = {**{name: name for name in AVERAGES}, **of_class}
+    found: dict[str, Metric] = {}
+    for name in asked:
+        if name == "per_class":
+            found |= of_class
+        elif name in known:
+            found[name] = known[name]
+        else:
+            near = suggestion(name, [*known, "per_class"]) or f": known are {', '.join(AVERAGES)}, per_class, f1:CLASS"
+            raise ConfigError(f"metrics: unknown metric {name!r}{near}")
+    return found
+
+
+def compare(config: Config, systems: list[System], aligned: "Aligned") -> dict[str, Any]:
+    """All facts of the comparison: what the screen shows and the JSON holds."""
+    import bertlab
+    from bertlab.disk import sha256_file
+    from bertlab.evaluation.significance import benjamini_hochberg, holm
+
+    metrics = metrics_of(config.metrics, aligned.names)
+    pairs = [(a, b) for place, a in enumerate(systems) for b in systems[place + 1 :] if not config.against_first or place == 0]
+    compared = [_pair(config, a, b, aligned, metrics) for a, b in pairs]
+    results = [result for pair in compared for result in pair["metrics"]]
+    p_values = [result["p"] for result in results]
+    corrected_by = {"holm": holm(p_values), "benjamini-hochberg": benjamini_hochberg(p_values), "none": p_values}
+    for result, corrected in zip(results, corrected_by[config.correction], strict=True):
+        result["p_corrected"] = corrected
+    return {
+        "bertlab": bertlab.__version__,
+        "n": len(aligned.gold),
+        "clusters": None if aligned.clusters is None else {"column": config.cluster, "number": int(aligned.clusters.max()) + 1},
+        "classes": aligned.names,
+        "R": config.resamples,
+        "seed": config.seed,
+        "level": config.level,
+        "correction": config.correction,
+        "comparisons": len(results),
+        "systems": [
+            {
+                "name": system.name,
+                "files": [{"name": "/".join(file.parts[-2:]), "sha256": sha256_file(file)} for file in system.files],
+                "scores": _scores(config, system, aligned, metrics),
+                "classes_never_seen": _never_seen(system, aligned),
+            }
+            for system in systems
+        ],
+        "pairs": compared,
+    }
+
+
+def _never_seen(system: System, aligned: "Aligned") -> list[str]:
+    """The classes in neither gold nor the system's predictions: their F1 is 0/0 and counts as 0."""
+    seen = {*aligned.gold.tolist(), *aligned.predicted[system.rows].ravel().tolist()}
+    return [name for number, name in enumerate(aligned.names) if number not in seen]
+
+
+def _scores(config: Config, system: System, aligned: "Aligned", metrics: dict[str, "Metric"]) -> dict[str, dict[str, Any]]:
+    """Each metric's value with its interval, or over several seeds mean and standard deviation."""
+    from bertlab.evaluation.intervals import of_scores
+    from bertlab.evaluation.metrics import mean_and_deviation
+    from bertlab.evaluation.resampling import scores, units_of
+
+    units = units_of(aligned.gold, aligned.predicted[system.rows], len(aligned.names))
+    of_seeds = [scores(units.observed(seed), list(metrics.values())) for seed in range(len(system.rows))]
+    spread = [mean_and_deviation([float(values[number]) for values in of_seeds]) for number in range(len(metrics))]
+    if len(system.rows) > 1:
+        return {name: {"value": both["mean"], "sd": both["sd"], "interval": None} for name, both in zip(metrics, spread, strict=True)}
+    found = of_scores(
+        aligned.gold,
+        aligned.predicted[system.rows[0]],
+        len(aligned.names),
+        list(metrics.values()),
+        seed=config.seed,
+        resamples=config.resamples,
+        level=config.level,
+        clusters=aligned.clusters,
+    )
+    rows = zip(metrics, spread, found, strict=True)
+    return {name: {"value": both["mean"], "sd": None, "interval": interval} for name, both, interval in rows}
+
+
+def _pair(config: Config, a: System, b: System, aligned: "Aligned", metrics: dict[str, "Metric"]) -> dict[str, Any]:
+    """Two systems: `metrics` has for each its difference, interval, p and test, and what the test set could have shown."""
+    from bertlab.evaluation.resampling import units_of
+
+    predicted = aligned.predicted[a.rows + b.rows]
+    units = units_of(aligned.gold, predicted, len(aligned.names), aligned.clusters)
+    facts: dict[str, Any] = {"a": a.name, "b": b.name, "seeds": [len(a.rows), len(b.rows)]}
+    if len(predicted) > 2:
+        results = _of_methods(config, units, len(a.rows), metrics)
+    else:
+        facts["different_answers"] = int((predicted[0] != predicted[1]).sum())
+        results = _of_models(config, units, aligned, predicted, metrics)
+    return facts | {"claim_about": "methods" if len(predicted) > 2 else "models", "metrics": results}
+
+
+def _of_models(config: Config, units: Any, aligned: "Aligned", predicted: Any, metrics: dict[str, "Metric"]) -> list[dict[str, Any]]:
+    from bertlab.evaluation import power
+    from bertlab.evaluation.resampling import scores
+    from bertlab.evaluation.significance import mcnemar, paired_bootstrap, randomisation_p
+
+    wanted, n = list(metrics.values()), len(aligned.gold)
+    randomised = randomisation_p(units, wanted, config.resamples, config.seed)
+    of_a, of_b = scores(units.observed(0), wanted), scores(units.observed(1), wanted)
+    alpha, results = 1 - config.level, []
+    for number, found in enumerate(paired_bootstrap(units, wanted, config.resamples, config.seed, config.level)):
+        name, error, difference = list(metrics)[number], found["standard_error"], found["difference"]
+        result = {"metric": name, "a": float(of_a[number]), "b": float(of_b[number])} | found
+        result |= {"p": float(randomised[number]), "test": "randomisation", "p_randomisation": float(randomised[number])}
+        least, needed = power.smallest_difference_by_error(error, alpha), power.examples_needed_by_error(n, error, difference, alpha)
+        if name in ("accuracy", "micro_f1") and aligned.clusters is None:
+            test = mcnemar(predicted[0] == aligned.gold, predicted[1] == aligned.gold)
+            share = (test["only_a"] + test["only_b"]) / n
+            result |= {"p": test["p_exact"], "test": "McNemar exact", "mcnemar": test}
+            least, needed = power.smallest_difference(n, share, alpha), power.examples_needed(share, difference, alpha)
+        results.append(result | {"power": {"power": power.POWER, "smallest_difference": least, "examples_needed": needed}})
+    return results
+
+
+def _of_methods(config: Config, units: Any, seeds_of_a: int, metrics: dict[str, "Metric"]) -> list[dict[str, Any]]:
+    import numpy as np
+
+    from bertlab.evaluation import power
+    from bertlab.evaluation.significance import two_level_bootstrap
+
+    results = []
+    every = two_level_bootstrap(units, seeds_of_a, list(metrics.values()), config.resamples, config.seed, config.level)
+    for name, found in zip(metrics, every, strict=True):
+        values = {"a": float(np.mean(found["seed_scores_a"])), "b": float(np.mean(found["seed_scores_b"]))}
+        least = power.smallest_difference_by_error(found["standard_error"], 1 - config.level)
+        could_show = {"power": power.POWER, "smallest_difference": least, "examples_needed": None}  # more seeds might do as well
+        results.append({"metric": name} | values | found | {"p": found["p_two_level"], "test": "two-level bootstrap", "power": could_show})
+    return results

@@ -1,0 +1,209 @@
+"""bertlab compare: from predictions files alone, what each test says of them, and a refusal for what cannot be compared."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from scipy import stats
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
+from bertlab.disk import read_json
+from bertlab.errors import ConfigError, DataError
+from bertlab.evaluation.intervals import of_metrics
+from bertlab.evaluation.predictions import write_predictions
+from bertlab.verbs.compare import Config, run, systems_of
+
+NAMES = ["ale", "bread", "cheese"]
+N = 240
+GOLD = np.random.default_rng(0).choice(3, size=N, p=[0.5, 0.3, 0.2])
+
+
+def predictions(right: float, seed: int) -> np.ndarray:
+    draw = np.random.default_rng(seed)
+    return np.where(draw.random(N) < right, GOLD, draw.integers(3, size=N))
+
+
+def write(path: Path, predicted: np.ndarray, **columns: Any) -> str:
+    ids, hashes = [f"row {number}" for number in range(N)], [f"{number:064x}" for number in range(N)]
+    write_predictions(path, ids=ids, text_hashes=hashes, gold=GOLD.tolist(), probabilities=np.eye(3)[predicted], names=NAMES)
+    if columns:
+        table = pq.read_table(path)
+        for name, values in columns.items():
+            table = table.append_column(name, pa.array(values))
+        pq.write_table(table, path)
+    return str(path.parent if path.name == "predictions.parquet" else path)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> dict[str, str]:
+    """Two evaluations far apart and a third like the first."""
+    good = predictions(0.9, 1)
+    like = np.where(np.arange(N) % 40 == 0, (good + 1) % 3, good)
+    written = {"good": good, "poor": predictions(0.6, 2), "like": like}
+    return {name: write(tmp_path / name / "predictions.parquet", predicted) for name, predicted in written.items()}
+
+
+def compared(*systems: str, **settings: Any) -> dict[str, Any]:
+    return run(Config(runs=systems, **({"resamples": 500} | settings)))
+
+
+def test_two_models_have_their_difference_interval_and_p_for_every_metric(runs: dict[str, str], tmp_path: Path) -> None:
+    asked = ("accuracy", "macro_f1", "mcc", "f1:cheese")
+    facts = compared(runs["good"], runs["poor"], metrics=asked, json=str(tmp_path / "facts.json"))
+    assert read_json(tmp_path / "facts.json") == facts
+    assert (facts["n"], facts["R"], facts["seed"], facts["level"], facts["comparisons"]) == (N, 500, 0, 0.95, 4)
+    a, b = predictions(0.9, 1), predictions(0.6, 2)
+    by_sklearn = {
+        "accuracy": accuracy_score,
+        "macro_f1": lambda gold, each: f1_score(gold, each, average="macro"),
+        "mcc": matthews_corrcoef,
+        "f1:cheese": lambda gold, each: f1_score(gold, each, average=None)[2],
+    }
+    (pair,) = facts["pairs"]
+    assert (pair["a"], pair["b"], pair["claim_about"]) == ("good", "poor", "models") and pair["different_answers"] == int((a != b).sum())
+    assert [result["metric"] for result in pair["metrics"]] == list(asked)
+    for result in pair["metrics"]:
+        of_a, of_b = (by_sklearn[result["metric"]](GOLD, each) for each in (a, b))
+        assert (result["a"], result["b"], result["difference"]) == pytest.approx((of_a, of_b, of_a - of_b))
+        assert result["interval"]["low"] < result["difference"] < result["interval"]["high"] and result["interval"]["low"] > 0
+        assert result["p"] < 0.01 and result["p_corrected"] >= result["p"]
+    accuracy, macro = pair["metrics"][:2]
+    only_a, only_b = int(((a == GOLD) & (b != GOLD)).sum()), int(((b == GOLD) & (a != GOLD)).sum())
+    assert accuracy["p"] == pytest.approx(stats.binomtest(only_a, only_a + only_b).pvalue) and accuracy["test"] == "McNemar exact"
+    assert macro["p"] == macro["p_randomisation"] == pytest.approx(1 / 501) and macro["test"] == "randomisation"
+
+
+def test_each_systems_scores_have_the_intervals_of_an_evaluation(runs: dict[str, str]) -> None:
+    facts = compared(runs["good"], runs["poor"], seed=4)
+    expected = of_metrics(GOLD, predictions(0.9, 1), NAMES, seed=4, resamples=500)
+    scores = facts["systems"][0]["scores"]
+    assert scores["accuracy"]["interval"] == expected["accuracy"] and scores["macro_f1"]["interval"] == expected["macro"]["f1"]
+
+
+def test_all_pairs_are_corrected_together_or_the_first_with_each_of_the_others(runs: dict[str, str]) -> None:
+    every = compared(runs["good"], runs["poor"], runs["like"])
+    assert [(pair["a"], pair["b"]) for pair in every["pairs"]] == [("good", "poor"), ("good", "like"), ("poor", "like")]
+    p_values = sorted(result["p"] for pair in every["pairs"] for result in pair["metrics"])
+    corrected = sorted(result["p_corrected"] for pair in every["pairs"] for result in pair["metrics"])
+    assert corrected[0] == pytest.approx(6 * p_values[0]) and every["comparisons"] == 6
+    first = compared(runs["good"], runs["poor"], runs["like"], against_first=True, correction="none")
+    assert [(pair["a"], pair["b"]) for pair in first["pairs"]] == [("good", "poor"), ("good", "like")]
+    for pair, same in zip(first["pairs"], every["pairs"], strict=False):
+        for result, other in zip(pair["metrics"], same["metrics"], strict=True):
+            assert result["p"] == other["p"] == result["p_corrected"]  # a third system changes nothing between two
+
+
+def test_the_same_predictions_twice_are_no_difference(runs: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    facts = compared(runs["good"], f"again:{runs['good']}")
+    assert all((result["difference"], result["p"]) == (0.0, 1.0) for result in facts["pairs"][0]["metrics"])
+    assert "good and again give the same answer to all 240 examples: there is no difference to test." in capsys.readouterr().out
+
+
+def test_several_seeds_of_each_are_compared_as_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in range(3):
+        write(tmp_path / "strong" / "predictions" / f"seed-{seed}.parquet", predictions(0.9, 10 + seed))
+        write(tmp_path / "weak" / f"seed-{seed}.parquet", predictions(0.7, 20 + seed))
+    listed = ",".join(str(tmp_path / "weak" / f"seed-{seed}.parquet") for seed in (0, 1))
+    facts = compared(str(tmp_path / "strong" / "predictions"), f"weak:{listed}", metrics=("accuracy",))
+    (pair,) = facts["pairs"]
+    assert pair["claim_about"] == "methods" and pair["seeds"] == [3, 2]
+    (result,) = pair["metrics"]
+    assert result["test"] == "two-level bootstrap" and result["p"] == result["p_two_level"]
+    assert result["seed_scores_a"] == pytest.approx([accuracy_score(GOLD, predictions(0.9, 10 + seed)) for seed in range(3)])
+    assert facts["systems"][0]["scores"]["accuracy"]["sd"] == pytest.approx(np.std(result["seed_scores_a"], ddof=1))
+    assert [file["name"] for file in facts["systems"][1]["files"]] == ["weak/seed-0.parquet", "weak/seed-1.parquet"]
+    assert "A comparison over seeds is of methods" in capsys.readouterr().out
+
+
+def test_clusters_make_the_interval_wider_and_leave_mcnemar_out(tmp_path: Path) -> None:
+    """Blocks of ten rows in which one system or the other is wrong throughout."""
+    draw = np.random.default_rng(1).integers(5, size=N // 10).repeat(10)
+    a, b = np.where(draw == 0, (GOLD + 1) % 3, GOLD), np.where(draw == 1, (GOLD + 1) % 3, GOLD)
+    users = [f"user {row // 10}" for row in range(N)]
+    paths = [write(tmp_path / f"{name}.parquet", each, user=users) for name, each in (("a", a), ("b", b))]
+    rows = compared(*paths, metrics=("accuracy",))["pairs"][0]["metrics"][0]
+    facts = compared(*paths, metrics=("accuracy",), cluster="user")
+    whole = facts["pairs"][0]["metrics"][0]
+    assert facts["clusters"] == {"column": "user", "number": 24}
+    assert whole["test"] == "randomisation" and "mcnemar" not in whole and whole["standard_error"] > 2 * rows["standard_error"]
+
+
+def test_systems_are_named_after_their_folders_or_as_asked(runs: dict[str, str], tmp_path: Path) -> None:
+    file = write(tmp_path / "some" / "seed-1.parquet", GOLD)
+    odd = write(tmp_path / "odd:name,with marks" / "predictions.parquet", GOLD)
+    systems = systems_of((runs["good"], f"{runs['poor']}/predictions.parquet", file, f"mine:{file},{runs['good']}", odd))
+    assert [system.name for system in systems] == ["good", "poor", "seed-1", "mine", "odd:name,with marks"]
+    assert [system.rows for system in systems] == [[0], [1], [2], [3, 4], [5]]
+    assert systems[3].files == [Path(file), Path(runs["good"]) / "predictions.parquet"]
+
+
+def test_what_cannot_be_compared_is_refused_in_one_line(runs: dict[str, str], tmp_path: Path) -> None:
+    def refused(kind: type[Exception], *systems: str, **settings: Any) -> str:
+        with pytest.raises(kind) as caught:
+            compared(*systems, **settings)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "name two systems or more" in refused(ConfigError, runs["good"])
+    assert "two systems are called 'good'" in refused(ConfigError, runs["good"], runs["good"])
+    assert "does not exist" in refused(ConfigError, runs["good"], str(tmp_path / "nothing"))
+    (tmp_path / "empty").mkdir()
+    assert "holds no predictions.parquet" in refused(ConfigError, runs["good"], str(tmp_path / "empty"))
+    assert "names no file" in refused(ConfigError, runs["good"], "name:")
+    assert "twice" in refused(ConfigError, runs["good"], f"x:{runs['poor']},{runs['poor']}")
+    assert "did you mean 'macro_f1'?" in refused(ConfigError, runs["good"], runs["poor"], metrics=("macro-f1",))
+    assert "unknown metric 'f1:beer'" in refused(ConfigError, runs["good"], runs["poor"], metrics=("f1:beer",))
+    for settings in ({"resamples": 99}, {"seed": -1}, {"level": 1.0}, {"metrics": ()}):
+        assert next(iter(settings)) in refused(ConfigError, runs["good"], runs["poor"], **settings)
+    other = tmp_path / "other" / "predictions.parquet"
+    write_predictions(other, ids=["row 0"], text_hashes=["0" * 64], gold=[int(GOLD[0])], probabilities=np.eye(3)[:1], names=NAMES)
+    message = refused(DataError, runs["good"], str(other))
+    assert "239 ids are in one of them only" in message and "first: id 'row 1' is missing" in message
+
+
+@pytest.mark.parametrize("gold, a, b", [([0], [0], [1]), ([0, 0], [0, 0], [0, 1]), ([1, 1, 1], [0, 0, 0], [2, 2, 0])])
+def test_tiny_test_sets_give_finite_facts_and_a_screen(tmp_path: Path, gold: list[int], a: list[int], b: list[int]) -> None:
+    paths = []
+    for name, predicted in (("a", a), ("b", b)):
+        ids = list(map(str, range(len(gold))))
+        path = tmp_path / f"{name}.parquet"
+        write_predictions(path, ids=ids, text_hashes=ids, gold=gold, probabilities=np.eye(3)[predicted], names=NAMES)
+        paths.append(str(path))
+    facts = compared(*paths, metrics=("accuracy", "macro_f1", "weighted_f1", "mcc", "per_class"), resamples=100)
+    json.dumps(facts, allow_nan=False)
+    assert facts["comparisons"] == 7
+
+
+def test_the_same_call_gives_the_same_facts_and_another_seed_nearly(runs: dict[str, str]) -> None:
+    first, again, other = (compared(runs["good"], runs["like"], seed=seed, resamples=5000) for seed in (0, 0, 1))
+    assert first == again != other
+    ours, theirs = (facts["pairs"][0]["metrics"][1] for facts in (first, other))
+    assert ours["p"] == pytest.approx(theirs["p"], abs=0.03) and ours["interval"]["low"] == pytest.approx(
+        theirs["interval"]["low"], abs=0.005
+    )
+
+
+@pytest.fixture
+def python() -> Callable[[str], str]:
+    def call(code: str) -> str:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ))
+        return done.stdout
+
+    return call
+
+
+def test_comparing_needs_neither_torch_nor_transformers(runs: dict[str, str], python: Callable[[str], str]) -> None:
+    code = (
+        "import sys; from bertlab.verbs.compare import Config, run; "
+        f"run(Config(runs=({runs['good']!r}, {runs['poor']!r}), resamples=200)); "
+        "print({'torch', 'transformers', 'datasets'} & set(sys.modules))"
+    )
+    assert python(code).splitlines()[-1] == "set()"
