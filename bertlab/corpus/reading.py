@@ -161,10 +161,11 @@ class Read:
     licences: list[str]
     warnings: list[str]
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """Its rows (SCHEMA), a run at a time, read from the disk when asked for."""
+    def batches(self, *columns: str) -> Iterator[pa.RecordBatch]:
+        """Its rows (SCHEMA, or the named columns of it), a run at a time, read from the disk when asked for."""
+        wanted = [SCHEMA.get_field_index(name) for name in columns] or None
         with pa.OSFile(str(self.path), "rb") as source:
-            reader = pa.ipc.open_file(source)
+            reader = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=wanted))
             for number in range(reader.num_record_batches):
                 yield reader.get_batch(number)
 
