@@ -389,6 +389,8 @@ def _save(
         "dev": metrics["dev"],
         "test": metrics.get("test"),
     }
+    by_seed = [f"predictions/seed-{state['seed']}.parquet" for state in metrics["seeds"]]
+    predictions = ["predictions.parquet", *by_seed] if config.test else []
     save_model(
         out / "model",
         model,
@@ -397,7 +399,7 @@ def _save(
         card=classifier_card(facts, task.names),
         labels=task.names,
         max_length=config.max_length,
-        run=run_files(out, "metrics.json", *(["predictions.parquet"] if config.test else [])),
+        run=run_files(out, "metrics.json", *predictions),
     )
 
 
