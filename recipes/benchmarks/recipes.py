@@ -126,7 +126,7 @@ def main() -> None:
         print(f"{'recipe':38} {'ms/step':>8} {'steps':>7}  {'held-out loss':>15} {'right':>7} {'probe macro-F1':>16}")
         results: dict[str, Any] = {}
         for name, config in configs.items():
-            steps = int(60 * arguments.minutes / seconds[name])
+            steps = max(1, int(60 * arguments.minutes / seconds[name]))
             began, found = time.monotonic(), []
             for seed in range(arguments.seeds):
                 place = out / f"{arguments.preset}-{arguments.minutes:g}min-{name.replace(' ', '_').replace('%', 'percent')}-{seed}.json"

@@ -271,3 +271,23 @@ def test_the_gpu_script_runs_its_logic_on_a_cpu(folder: str) -> None:
         assert figures[f"{name}_ratio"] == pytest.approx(cell["seconds"]["transformers"][0] / cell["seconds"]["bertlab"][0])
         flops_a_second = figures[f"{name}_tokens_per_second"] / cell["tokens"] * cell["flops"]
         assert figures[f"{name}_mfu"] == pytest.approx(flops_a_second / figures["product_flops_per_second"])
+
+
+def test_the_preparing_script_runs() -> None:
+    figures = json.loads(ran("prepare", "--megabytes", "0.2", "--rounds", "1").splitlines()[-1])
+    for kind in ("text", "wikipedia"):
+        assert figures[f"{kind}_megabytes_per_second_a_core"] > 0 and figures[f"{kind}_scaling"] > 0
+    assert figures["peak_bytes"] > 50_000_000 and figures["vocabulary_seconds_of_4.4_megabytes"] > 0
+
+
+def test_the_recipes_script_judges_and_goes_on(folder: str, tmp_path: Path) -> None:
+    rows = [{"text": f"words of {'bread' if number % 2 else 'iron'} number {number}", "label": str(number % 2)} for number in range(40)]
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ["--minutes", "0.001", "--seeds", "1", "--recipe", "muon", "--corpus", folder, "--out", str(tmp_path / "out")]
+    options += ["--train", str(tmp_path / "train.jsonl"), "--test", str(tmp_path / "test.jsonl")]
+    figures = json.loads(ran("recipes", *options).splitlines()[-1])["recipes"]["muon"]
+    assert figures["steps"] >= 1 and figures["mlm_loss"][0] > 0 and 0 <= figures["probe_macro_f1"][0] <= 1
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.json")}
+    again = json.loads(ran("recipes", *options).splitlines()[-1])["recipes"]["muon"]
+    assert again == figures and {path: path.stat().st_mtime_ns for path in kept if "min-" in path.name}.items() <= kept.items()
