@@ -194,7 +194,7 @@ def text_of(row: dict[str, Any], column: str, place: str) -> str:
 def missing_column(column: str, there: Iterable[str], place: str) -> DataError:
     """The error for a column that is not there."""
     names = ", ".join(f"'{name}'" for name in islice(there, 20)) or "none"
-    return DataError(f"{place}: no column '{column}': the columns are {names}")
+    return DataError(f"{place}: no column '{column}': the columns are {names}: name the right one by its option (bertlab VERB --help)")
 
 
 def kind_name(value: Any) -> str:
