@@ -1,5 +1,90 @@
-"""For all tests: one thread a process. pytest runs two processes, and torch's threads would wait for each other on two cores."""
+"""For all tests: one thread a process, and the table of what was tried how often.
 
+pytest runs two processes, and torch's threads would wait for each other on two cores. Tests of faults draw many trials: `--tier full`
+draws more of them, and `--reliability-table FILE` writes what came of it as Markdown:
+
+    python -m pytest tests/reliability --tier full --reliability-table docs/reliability-table.md
+"""
+
+import datetime
+import importlib.metadata
 import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("reliability")
+    group.addoption("--tier", choices=("pr", "full"), default="pr", help="how many trials: pr, minutes; full, hours")
+    group.addoption("--reliability-table", metavar="FILE", help="write the table of trials as Markdown")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The full tier takes its time: pytest-timeout's limit is for the other one."""
+    if config.getoption("--tier") == "full":
+        for item in items:
+            item.add_marker(pytest.mark.timeout(4 * 3600))
+
+
+@pytest.fixture
+def trials(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
+    """trials(pr, full): how many to draw in the tier that was asked for."""
+    return lambda pr, full: full if request.config.getoption("--tier") == "full" else pr
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Callable[[str, str, int, int], None]:
+    """tally(id, what, passed, of): a row of the table, of the seconds since the test began or had its last row. It asserts nothing."""
+    began = time.monotonic()
+
+    def record(id: str, what: str, passed: int, of: int) -> None:
+        nonlocal began
+        began, seconds = time.monotonic(), time.monotonic() - began
+        request.node.user_properties.append(("tally", {"id": id, "what": what, "trials": of, "passed": passed, "seconds": seconds}))
+
+    return record
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """All rows of the run, those of one id and description as one, on the screen and in the file that was asked for."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    reports = [report for reports in terminalreporter.stats.values() for report in reports if getattr(report, "when", "") == "call"]
+    for name, found in (pair for report in reports for pair in report.user_properties):
+        if name == "tally":
+            row = rows.setdefault((found["id"], found["what"]), {"trials": 0, "passed": 0, "seconds": 0.0})
+            for number in row:
+                row[number] += found[number]
+    if not rows:
+        return
+    order = sorted(rows, key=lambda key: (key[0][:1], int("".join(filter(str.isdigit, key[0])) or 0), key))
+    cells = [("id", "what", "trials", "passed", "seconds")]
+    for key in order:
+        cells.append((*key, f"{rows[key]['trials']:,}", f"{rows[key]['passed']:,}", f"{rows[key]['seconds']:.0f}"))
+    terminalreporter.section("trials")
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for id, what, *numbers in cells:
+        right = "  ".join(number.rjust(width) for number, width in zip(numbers, widths[2:], strict=True))
+        terminalreporter.write_line(f"{id.ljust(widths[0])}  {what.ljust(widths[1])}  {right}")
+    if file := config.getoption("--reliability-table"):
+        lines = ["| " + " | ".join(row) + " |" for row in cells]
+        lines.insert(1, "| --- | --- | ---: | ---: | ---: |")
+        Path(file).write_text(_origin(config.getoption("--tier")) + "\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _origin(tier: str) -> str:
+    """When, where and with what: what a table of measurements is worth nothing without."""
+    cpuinfo = Path("/proc/cpuinfo")  # Linux has it; elsewhere the kind of processor must do
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "accelerate", "safetensors"))
+    return (
+        f"{datetime.date.today()}, tier {tier}; {models[0] if models else platform.machine()}, {os.cpu_count()} cores, "
+        f"{platform.system()}; Python {platform.python_version()}, {versions}."
+    )
