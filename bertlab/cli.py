@@ -10,13 +10,15 @@ import errno
 import importlib
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from bertlab.errors import BertlabError, ConfigError
+from bertlab.errors import BertlabError, ConfigError, LostError
+from bertlab.signals import INTERRUPTED, PREEMPTED, PREEMPTION, Preempted, raise_when_asked
 
 VERBS = {
     "quickstart": "the whole walk on a small text that ships with bertlab, in minutes",
@@ -55,7 +57,9 @@ options are written --name VALUE or name=VALUE, or come from YAML files: --confi
 
   bertlab --version"""
 
-_DISK_FULL, _ENVIRONMENT, _INTERRUPTED = 28, 3, 130
+_DISK_FULL, _ENVIRONMENT = 28, 3
+# What the others have to end in when one process has died or all are asked to: a step and a save. Then they are killed.
+_SHUTDOWN_SECONDS = 120
 _BARE = re.compile(r"^[A-Za-z_][\w.-]*=")
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
 
@@ -216,18 +220,23 @@ def _processes(number: int) -> str:
 
 
 def _torchrun(number: int, command: list[str]) -> int:
-    """Run a command in `number` processes; the exit code is that of the first to fail, which has said why."""
+    """Run a command in `number` processes; the exit code is that of the first to fail, which has said why. Signals are passed on."""
     import logging
 
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
     # Without this torchrun gives every process one thread, and says so in six lines.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has only the latter
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // number)))
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_SHUTDOWN_SECONDS))
+    signals = ",".join(number.name for number in (signal.SIGINT, *PREEMPTION))
     logging.disable(logging.CRITICAL)  # its own report of a failure is thirty lines beside our one
     try:
-        torchrun(["--standalone", "--nproc_per_node", str(number), *command])
+        torchrun(["--standalone", "--nproc_per_node", str(number), "--signals-to-handle", signals, *command])
+    except SignalException as error:
+        return INTERRUPTED if error.sigval == signal.SIGINT else PREEMPTED
     except ChildFailedError as error:
         code = int(error.get_first_failure()[1].exitcode)
         return code if code > 0 else 128 - code  # ended by a signal
@@ -258,7 +267,8 @@ def _has_joined_others() -> bool:
 
 def _guarded(args: list[str]) -> int:
     try:
-        return _run(args)
+        with raise_when_asked():
+            return _run(args)
     except BertlabError as error:
         return _say(str(error), error.exit_code)
     except OSError as error:
@@ -266,8 +276,9 @@ def _guarded(args: list[str]) -> int:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return _say(f"{where}the disk is full: make room, then start again", _DISK_FULL)
         return _say(where + (error.strerror or str(error) or type(error).__name__), _ENVIRONMENT)
-    except KeyboardInterrupt:
-        return _say("stopped", _INTERRUPTED)
+    except KeyboardInterrupt as error:
+        code = PREEMPTED if isinstance(error, Preempted) else INTERRUPTED
+        return _say(str(error) or "stopped", code) if os.environ.get("RANK", "0") == "0" else code
 
 
 def _run(args: list[str]) -> int:
@@ -311,6 +322,8 @@ def _run_verb(module: ModuleType, config: Any) -> None:
     try:
         module.run(config)
     except Exception as error:
+        if _has_lost_others(error):
+            raise LostError("another process of this run has died: the same command goes on from the last checkpoint") from error
         if _out_of_memory(error):
             change = f"lower micro_tokens ({config.micro_tokens})" if hasattr(config, "micro_tokens") else "use shorter texts"
             keep = ", and raise micro_batches to keep the step as large; recompute=true also helps" if hasattr(config, "recompute") else ""
@@ -321,6 +334,18 @@ def _run_verb(module: ModuleType, config: Any) -> None:
             raise
         place = getattr(config, "out", None) or getattr(config, "output", None) or os.curdir
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), place) from error
+
+
+def _has_lost_others(error: Exception) -> bool:
+    """Several processes that wait for each other see the death of one as a closed connection; gloo's comes in a plain RuntimeError."""
+    words = (
+        "Connection closed by peer",
+        "Connection reset by peer",
+        "remote process exited",
+        "NCCL communicator was aborted",
+        "[enforce fail",
+    )
+    return _has_joined_others() and isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -56,6 +56,13 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_folder(path: Path) -> None:
+    """Delete a folder so that a crash leaves all of it or none under its name."""
+    temporary = path.parent / f"{TEMPORARY}{uuid.uuid4().hex}-{path.name}"
+    path.replace(temporary)
+    shutil.rmtree(temporary)
+
+
 def refuse_used(path: Path) -> None:
     """Raise ConfigError when `path` is a file or a folder with anything in it: nothing that exists is overwritten."""
     if path.is_file() or (path.is_dir() and any(path.iterdir())):

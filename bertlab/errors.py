@@ -6,7 +6,9 @@
 | DataError   | 3         | a corpus, a labelled file or a text that cannot be used            |
 | CorruptError| 4         | a file that is not the one that was written (size or sha256)       |
 | LockedError | 5         | another process is writing to the same folder                      |
-| (OSError)   | 28        | the disk is full (ENOSPC)                                          |
+| LostError   | 6         | a process that trained with this one, or made its batches, died    |
+| (OSError)   | 28        | the disk is full (ENOSPC); 3 for anything else of the system's     |
+| (signals)   | 75, 130   | pre-empted, interrupted (bertlab/signals.py)                       |
 
 A broken promise of our own is an `assert`, never one of these.
 """
@@ -32,3 +34,7 @@ class CorruptError(BertlabError):
 
 class LockedError(BertlabError):
     exit_code = 5
+
+
+class LostError(BertlabError):
+    exit_code = 6

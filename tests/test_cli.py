@@ -13,7 +13,8 @@ from typing import Any, Literal
 import pytest
 
 from bertlab import __version__, cli
-from bertlab.errors import ConfigError, CorruptError, DataError, LockedError
+from bertlab.errors import ConfigError, CorruptError, DataError, LockedError, LostError
+from bertlab.signals import Preempted
 
 ROOT = str(Path(cli.__file__).parents[1])
 
@@ -243,6 +244,9 @@ def raiser(error: BaseException) -> Callable[[Config], None]:
         (OSError(errno.ENOSPC, "No space left on device"), 28, "here: the disk is full: make room, then start again"),
         (RuntimeError("I/O error: No space left on device (os error 28)"), 28, "here: the disk is full: make room, then start again"),
         (KeyboardInterrupt(), 130, "stopped"),
+        (KeyboardInterrupt("stopped after step 3"), 130, "stopped after step 3"),
+        (Preempted(""), 75, "stopped"),
+        (LostError("x"), 6, "x"),
         (DataError("a\x1b[31mred\x1b[0m\x07\x9b\u202e\r\nb\x00"), 3, "a red b"),
     ],
 )
@@ -313,7 +317,8 @@ def test_several_processes_are_started_by_torchrun(verb, launches, tmp_path):
     (tmp_path / "a.yaml").write_text("processes: 3\n")
     args = ["--source", "a", "b c", "--config", str(tmp_path / "a.yaml")]
     assert cli.main(["pretrain", *args]) == 0
-    assert launches == [["--standalone", "--nproc_per_node", "3", "-m", "bertlab", "pretrain", *args]]
+    signals = ["--signals-to-handle", "SIGINT,SIGTERM,SIGUSR1,SIGHUP"]
+    assert launches == [["--standalone", "--nproc_per_node", "3", *signals, "-m", "bertlab", "pretrain", *args]]
     assert seen == []
     assert int(os.environ["OMP_NUM_THREADS"]) >= 1
 

@@ -4,10 +4,12 @@
 
 A step's number is all that resuming needs beside weights and moments: batches and random numbers are functions of it.
 "The newest" is the highest step whose files verify; an old one is deleted only after the new one stands.
+A save costs what it takes to write and hash 12 bytes a parameter; `Saver` does so beside the training.
 """
 
 import re
 import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,19 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from bertlab.disk import MANIFEST, TEMPORARY, hash_files, read_json, read_sealed, verify_files, whole_folder, write_json, write_sealed
-from bertlab.errors import BertlabError, CorruptError
+from bertlab.disk import (
+    MANIFEST,
+    TEMPORARY,
+    hash_files,
+    read_json,
+    read_sealed,
+    remove_folder,
+    verify_files,
+    whole_folder,
+    write_json,
+    write_sealed,
+)
+from bertlab.errors import BertlabError, ConfigError, CorruptError
 from bertlab.training.optimizers import optimizer_tensors, restore_optimizers
 
 _NAME = re.compile(r"step-(\d{8,})")
@@ -49,43 +62,107 @@ def save_checkpoint(
     optimizers: list[Optimizer],
     state: dict[str, Any],
     keep: int = 2,
+    keep_every: int | None = None,
     run: str | None = None,
 ) -> Path:
-    """Write the checkpoint of `step` finished steps under `root`, then delete all but the `keep` newest. By one process only.
+    """Write the checkpoint of `step` finished steps under `root`; when it verifies, delete all but the `keep` newest and those of every
+    `keep_every` steps. By one process only.
 
     `run` is the sha256 that stands for the run (runlog.run_sha256), so that it can be told whose checkpoint it is.
     """
+    return write_checkpoint(root, step, _weights(model), optimizer_tensors(optimizers), state, keep, keep_every, run)
+
+
+class Saver:
+    """Saves beside the training: `save` copies weights and moments and returns, a thread writes the copy as `save_checkpoint` would.
+
+    Costs the memory of that copy (12 bytes a parameter), from the first save on. One save at a time: the next waits for the last. What a
+    save raises, `save`, `check` and `wait` raise.
+    """
+
+    def __init__(self, root: Path, keep: int = 2, keep_every: int | None = None, run: str | None = None) -> None:
+        self._root, self._kept = root, (keep, keep_every, run)
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._writing: Future[Path] | None = None
+
+    def save(self, step: int, model: nn.Module, optimizers: list[Optimizer], state: dict[str, Any]) -> None:
+        """Copy and begin to write. `state` must not be changed afterwards."""
+        self.wait()
+        weights, moments = (
+            {name: value.to("cpu", copy=True) for name, value in tensors.items()}
+            for tensors in (_weights(model), optimizer_tensors(optimizers))
+        )
+        self._writing = self._thread.submit(write_checkpoint, self._root, step, weights, moments, state, *self._kept)
+
+    def check(self) -> None:
+        """Raise what a save that has ended has raised."""
+        if self._writing and self._writing.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Return when all is written."""
+        if self._writing:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+
+def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    weights: dict[str, torch.Tensor] = model.state_dict()
+    return weights
+
+
+def write_checkpoint(
+    root: Path,
+    step: int,
+    weights: dict[str, torch.Tensor],
+    moments: dict[str, torch.Tensor],
+    state: dict[str, Any],
+    keep: int,
+    keep_every: int | None,
+    run: str | None,
+) -> Path:
+    """What `save_checkpoint` does, of named tensors."""
     folder = root / f"step-{step:08d}"
     if folder.exists():
-        shutil.rmtree(folder)  # one that did not verify, or it would have been resumed from
+        remove_folder(folder)  # one that did not verify, or it would have been resumed from
     with whole_folder(folder) as temporary:
-        safetensors.torch.save_file(
-            {name: value.contiguous() for name, value in model.state_dict().items()}, temporary / "model.safetensors"
-        )
-        safetensors.torch.save_file(
-            {name: value.contiguous() for name, value in optimizer_tensors(optimizers).items()}, temporary / "optimizer.safetensors"
-        )
+        for name, tensors in (("model", weights), ("optimizer", moments)):
+            contiguous = {key: value.contiguous() for key, value in tensors.items()}
+            safetensors.torch.save_file(contiguous, temporary / f"{name}.safetensors")
         write_json(temporary / "state.json", state)
         write_sealed(temporary / MANIFEST, {"step": step, "run": run, "torch": torch.__version__, "files": hash_files(temporary)})
+    verify_files(folder, read_sealed(folder / MANIFEST)["files"])  # before an older one goes
     folders = _folders(root)
-    kept = sorted(number for number in folders if number <= step)[-keep:]  # a later one is damaged, or this step would not be taken again
-    for number in folders.keys() - set(kept):
-        shutil.rmtree(folders[number])
+    sound = sorted(number for number in folders if number <= step)  # a later one is damaged, or this step would not be taken again
+    kept = {*sound[-keep:], *(number for number in sound if keep_every and number % keep_every == 0)}
+    for number in folders.keys() - kept:
+        remove_folder(folders[number])
     return folder
 
 
-def newest_checkpoint(root: Path, warn: Any = print) -> Checkpoint | None:
-    """The newest checkpoint under `root` that verifies, or None; each damaged one is named through `warn` and passed over."""
+def newest_checkpoint(root: Path, warn: Any = print, strict: bool = False, run: str | None = None) -> Checkpoint | None:
+    """The newest checkpoint under `root` that verifies, or None; each damaged one is named through `warn` and passed over.
+
+    With `strict` the first damaged one raises CorruptError instead. With `run` (see `save_checkpoint`) another run's raises ConfigError.
+    """
     for leftover in root.glob(f"{TEMPORARY}*"):
         shutil.rmtree(leftover, ignore_errors=True)  # a save that a crash cut short
     folders = _folders(root)
     for step in sorted(folders, reverse=True):
         folder = folders[step]
         try:
-            verify_files(folder, read_sealed(folder / MANIFEST)["files"])
-            return Checkpoint(folder, step, read_json(folder / "state.json"))
+            manifest = read_sealed(folder / MANIFEST)
+            verify_files(folder, manifest["files"])
+            state = read_json(folder / "state.json")
+            owner = manifest["run"]
         except (BertlabError, KeyError, TypeError, AttributeError) as error:
+            if strict:
+                raise CorruptError(f"{error} (--strict: leave it out to go on from an older checkpoint)") from error
             warn(f"warning: checkpoint passed over: {error}")
+            continue
+        if run and owner != run:
+            raise ConfigError(f"{folder} is the checkpoint of another run: move it away, or give the --out of its run")
+        return Checkpoint(folder, step, state)
     return None
 
 

@@ -5,6 +5,7 @@ metrics, and keeps no state but the model's and the optimizers': a step's batch 
 step's number, so that to resume is to start at another number.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -19,7 +20,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from bertlab.batches.fingerprint import LANES, fingerprint, lanes
 from bertlab.batches.flat import FlatBatch
-from bertlab.errors import ConfigError
+from bertlab.errors import ConfigError, LostError
+from bertlab.signals import ignore_all
 from bertlab.training.objectives import Objective
 from bertlab.training.optimizers import linear_schedule, set_learning_rate
 from bertlab.training.processes import Precision, autocast
@@ -35,7 +37,8 @@ class StepResult:
 
     losses: each part's mean; counts: what each was divided by. tokens and sequences are real ones, token_pairs the sum of squared
     sequence lengths, filler_tokens what fixed shapes added; batch its fingerprint (bertlab/batches/fingerprint.py). seconds: of the step,
-    data_seconds of it waiting for the batch. A step whose gradient was not finite is skipped and changes nothing.
+    data_seconds of it waiting for the batch. A step whose losses or gradient were not finite is skipped and changes nothing;
+    skipped_in_a_row counts it and those right before it. asked: whether any process was asked to stop.
     """
 
     step: int
@@ -44,6 +47,8 @@ class StepResult:
     learning_rate: float
     grad_norm: float
     skipped: bool
+    skipped_in_a_row: int
+    asked: bool
     tokens: int
     sequences: int
     token_pairs: int
@@ -77,13 +82,16 @@ def train(
     *,
     start: int = 0,
     after_step: Callable[[StepResult], bool | None],
+    asked: Callable[[], bool] = lambda: False,
 ) -> None:
     """Train `model` (as `accelerator.prepare` returned it) from step `start` to the plan's last.
 
-    Raises ConfigError after MOST_SKIPPED skipped steps in a row.
+    Raises ConfigError after MOST_SKIPPED skipped steps in a row (the weights are those from before them), LostError when a process that
+    makes batches has died.
 
-    `after_step` sees every step and may evaluate, save or print; it stops the run by returning True. The loss is the sum of
-    the objective's parts, each divided by its count over all micro-batches of all processes.
+    `after_step` sees every step and may evaluate, save or print; it stops the run by returning True. `asked` says whether this process was
+    asked to stop: when any was, all stop after the same step. The loss is the sum of the objective's parts, each divided by its count over
+    all micro-batches of all processes.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.train()
@@ -106,19 +114,13 @@ def train(
                 accelerator.backward((parts / divisors).sum() * accelerator.num_processes)
             sums += parts.detach()
         grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, plan.clip, foreach=True))
-        skipped = not grad_norm < float("inf")  # NaN too; the norm is of the shared gradient, so all processes agree
+        *means, asking = _over_all((*(sums / divisors).tolist(), float(asked())), accelerator)
+        skipped = not all(map(math.isfinite, (grad_norm, *means)))  # gradient and losses are of all processes: they agree
         skipped_in_a_row = skipped_in_a_row + 1 if skipped else 0
-        if skipped_in_a_row == MOST_SKIPPED:
-            raise ConfigError(
-                f"{MOST_SKIPPED} steps in a row without a finite gradient, the last is step {step + 1}: lower the learning rate"
-            )
         for optimizer in optimizers:
             if not skipped:
                 optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        if accelerator.num_processes > 1:
-            sums = accelerator.reduce(sums, "sum")
-        means = (sums / divisors).tolist()
         now = time.perf_counter()
         *counts, tokens, sequences, token_pairs, filler_tokens = map(int, totals[:-LANES].tolist())
         result = StepResult(
@@ -128,6 +130,8 @@ def train(
             learning_rate=learning_rate,
             grad_norm=grad_norm,
             skipped=skipped,
+            skipped_in_a_row=skipped_in_a_row,
+            asked=asking > 0,
             tokens=tokens,
             sequences=sequences,
             token_pairs=token_pairs,
@@ -137,9 +141,21 @@ def train(
             data_seconds=data_ready - clock,
         )
         stop = after_step(result)
-        clock = time.perf_counter()
-        if stop:
+        if skipped_in_a_row == MOST_SKIPPED:
+            raise ConfigError(
+                f"{MOST_SKIPPED} steps in a row without a finite loss and gradient, the last is step {step + 1}: lower the learning rate"
+            )
+        if stop or result.asked:
             break
+        clock = time.perf_counter()
+
+
+def _over_all(values: tuple[float, ...], accelerator: Accelerator) -> list[float]:
+    """The sums of some numbers over all processes."""
+    if accelerator.num_processes == 1:
+        return list(values)
+    summed: list[float] = accelerator.reduce(torch.tensor(values, dtype=torch.float64, device=accelerator.device), "sum").tolist()
+    return summed
 
 
 def _totals(objective: Objective[Any], batches: Sequence[FlatBatch], accelerator: Accelerator) -> torch.Tensor:
@@ -179,8 +195,23 @@ def _load(micro_batches: MicroBatches, start: int, plan: Plan, device: torch.dev
         num_workers=plan.workers,
         collate_fn=_as_it_is,
         pin_memory=device.type == "cuda",
+        worker_init_fn=_ignore_signals,
     )
-    return zip(steps, loader, strict=True)
+    ready = iter(loader)
+    for step in steps:
+        try:
+            batches = next(ready)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):  # torch has no class for it
+                raise
+            raise LostError(
+                f"a process that makes batches died at step {step + 1} (out of memory?): the same command goes on from the last checkpoint"
+            ) from error
+        yield step, batches
+
+
+def _ignore_signals(worker: int) -> None:
+    ignore_all()
 
 
 def _as_it_is(batches: Sequence[FlatBatch]) -> Sequence[FlatBatch]:

@@ -7,10 +7,8 @@ import ctypes
 import os
 import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Literal
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
 
 import torch
 from accelerate import Accelerator
@@ -33,6 +31,7 @@ def start(processes: int | None, device: str | None) -> Accelerator:
         )
     if chosen.type == "cpu":
         _keep_freed_memory()
+    _end_with_the_launcher()
     accelerator = Accelerator(cpu=chosen.type == "cpu")  # left to itself it starts one process where there is no GPU
     if processes is None:
         processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -53,6 +52,12 @@ def _keep_freed_memory() -> None:
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: keep the top of the heap
 
 
+def _end_with_the_launcher() -> None:
+    """Have the kernel ask this process to end when torchrun, its parent, dies without a word: an orphan would go on, and hold the lock."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))  # PR_SET_PDEATHSIG
+
+
 def choose_device(device: str | None) -> torch.device:
     """cpu, cuda, or with None the GPU where there is one. Raises ConfigError for a GPU that torch does not see."""
     if device == "cuda" and not torch.cuda.is_available():
@@ -60,33 +65,12 @@ def choose_device(device: str | None) -> torch.device:
     return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-class Stop:
-    """Whether somebody asked for the end of a run: `asked`."""
-
-    asked = False
-
-
-@contextmanager
-def stop_politely(processes: int) -> Iterator[Stop]:
-    """In a run of one process, make the first SIGINT or SIGTERM a wish (`asked`), to be granted after the step; the second ends it at once.
-
-    Several processes would grant it at different steps and wait for each other: there the signals keep their meaning.
-    """
-    stop = Stop()
-
-    def ask(number: int, frame: object) -> None:
-        stop.asked = True
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    before: dict[signal.Signals, Any] = {}
-    if processes == 1 and threading.current_thread() is threading.main_thread():  # handlers can be set there alone
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def agree(accelerator: Accelerator, number: int, what: str) -> None:
+    """Raise ConfigError where the processes hold different numbers; `what` says of what, and what to look at."""
+    if accelerator.num_processes > 1:
+        numbers = accelerator.gather(torch.tensor([number], device=accelerator.device)).tolist()
+        if len(set(numbers)) > 1:
+            raise ConfigError(f"the processes do not agree on {what} ({', '.join(map(str, numbers))})")
 
 
 def share_of(micro_batches: int, ranks: int) -> int:

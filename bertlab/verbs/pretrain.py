@@ -22,16 +22,23 @@ if TYPE_CHECKING:
     from bertlab.model.heads import BertForPreTraining
     from bertlab.tokens.corpus import Corpus
 
-# layers x width of google-research/bert's published family; heads of 64, feed-forward 4 x width
-PRESETS = {"tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 512), "base": (12, 768), "large": (24, 1024)}
-# Peak rates for AdamW (and for what Muon leaves to it) by width: 1e-4 is the paper's for base, the small ones are first readings.
-LEARNING_RATES = {128: 3e-3, 256: 2e-3, 512: 1e-3, 768: 1e-4, 1024: 1e-4}
-
-
 MANY_EPOCHS = 100  # BERT's own pretraining read its corpus about 40 times
 
 # What may differ when a run goes on: places (their contents are bound by hash) and what no result depends on.
-FREE = {"out", "corpus", "model", "processes", "workers", "recompute", "log_every", "save_every", "save_minutes", "keep"}
+FREE = {
+    "out",
+    "corpus",
+    "model",
+    "processes",
+    "workers",
+    "recompute",
+    "log_every",
+    "save_every",
+    "save_minutes",
+    "keep",
+    "keep_every",
+    "strict",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +117,11 @@ class Config:
     save_minutes: float = 10.0
     """Longest time between checkpoints."""
     keep: int = 2
-    """Checkpoints to keep."""
+    """Checkpoints to keep: the newest ones."""
+    keep_every: int | None = None
+    """Also keep the checkpoint of every so many steps, for good."""
+    strict: bool = False
+    """Stop at a damaged checkpoint, instead of going on from an older one."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "micro_batches", "log_every", "save_every", "keep", "heldout_batches"):
@@ -137,8 +148,11 @@ class Config:
         for name in ("workers", "weight_decay", "seed", "save_minutes"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}={getattr(self, name)}: give 0 or more")
-        if self.seed >= 2**31 or (self.heldout_every is not None and self.heldout_every < 1):
-            raise ConfigError("seed must be below 2,147,483,648 and heldout_every at least 1")
+        for name in ("heldout_every", "keep_every"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ConfigError(f"{name}={value}: give 1 or more")
+        if self.seed >= 2**31:
+            raise ConfigError("seed must be below 2,147,483,648")
         if (self.learning_rate is not None and self.learning_rate <= 0) or self.muon_learning_rate <= 0 or self.clip <= 0:
             raise ConfigError("learning_rate, muon_learning_rate and clip must be above 0")
 
@@ -179,14 +193,17 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
 
     from bertlab.model.folder import weights_sha256
     from bertlab.progress import progress, silent
+    from bertlab.signals import stop_politely
     from bertlab.tokens.corpus import open_corpus
     from bertlab.training import checkpoint, loop
     from bertlab.training.heldout import heldout_batches, measure_heldout
     from bertlab.training.objectives import Pretraining
     from bertlab.training.optimizers import build_optimizers
-    from bertlab.training.processes import stop_politely, uses_bf16
-    from bertlab.training.runlog import RunLog, plain, remember_inputs, run_sha256
+    from bertlab.training.processes import agree, uses_bf16
+    from bertlab.training.runlog import INPUTS, RunLog, plain, remember_inputs, run_sha256
     from bertlab.training.speed import peak_memory, product_rate, training_flops
+    from bertlab.training.spikes import WINDOW, is_spike
+    from bertlab.training.start import default_learning_rate
 
     main = accelerator.is_main_process
     corpus = open_corpus(config.corpus, verify=accelerator.is_local_main_process)
@@ -196,16 +213,27 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     optimizers = build_optimizers(
         model,
         config.optimizer or ("adamw" if config.model else "muon"),
-        learning_rate=config.learning_rate or default_learning_rate(config, model.config.hidden_size),
+        learning_rate=config.learning_rate or default_learning_rate(model.config.hidden_size, goes_on=config.model is not None),
         muon_learning_rate=config.muon_learning_rate,
         weight_decay=config.weight_decay,
     )
-    saved = checkpoint.newest_checkpoint(out / "checkpoints", warn=print if main else lambda _: None)
-    state: dict[str, Any] = {"tokens_seen": 0, "seconds": 0.0, "skipped": 0, "heldout": [], "best": None}
+    saved = checkpoint.newest_checkpoint(
+        out / "checkpoints",
+        warn=print if main else lambda _: None,
+        strict=config.strict,
+        run=run_sha256(out) if (out / INPUTS).is_file() else None,
+    )
+    threads = torch.get_num_threads()
+    state: dict[str, Any] = {"tokens_seen": 0, "seconds": 0.0, "skipped": 0, "heldout": [], "best": None, "recent": []}
     start = 0
     if saved:
         saved.restore(model, optimizers)
-        start, state = saved.step, saved.state
+        start, state = saved.step, state | saved.state
+        was, now = f"{state['processes']} x {state['threads']}", f"{accelerator.num_processes} x {threads}"
+        if main and was != now:
+            print(f"note: {now} processes x threads, {was} before: the same batches, but other last bits of the weights")
+    agree(accelerator, start, f"the step to go on from: do all machines see the same {out}?")
+    state |= {"processes": accelerator.num_processes, "threads": threads}
     heldout, baselines = heldout_batches(corpus, config.max_length, config.micro_tokens, config.heldout_batches)
     # bf16 products are made for a shape, on a CPU too: a new one costs time and memory
     batches = phases(config, corpus, fixed_shapes=config.compile or uses_bf16(accelerator.device, config.precision))
@@ -214,6 +242,7 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     accelerator.wait_for_everyone()
     heldout_every = config.heldout_every or max(1, config.steps // 10)
     log = RunLog(out / "metrics.jsonl", start if saved else -1) if main else None
+    saver = checkpoint.Saver(out / "checkpoints", config.keep, config.keep_every, run_sha256(out)) if main else None
     began = time.monotonic() - state["seconds"]
 
     def measure(step: int) -> None:
@@ -232,11 +261,12 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
                 checkpoint.save_checkpoint(out / "best", step, model, [], measured, keep=1, run=run_sha256(out))
 
     last_save = loop_began = time.monotonic()
-    trained = 0
+    trained, ended_at = 0, start
 
-    def after_step(result: loop.StepResult) -> bool:
-        nonlocal last_save, trained
-        done, last = result.step + 1, result.step + 1 == config.steps
+    def after_step(result: loop.StepResult) -> None:
+        nonlocal last_save, trained, ended_at
+        done = ended_at = result.step + 1
+        last = done == config.steps
         state["tokens_seen"] += result.tokens
         state["skipped"] += result.skipped
         trained += result.tokens
@@ -244,22 +274,31 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         sizes = {"tokens": result.tokens, "token_pairs": result.token_pairs, "sequences": result.sequences}
         mfu = training_flops(model.config, masked=result.counts["mlm_loss"], **sizes) / (result.seconds * product_a_second)
         memory = peak_memory(accelerator.device)
-        if log and (done % config.log_every == 0 or result.skipped or last):
+        loss = sum(result.losses.values())
+        spike = not result.skipped and is_spike(state["recent"], loss)
+        if not result.skipped:
+            state["recent"] = [*state["recent"], loss][-WINDOW:]
+        if log and (done % config.log_every == 0 or result.skipped or spike or last):
             rates = {"tokens_per_second": result.tokens / result.seconds, "mfu": mfu, "memory_bytes": memory}
-            log.write({**vars(result), "step": done, **rates})
+            log.write({**vars(result), "step": done, "spike": spike, **rates})
         elif log:
             log.write({"step": done, "batch": result.batch})  # of every step, so that `bertlab replay` can check any
+        if main and (result.skipped or spike):
+            what = "skipped: its loss or gradient was not finite" if result.skipped else f"loss {loss:.3f} is out of line with those before"
+            print(f"step {done} {what}; bertlab replay --run {out} --step {done} shows its batch", flush=True)
         losses = ", ".join(f"{name} {value:.3f}" for name, value in result.losses.items())
         waiting = result.data_seconds / result.seconds
         report(done, f"{losses}, {speed:,.0f} tokens/s, MFU {mfu:.0%}, {waiting:.0%} waiting for data, {memory / 2**30:.1f} GB")
         if heldout and (done % heldout_every == 0 or last):
             measure(done)
         due = time.monotonic() - last_save > 60 * config.save_minutes
-        if main and (done % config.save_every == 0 or last or due or stop.asked):
+        ending = last or result.asked or result.skipped_in_a_row == loop.MOST_SKIPPED
+        if saver and (done % config.save_every == 0 or due or ending):
             last_save = time.monotonic()
             state["seconds"] = last_save - began
-            checkpoint.save_checkpoint(out / "checkpoints", done, model, optimizers, plain(state), config.keep, run_sha256(out))
-        return stop.asked
+            saver.save(done, model, optimizers, plain(state))
+        if saver:
+            saver.wait() if ending else saver.check()
 
     if heldout and not state["heldout"]:
         measure(0)
@@ -289,7 +328,7 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     mine = range(accelerator.process_index, config.micro_batches, accelerator.num_processes)
     loop_began = time.monotonic()
     with (
-        stop_politely(accelerator.num_processes) as stop,
+        stop_politely() as stop,
         progress("pretraining", "steps", config.steps, start) if main else silent() as report,
     ):
         loop.train(
@@ -301,71 +340,27 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
             accelerator,
             start=start,
             after_step=after_step,
+            asked=lambda: stop.asked is not None,
         )
     if log:
         log.close()
-    if stop.asked:
-        print(f"stopped; the work so far is in {out / 'checkpoints'}, and the same command goes on from there", flush=True)
-        raise KeyboardInterrupt
+    if ended_at < config.steps:
+        accelerator.wait_for_everyone()  # the first to leave ends the others, the one that saves too
+        raise stop.exception(f"stopped after step {ended_at:,}: the same command goes on from its checkpoint in {out / 'checkpoints'}")
     state["seconds"] = time.monotonic() - began
     facts = _finish(config, out, model, corpus, state) if main else {}
     accelerator.wait_for_everyone()
     return facts
 
 
-def default_learning_rate(config: Config, width: int) -> float:
-    """AdamW's peak rate where none is given; going on from a model takes 2e-5 at base (google-research/bert), 1e-4 below."""
-    if config.model:
-        return 2e-5 if width >= 768 else 1e-4
-    return LEARNING_RATES.get(width, 1e-4)
-
-
 def build_model(config: Config, corpus: "Corpus") -> "BertForPreTraining":
     """The model to train: from the preset with random weights, or from `config.model`, whose vocabulary must be the corpus's."""
-    import torch
-
-    from bertlab.model.encoder import EncoderConfig
-    from bertlab.model.extension import extend_embeddings
-    from bertlab.model.folder import fetch, load_config, load_model, refuse_misfit
-    from bertlab.model.heads import BertForPreTraining
-    from bertlab.tokens import tokenizer
-    from bertlab.tokens.extension import extends
+    from bertlab.training.start import given_model, random_model
 
     dropouts: dict[str, Any] = {"hidden_dropout_prob": config.dropout, "attention_probs_dropout_prob": config.attention_dropout}
     if config.model is not None:
-        folder = fetch(config.model)
-        load_config(folder)  # a run folder instead of its model is named as such
-        own = tokenizer.load(folder)
-        if own.vocabulary_sha256 != corpus.tokenizer.vocabulary_sha256 and not extends(corpus.tokenizer, own):
-            raise ConfigError(
-                f"{config.model} and {config.corpus} have different vocabularies: prepare the corpus with --tokenizer {config.model}"
-            )
-        model, _ = load_model(folder, BertForPreTraining, **dropouts)
-        positions = model.config.max_position_embeddings
-        if config.longest > positions:
-            raise ConfigError(
-                f"pairs of {config.longest} tokens, but {config.model} has {positions} positions: lower max_length or long_length"
-            )
-        refuse_misfit(own, model.config, config.model)
-        if corpus.tokenizer.vocab_size > own.vocab_size:
-            extend_embeddings(model, own, corpus.tokenizer)
-        return model
-    layers, width = PRESETS[config.preset]
-    model = BertForPreTraining(
-        EncoderConfig(
-            vocab_size=corpus.tokenizer.vocab_size,
-            hidden_size=width,
-            num_hidden_layers=layers,
-            num_attention_heads=width // 64,
-            intermediate_size=4 * width,
-            max_position_embeddings=max(512, config.longest),
-            pad_token_id=corpus.tokenizer.pad_id,
-            **dropouts,
-        )
-    )
-    if config.start_at_unigrams:
-        model.start_at_unigrams(torch.from_numpy(corpus.train.token_counts(corpus.tokenizer.vocab_size)))
-    return model
+        return given_model(corpus, config.model, longest=config.longest, dropouts=dropouts)
+    return random_model(corpus, config.preset, longest=config.longest, dropouts=dropouts, start_at_unigrams=config.start_at_unigrams)
 
 
 def phases(config: Config, corpus: "Corpus", fixed_shapes: bool = False) -> "Phases":

@@ -38,6 +38,7 @@ from bertlab import sample
 from bertlab.batches.flat import PretrainingBatch
 from bertlab.model.attention import attend, layout
 from bertlab.model.heads import BertForPreTraining
+from bertlab.model.presets import PRESETS
 from bertlab.tokens.corpus import Corpus, open_corpus
 from bertlab.training import processes
 from bertlab.training.objectives import Pretraining
@@ -237,7 +238,7 @@ def row(cell: Cell, best_product: float) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", help="a folder that `bertlab prepare` wrote; by default the sample is prepared")
-    parser.add_argument("--preset", default="base", choices=pretrain.PRESETS)
+    parser.add_argument("--preset", default="base", choices=PRESETS)
     parser.add_argument("--length", type=int, nargs="+", help="most tokens in a pair; default: 128 512")
     parser.add_argument("--micro-tokens", type=int, nargs="+", help="default: 8192 16384 32768 65536")
     parser.add_argument("--compile", default="best", choices=["best", "each", "none"], help="at which sizes also compiled")

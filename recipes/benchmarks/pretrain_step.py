@@ -33,6 +33,7 @@ from bertlab import sample
 from bertlab.batches.flat import PretrainingBatch
 from bertlab.model.encoder import EncoderConfig
 from bertlab.model.heads import BertForPreTraining
+from bertlab.model.presets import PRESETS
 from bertlab.tokens.corpus import Corpus, open_corpus
 from bertlab.training import loop, processes
 from bertlab.training.objectives import Pretraining
@@ -110,7 +111,7 @@ def their_round(
     config: pretrain.Config, corpus: Corpus, batches: list[PretrainingBatch], precision: processes.Precision
 ) -> Callable[[], float]:
     """The same by transformers, on batches without filler."""
-    layers, width = pretrain.PRESETS[config.preset]
+    layers, width = PRESETS[config.preset]
     device = processes.choose_device(config.device)
     settings: dict[str, Any] = {"hidden_dropout_prob": config.dropout, "attention_probs_dropout_prob": config.attention_dropout}
     peer = BertConfig(
@@ -170,7 +171,7 @@ def measured(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", nargs="+", default=["mini", "small"], choices=pretrain.PRESETS)
+    parser.add_argument("--preset", nargs="+", default=["mini", "small"], choices=PRESETS)
     parser.add_argument("--rounds", type=int, help="default: fewer for larger presets")
     parser.add_argument("--steps", type=int, help="micro-batches a round; default: fewer for larger presets")
     parser.add_argument("--micro-tokens", type=int, default=4096)

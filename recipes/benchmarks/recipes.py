@@ -31,6 +31,7 @@ import bertlab
 from bertlab import sample
 from bertlab.corpus.labelled import read_labelled
 from bertlab.disk import read_json, write_json
+from bertlab.model.presets import PRESETS
 from bertlab.training import processes
 from bertlab.verbs import prepare, pretrain
 
@@ -99,7 +100,7 @@ def judged(config: pretrain.Config, train: str, test: str, out: Path) -> dict[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=3)
-    parser.add_argument("--preset", default="tiny", choices=pretrain.PRESETS)
+    parser.add_argument("--preset", default="tiny", choices=PRESETS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--recipe", nargs="+", default=list(RECIPES), choices=RECIPES, metavar="RECIPE")
     parser.add_argument("--corpus", help="a folder that `bertlab prepare` wrote; by default the sample is prepared")

@@ -1,7 +1,9 @@
 """bertlab/training/checkpoint.py: what is restored is what was saved, bit for bit; what was damaged is never restored."""
 
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,10 @@ from torch.optim import Optimizer
 
 from bertlab.batches.flat import PretrainingBatch
 from bertlab.disk import TEMPORARY
-from bertlab.errors import CorruptError
+from bertlab.errors import ConfigError, CorruptError
 from bertlab.model.heads import BertForPreTraining
 from bertlab.training import checkpoint
-from bertlab.training.checkpoint import newest_checkpoint, save_checkpoint
+from bertlab.training.checkpoint import Saver, newest_checkpoint, save_checkpoint
 from bertlab.training.loop import Plan, train
 from bertlab.training.objectives import Pretraining
 from bertlab.training.optimizers import build_optimizers, optimizer_tensors
@@ -185,6 +187,23 @@ def test_with_every_checkpoint_damaged_the_run_starts_anew(tmp_path: Path, small
     assert newest_checkpoint(tmp_path / "absent") is None
 
 
+def test_strict_stops_at_a_damaged_checkpoint(tmp_path: Path, small: BertForPreTraining) -> None:
+    for step in (1, 2):
+        damaged = save_checkpoint(tmp_path, step, small, [], {}) / "model.safetensors"
+    flip_bit(damaged, 100, 0)
+    with pytest.raises(CorruptError, match=r"step-00000002/model.safetensors is not the file that was written .*--strict"):
+        newest_checkpoint(tmp_path, strict=True)
+    found = newest_checkpoint(tmp_path, warn=lambda warning: None)
+    assert found is not None and found.step == 1
+
+
+def test_the_checkpoint_of_another_run_is_refused(tmp_path: Path, small: BertForPreTraining) -> None:
+    save_checkpoint(tmp_path, 1, small, [], {}, run="a" * 64)
+    assert newest_checkpoint(tmp_path, run="a" * 64) is not None
+    with pytest.raises(ConfigError, match="step-00000001 is the checkpoint of another run"):
+        newest_checkpoint(tmp_path, run="b" * 64)
+
+
 def test_a_save_that_fails_leaves_the_old_checkpoint_and_nothing_else(
     tmp_path: Path, small: BertForPreTraining, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,3 +262,72 @@ def test_a_damaged_checkpoint_of_the_same_step_is_replaced(tmp_path: Path, small
     save_checkpoint(tmp_path, 5, small, [], {"which": "second"})
     found = newest_checkpoint(tmp_path, warn=pytest.fail)
     assert found is not None and found.state == {"which": "second"}
+
+
+def test_those_of_every_so_many_steps_stay(tmp_path: Path, small: BertForPreTraining) -> None:
+    for step in range(5, 45, 5):
+        save_checkpoint(tmp_path, step, small, [], {}, keep=2, keep_every=15)
+    assert names(tmp_path) == [f"step-{step:08d}" for step in (15, 30, 35, 40)]
+
+
+def test_no_old_one_goes_before_the_new_one_has_been_read_back(
+    tmp_path: Path, small: BertForPreTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(tmp_path, 1, small, [], {"which": "first"}, keep=1)
+    true_whole_folder = checkpoint.whole_folder
+
+    @contextmanager
+    def lying_disk(folder: Path) -> Iterator[Path]:
+        with true_whole_folder(folder) as temporary:
+            yield temporary
+        flip_bit(folder / "model.safetensors", 100, 0)
+
+    monkeypatch.setattr(checkpoint, "whole_folder", lying_disk)
+    with pytest.raises(CorruptError):
+        save_checkpoint(tmp_path, 2, small, [], {"which": "second"}, keep=1)
+    found = newest_checkpoint(tmp_path, warn=lambda warning: None)
+    assert found is not None and found.state == {"which": "first"}
+
+
+# --- beside the training ----------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_saved_beside_the_training_is_what_stood_when_it_was_asked_for(tmp_path: Path, trained: Trained) -> None:
+    model, optimizers = trained
+    save_checkpoint(tmp_path / "now", 3, model, optimizers, STATE)
+    saver = Saver(tmp_path / "beside")
+    saver.save(3, model, optimizers, STATE)
+    with torch.no_grad():
+        for value in tensors_of(model, optimizers).values():
+            value.zero_()  # the next step
+    saver.wait()
+    for name in FILES:
+        assert (tmp_path / "beside" / "step-00000003" / name).read_bytes() == (tmp_path / "now" / "step-00000003" / name).read_bytes()
+
+
+def test_saves_beside_the_training_follow_each_other(tmp_path: Path, small: BertForPreTraining) -> None:
+    saver = Saver(tmp_path, keep=3)
+    for step in range(1, 7):
+        saver.save(step, small, [], {"step": step})
+    saver.wait()
+    assert names(tmp_path) == [f"step-{step:08d}" for step in (4, 5, 6)]
+    saver.wait()  # nothing left to wait for
+
+
+def test_what_a_save_beside_the_training_raises_is_raised_at_the_next_look(
+    tmp_path: Path, small: BertForPreTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "hash_files", full)
+    saver = Saver(tmp_path)
+    for look in (saver.wait, lambda: saver.save(2, small, [], {})):
+        saver.save(1, small, [], {})
+        with pytest.raises(OSError, match="No space"):
+            look()
+    saver.save(1, small, [], {})
+    with pytest.raises(OSError, match="No space"):
+        for _ in range(10_000):
+            saver.check()
+            time.sleep(0.001)

@@ -291,10 +291,47 @@ def test_a_run_that_finds_no_finite_gradient_any_more_is_stopped(
     model, results = make_model(), list[StepResult]()
     optimizers = build_optimizers(model, "adamw", learning_rate=1e-3)
     plan, batch = Plan(steps=200, warmup_steps=0, seed=0, precision="fp32"), make_batch(1, [9, 9])
-    with pytest.raises(ConfigError, match="50 steps in a row without a finite gradient, the last is step 80: lower") as caught:
+    with pytest.raises(ConfigError, match="50 steps in a row without a finite loss and gradient, the last is step 80: lower") as caught:
         train(model, optimizers, Broken(), lambda step: [batch], plan, accelerator, after_step=results.append)
     assert "\n" not in str(caught.value)
     assert [result.step for result in results if not result.skipped] == [29]
+
+
+def test_a_loss_that_is_not_finite_skips_the_step_though_its_gradient_is(
+    make_model: MakeModel, make_batch: MakeBatch, accelerator: Accelerator
+) -> None:
+    class Shifted(Pretraining):
+        """Infinite by a constant, of which the gradient knows nothing."""
+
+        def losses(self, model: nn.Module, batch: PretrainingBatch) -> Tensor:
+            return super().losses(model, batch) + float("inf")
+
+    model, results = make_model(), list[StepResult]()
+    before = copy(model.state_dict())
+    optimizers = build_optimizers(model, "adamw", learning_rate=1e-2)
+    plan = Plan(steps=3, warmup_steps=0, seed=0, precision="fp32")
+    train(model, optimizers, Shifted(), steps_of(make_batch), plan, accelerator, after_step=results.append)
+    assert [(result.skipped, result.skipped_in_a_row) for result in results] == [(True, 1), (True, 2), (True, 3)]
+    assert all(result.grad_norm < float("inf") for result in results)
+    assert same(copy(model.state_dict()), before)
+
+
+def test_a_run_that_is_asked_to_stop_ends_after_the_step(make_model: MakeModel, make_batch: MakeBatch, accelerator: Accelerator) -> None:
+    model, results = make_model(), list[StepResult]()
+    optimizers = build_optimizers(model, "adamw", learning_rate=1e-2)
+    plan = Plan(steps=9, warmup_steps=0, seed=0, precision="fp32")
+    wishes = iter([False, False, True])
+    train(
+        model,
+        optimizers,
+        Pretraining(),
+        steps_of(make_batch),
+        plan,
+        accelerator,
+        after_step=results.append,
+        asked=lambda: next(wishes),
+    )
+    assert [result.asked for result in results] == [False, False, True]
 
 
 def test_training_lowers_the_loss_on_a_batch_seen_again_and_again(

@@ -6,7 +6,6 @@ Costs one start of two processes (gloo, on the CPU): what needs a second process
 import ctypes
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -249,21 +248,3 @@ def test_bf16_is_used_where_it_is_asked_for_and_by_auto_where_the_hardware_multi
         assert dtype_of_a_product("auto") == automatic
         assert dtype_of_a_product("bf16") == torch.bfloat16
         assert dtype_of_a_product("fp32") == torch.float32
-
-
-def test_the_first_signal_is_a_wish_and_the_second_an_order() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    wishes = []
-    with processes.stop_politely(1) as stop:
-        wishes.append(stop.asked)
-        signal.raise_signal(signal.SIGINT)
-        wishes.append(stop.asked)
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    assert wishes == [False, True]
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_several_processes_end_at_the_first_signal() -> None:
-    with pytest.raises(KeyboardInterrupt), processes.stop_politely(2):
-        signal.raise_signal(signal.SIGINT)

@@ -289,7 +289,7 @@ def test_a_run_cut_off_anywhere_ends_as_if_it_had_not_been(
 ) -> None:
     settings = {"optimizer": optimizer, "long_share": 0.25, "long_length": 48, "micro_batches": 2, "save_every": 2, "seed": 5}
     pretrain(tmp_path / "whole", **settings)
-    true_train, true_save = loop.train, checkpoint.save_checkpoint
+    true_train, true_save = loop.train, checkpoint.write_checkpoint
 
     def cut_in_step(step: int) -> None:
         def train(*arguments: Any, after_step: Callable[[loop.StepResult], bool | None], **named: Any) -> None:
@@ -309,7 +309,7 @@ def test_a_run_cut_off_anywhere_ends_as_if_it_had_not_been(
                 raise Stop
             return folder
 
-        monkeypatch.setattr(checkpoint, "save_checkpoint", save)
+        monkeypatch.setattr(checkpoint, "write_checkpoint", save)
 
     def cut(when: Callable[..., None], *where: Any) -> None:
         with monkeypatch.context():
@@ -317,7 +317,7 @@ def test_a_run_cut_off_anywhere_ends_as_if_it_had_not_been(
             with pytest.raises(Stop):
                 pretrain(tmp_path / "cut", **settings)
         monkeypatch.setattr(loop, "train", true_train)
-        monkeypatch.setattr(checkpoint, "save_checkpoint", true_save)
+        monkeypatch.setattr(checkpoint, "write_checkpoint", true_save)
 
     cut(cut_in_step, 1)  # before the first checkpoint
     cut(cut_in_step, 3)

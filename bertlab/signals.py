@@ -1,0 +1,94 @@
+"""What a signal asks of bertlab, and how it is granted.
+
+| signal                     | comes from                                              | exit code |
+| -------------------------- | ------------------------------------------------------- | --------- |
+| SIGINT                     | Ctrl-C                                                  | 130       |
+| SIGTERM, SIGUSR1, SIGHUP   | a batch system that takes the machine back, a lost line | 75        |
+
+While a verb runs, a signal is an exception: temporary files go, what was finished stays. While a model trains it is a wish, granted
+after the step with a checkpoint (`stop_politely`); a second signal ends that wait too. Knows nothing of torch or of processes.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+INTERRUPTED, PREEMPTED = 130, 75  # 128 + SIGINT, as shells have it; EX_TEMPFAIL of sysexits.h: try again later
+PREEMPTION = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+
+
+class Preempted(KeyboardInterrupt):
+    """A run that was asked to end by something else than Ctrl-C."""
+
+
+class Stop:
+    """The wish for the end of a run: the signal that asked for it, None before."""
+
+    asked: signal.Signals | None = None
+
+    def exception(self, message: str) -> KeyboardInterrupt:
+        """What to raise when the wish has been granted; a process that was not asked itself ends with one that was, by pre-emption."""
+        return KeyboardInterrupt(message) if self.asked == signal.SIGINT else Preempted(message)
+
+
+@contextmanager
+def raise_when_asked() -> Iterator[None]:
+    """Turn the signals of pre-emption into `Preempted` (SIGINT is KeyboardInterrupt by Python's own doing).
+
+    A signal that was ignored when Python started (nohup) stays ignored.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Preempted("")
+
+    with _handled(PREEMPTION, end):
+        yield
+
+
+@contextmanager
+def stop_politely() -> Iterator[Stop]:
+    """Make the first signal a wish; the second does what the first would have done outside, at once."""
+    stop = Stop()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        stop.asked = stop.asked or signal.Signals(number)
+        restore()
+
+    with _handled((signal.SIGINT, *PREEMPTION), ask) as restore:
+        yield stop
+
+
+def ignore_all() -> None:
+    """For a worker process that makes batches: a signal to the whole group is its parent's to grant, and the parent ends it."""
+    for number in (signal.SIGINT, *PREEMPTION):
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def _handled(numbers: tuple[signal.Signals, ...], handler: Callable[[int, FrameType | None], None]) -> Iterator[Callable[[], None]]:
+    """Handle signals in this process and thread; yields what restores the handlers before. Nothing outside the main thread, where no
+    handler can be set. A process forked meanwhile does what it would have done without."""
+    owner = os.getpid()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == owner:
+            handler(number, frame)
+        else:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, handle) for number in numbers if signal.getsignal(number) is not signal.SIG_IGN}
+
+    def restore() -> None:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+    try:
+        yield restore
+    finally:
+        restore()

@@ -1,0 +1,70 @@
+"""Signals as exceptions while a verb runs, as wishes while a model trains."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from bertlab.signals import PREEMPTION, Preempted, raise_when_asked, stop_politely
+
+
+@pytest.mark.parametrize("number", PREEMPTION)
+def test_a_signal_of_preemption_is_an_exception_while_a_verb_runs_and_what_it_was_before_and_after(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(Preempted), raise_when_asked():
+        signal.raise_signal(number)
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), *((number, Preempted) for number in PREEMPTION)])
+def test_the_first_signal_is_a_wish_and_the_second_an_order(number: signal.Signals, kind: type[KeyboardInterrupt]) -> None:
+    before = signal.getsignal(number)
+    with raise_when_asked(), stop_politely() as stop:
+        asked = [stop.asked]
+        signal.raise_signal(number)
+        asked.append(stop.asked)
+        with pytest.raises(KeyboardInterrupt) as ordered:
+            signal.raise_signal(number)
+    assert asked == [None, number]
+    assert type(ordered.value) is kind is type(stop.exception("ended"))
+    assert signal.getsignal(number) is before
+
+
+def test_the_wish_of_another_process_is_granted_as_pre_emption() -> None:
+    with stop_politely() as stop:
+        assert type(stop.exception("ended")) is Preempted
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with raise_when_asked(), stop_politely() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert stop.asked is None
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_process_forked_meanwhile_dies_of_the_signal() -> None:
+    with raise_when_asked(), stop_politely() as stop:
+        child = os.fork()
+        if child == 0:
+            signal.raise_signal(signal.SIGTERM)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+        assert stop.asked is None
+
+
+def test_outside_the_main_thread_nothing_is_handled() -> None:
+    before, seen = signal.getsignal(signal.SIGTERM), []
+
+    def look() -> None:
+        with raise_when_asked(), stop_politely():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert seen == [before]
