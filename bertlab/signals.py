@@ -6,17 +6,21 @@
 | SIGTERM, SIGUSR1, SIGHUP   | a batch system that takes the machine back, a lost line | 75        |
 
 While a verb runs, a signal is an exception: temporary files go, what was finished stays. While a model trains it is a wish, granted
-after the step with a checkpoint (`stop_politely`); a second signal ends that wait too. Knows nothing of torch or of processes.
+after the step with a checkpoint (`stop_politely`); a second signal, a second later, ends that wait too. Knows nothing of torch or of
+processes.
 """
 
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 INTERRUPTED, PREEMPTED = 130, 75  # 128 + SIGINT, as shells have it; EX_TEMPFAIL of sysexits.h: try again later
+# Launchers pass a signal on to processes that have it from the batch system already, and Linux tells of a parent's death once a thread.
+SAME_WISH_SECONDS = 1.0
 PREEMPTION = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
@@ -50,12 +54,17 @@ def raise_when_asked() -> Iterator[None]:
 
 @contextmanager
 def stop_politely() -> Iterator[Stop]:
-    """Make the first signal a wish; the second does what the first would have done outside, at once."""
+    """Make the first signal a wish; one that comes SAME_WISH_SECONDS later does what the first would have done outside, at once."""
     stop = Stop()
+    asked_at = 0.0
 
     def ask(number: int, frame: FrameType | None) -> None:
-        stop.asked = stop.asked or signal.Signals(number)
-        restore()
+        nonlocal asked_at
+        if stop.asked is None:
+            stop.asked, asked_at = signal.Signals(number), time.monotonic()
+        elif time.monotonic() - asked_at > SAME_WISH_SECONDS:
+            restore()
+            signal.raise_signal(number)
 
     with _handled((signal.SIGINT, *PREEMPTION), ask) as restore:
         yield stop

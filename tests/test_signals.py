@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from bertlab import signals
 from bertlab.signals import PREEMPTION, Preempted, raise_when_asked, stop_politely
 
 
@@ -18,12 +19,16 @@ def test_a_signal_of_preemption_is_an_exception_while_a_verb_runs_and_what_it_wa
 
 
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), *((number, Preempted) for number in PREEMPTION)])
-def test_the_first_signal_is_a_wish_and_the_second_an_order(number: signal.Signals, kind: type[KeyboardInterrupt]) -> None:
+def test_the_first_signal_is_a_wish_and_one_that_comes_later_an_order(
+    number: signal.Signals, kind: type[KeyboardInterrupt], monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = signal.getsignal(number)
     with raise_when_asked(), stop_politely() as stop:
         asked = [stop.asked]
         signal.raise_signal(number)
+        signal.raise_signal(number)  # passed on by a launcher
         asked.append(stop.asked)
+        monkeypatch.setattr(signals, "SAME_WISH_SECONDS", -1.0)  # a second later
         with pytest.raises(KeyboardInterrupt) as ordered:
             signal.raise_signal(number)
     assert asked == [None, number]

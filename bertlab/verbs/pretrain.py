@@ -280,7 +280,10 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
             state["recent"] = [*state["recent"], loss][-WINDOW:]
         if log and (done % config.log_every == 0 or result.skipped or spike or last):
             rates = {"tokens_per_second": result.tokens / result.seconds, "mfu": mfu, "memory_bytes": memory}
-            log.write({**vars(result), "step": done, "spike": spike, **rates})
+            figures = {
+                name: value for name, value in vars(result).items() if name != "asked"
+            }  # a run that was cut off logs what one that was not does
+            log.write({**figures, "step": done, "spike": spike, **rates})
         elif log:
             log.write({"step": done, "batch": result.batch})  # of every step, so that `bertlab replay` can check any
         if main and (result.skipped or spike):
