@@ -156,6 +156,8 @@ def locked(folder: Path) -> Iterator[None]:
             raise LockedError(
                 f"{folder} is in use by process {stream.read().strip() or '?'}: wait for it or choose another --out"
             ) from None
+        # A forked child has the descriptor too, and the lock lasts until the last copy is closed: workers may outlive a killed parent.
+        os.register_at_fork(after_in_child=stream.close)
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()

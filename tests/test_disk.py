@@ -2,10 +2,15 @@
 
 import hashlib
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import bertlab
 from bertlab.disk import hash_files, locked, read_sealed, verify_files, whole_file, whole_folder, write_json, write_sealed
 from bertlab.errors import ConfigError, CorruptError, LockedError
 
@@ -66,6 +71,35 @@ def test_a_locked_folder_is_refused_and_an_empty_one_taken_away(tmp_path):
     with pytest.raises(ConfigError), locked(tmp_path / "other"):
         raise ConfigError("a mistake found before anything was written")
     assert not (tmp_path / "other").exists()
+
+
+KILLED_WITH_A_CHILD = """
+import os, signal, sys, time
+from pathlib import Path
+from bertlab.disk import locked
+
+with locked(Path(sys.argv[1])):
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+    print(child, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_lock_ends_with_its_holder_even_if_a_child_lives_on(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(bertlab.__file__).parents[1])}
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED_WITH_A_CHILD, str(tmp_path / "run")], env=environment, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout
+        child = int(holder.stdout.readline())
+        assert holder.wait() == -signal.SIGKILL
+        try:
+            with locked(tmp_path / "run"):
+                os.kill(child, 0)  # it is there
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 # --- sealed manifests -------------------------------------------------------------------------------------------------------------------
