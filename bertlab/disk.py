@@ -49,6 +49,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         for file in sorted(temporary.rglob("*")):
+            if file.is_file():
+                file.chmod(temporary.stat().st_mode & 0o666)  # as the umask says: safetensors writes for its owner alone
             _flush(file)
         _flush(temporary)
         if path.exists():
