@@ -12,7 +12,6 @@ No pickle is read: a checkpoint that has only pytorch_model.bin is refused with 
 
 import json
 from dataclasses import asdict, fields
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,13 +21,14 @@ from torch import Tensor, nn
 
 from bertlab.disk import MANIFEST, hash_files, read_object, sha256_file, whole_folder, write_sealed
 from bertlab.errors import ConfigError, CorruptError
-from bertlab.model.encoder import Bert, EncoderConfig
+from bertlab.model.encoder import Bert, EncoderConfig, parameter_shapes
 from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
 from bertlab.model.weights import FLOATING, Stored, read_header, read_tensors
 from bertlab.tokens.tokenizer import Tokenizer
 
 Model = TypeVar("Model", Bert, BertForPreTraining, BertForSequenceClassification)
 WEIGHTS = "model.safetensors"
+MOST_CLASSES = 65_536  # as in a labelled file (bertlab/corpus/labelled.py)
 # What sentence vectors and predictions depend on, in folders of ours and published ones.
 COMPUTES = ("config.json", WEIGHTS, "tokenizer.json", "vocab.txt", "sentence_bert_config.json", "1_Pooling/config.json")
 
@@ -116,33 +116,45 @@ def load_model(folder: str, kind: type[Model], *, new_labels: int | None = None,
     config = EncoderConfig.from_published(published | settings, f"{folder}/config.json")
     classes = published.get("id2label")
     num_labels = new_labels or (len(classes) if isinstance(classes, dict) else 0) or 2
-    built: Any = kind
-    build = partial(built, config, num_labels) if issubclass(built, BertForSequenceClassification) else partial(built, config)
     weights = weights_file(Path(folder))
     header = read_header(weights)
     names = _published_names({name: name for name in header})  # ours -> the file's
     if new_labels is not None:
         names = {name: old for name, old in names.items() if not name.startswith("classifier.")}
-    if issubclass(built, Bert):
+    _refuse_unfit(
+        config,
+        num_labels if issubclass(kind, BertForSequenceClassification) else None,
+        {name: header[old] for name, old in names.items()},
+        folder,
+    )
+    model = kind(config, num_labels) if issubclass(kind, BertForSequenceClassification) else kind(config)
+    if isinstance(model, Bert):
         names = {name.removeprefix("bert."): old for name, old in names.items() if name.startswith("bert.")}
-    with torch.device("meta"):  # shapes without memory: what config.json asks for is held against the file before any is taken
-        _refuse_unfit(build().state_dict(), {name: header[old] for name, old in names.items()}, folder)
-    model: Model = build()
-    tensors = read_tensors(weights, [names[name] for name in model.state_dict() if name in names])
-    return model, fill(model, {name: tensors[old] for name, old in names.items() if old in tensors}, folder)
+    wanted = {name: names[name] for name in model.state_dict() if name in names}
+    tensors = read_tensors(weights, wanted.values())
+    return model, fill(model, {name: tensors[old] for name, old in wanted.items()}, folder)
 
 
-def _refuse_unfit(wanted: dict[str, Tensor], stored: dict[str, Stored], origin: str) -> None:
-    """Raise ConfigError unless the file holds every encoder parameter, in the shape wanted and as floating-point numbers, and no other."""
-    for name, tensor in wanted.items():
-        if name in stored and stored[name].shape != tuple(tensor.shape):
-            raise ConfigError(_other_shape(origin, name, stored[name].shape, tensor.shape))
-        if name in stored and stored[name].dtype not in FLOATING:
+def _refuse_unfit(config: EncoderConfig, num_labels: int | None, stored: dict[str, Stored], origin: str) -> None:
+    """Hold what config.json asks for against what the file's header says, before either has any memory.
+
+    Raises ConfigError unless the encoder's parameters are all there (a pooler may be absent), of the shapes wanted, floating-point, and
+    alone; and a classifier has `num_labels` classes, where one is wanted.
+    """
+    shapes = {f"bert.{name}": shape for name, shape in parameter_shapes(config).items()}
+    heads = {"classifier.weight": (num_labels, config.hidden_size)} if num_labels else {}
+    if (num_labels or 0) > MOST_CLASSES:
+        raise ConfigError(f"{origin}/config.json: {num_labels:,} classes in id2label, and at most {MOST_CLASSES:,} are read")
+    for name, shape in (shapes | heads).items():
+        if name in stored and stored[name].shape != shape:
+            raise ConfigError(_other_shape(origin, name, stored[name].shape, shape))
+    for name in stored:
+        if name.startswith(("bert.", "cls.", "classifier.")) and stored[name].dtype not in FLOATING:
             raise ConfigError(f"{origin}: {name} is of type {stored[name].dtype}, and weights are floating-point numbers: not a BERT")
-    absent = [name for name in wanted if name not in stored and "pooler" not in name and not name.startswith(("cls.", "classifier."))]
+    absent = [name for name in shapes if name not in stored and "pooler" not in name]
     if absent:
         raise ConfigError(f"{origin}/{WEIGHTS}: {len(absent)} encoder parameters are missing, the first {absent[0]}: not a whole BERT")
-    beyond = [name for name in stored if name not in wanted and name.removeprefix("bert.").startswith(("embeddings.", "encoder."))]
+    beyond = [name for name in stored if name not in shapes and name.startswith(("bert.embeddings.", "bert.encoder."))]
     if beyond:
         what = f"{len(beyond)} encoder parameters that config.json has no place for, the first {min(beyond)!r:.200}"
         raise ConfigError(f"{origin}/{WEIGHTS} holds {what}: the two are not of one model")
@@ -171,7 +183,7 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], origin: str) -> list[str]
             continue
         if own[name].shape != value.shape:
             raise ConfigError(_other_shape(origin, name, value.shape, own[name].shape))
-        if not torch.isfinite(value).all():
+        if not torch.isfinite(value.to(own[name].dtype)).all():  # a double may be too large for a single
             raise CorruptError(f"{origin}: {name} holds NaN or infinity: this model cannot be used")
     with torch.no_grad():
         for name in own.keys() & tensors.keys():

@@ -60,7 +60,8 @@ def classifier_card(facts: dict[str, Any], labels: list[str]) -> str:
         f"# A classifier fine-tuned by bertlab {facts['bertlab']}",
         "",
         f"{len(labels)} classes: {', '.join(map(_safe, labels[:50]))}{' ...' if len(labels) > 50 else ''}."
-        f" Started from {facts['started_from']}; {facts['train_examples']:,} training examples; the best of {facts['seeds']} seeds by dev macro-F1.",
+        f" Started from {facts['started_from']}; {facts['train_examples']:,} training examples;"
+        f" the best of {facts['seeds']} seeds by dev macro-F1.",
         "",
         f"Dev: accuracy {dev['accuracy']:.3f}, macro-F1 {dev['macro']['f1']:.3f} (n = {dev['n']}); chosen by these, so they flatter.",
         *([f"Test: accuracy {test['accuracy']:.3f}, macro-F1 {test['macro']['f1']:.3f} (n = {test['n']})."] if test else []),
