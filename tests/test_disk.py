@@ -135,3 +135,30 @@ def test_what_was_never_sealed_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(CorruptError, match="has no seal"):
         read_sealed(tmp_path / "manifest.json")
+
+
+def test_all_is_flushed_before_it_has_its_name_and_its_name_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crash of the machine, too, leaves the old or the new: the order is contents, folder, name, the folder that holds the name."""
+    done: list[str] = []
+    true_flush, true_replace = os.fsync, Path.replace
+
+    def fsync(descriptor: int) -> None:
+        opened = os.fstat(descriptor)
+        path = next(path for path in [tmp_path, *tmp_path.rglob("*")] if os.path.samestat(path.stat(), opened))
+        done.append(f"flush {path.name.partition('-')[0] if path.name.startswith('.tmp-') else path.name}")
+        true_flush(descriptor)
+
+    def replace(path: Path, target: Path) -> Path:
+        done.append(f"name {target.name}")
+        return true_replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", replace)
+    with whole_file(tmp_path / "file") as temporary:
+        temporary.write_text("x")
+    assert done == ["flush .tmp", "name file", f"flush {tmp_path.name}"]
+    done.clear()
+    with whole_folder(tmp_path / "folder") as temporary:
+        (temporary / "inner").mkdir()
+        (temporary / "inner" / "a").write_text("x")
+    assert done[-2:] == ["name folder", f"flush {tmp_path.name}"] and set(done[:-2]) == {"flush a", "flush inner", "flush .tmp"}
