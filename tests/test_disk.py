@@ -1,17 +1,34 @@
 """Files that are whole or absent, and locks that the kernel keeps."""
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections import namedtuple
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import bertlab
-from bertlab.disk import hash_files, locked, read_sealed, verify_files, whole_file, whole_folder, write_json, write_sealed
+from bertlab.disk import (
+    hash_files,
+    locked,
+    read_sealed,
+    refuse_full,
+    refuse_unwritable,
+    sweep,
+    verify_files,
+    whole_file,
+    whole_folder,
+    write_json,
+    write_sealed,
+)
 from bertlab.errors import ConfigError, CorruptError, LockedError
 
 
@@ -100,6 +117,101 @@ def test_a_lock_ends_with_its_holder_even_if_a_child_lives_on(tmp_path: Path) ->
                 os.kill(child, 0)  # it is there
         finally:
             os.kill(child, signal.SIGKILL)
+
+
+def test_the_lock_of_a_folder_that_was_taken_away_meanwhile_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, tries = tmp_path / "run", list[int]()
+    flock = fcntl.flock
+
+    def late(stream: Any, how: int) -> None:
+        tries.append(how)
+        if len(tries) == 1:
+            shutil.rmtree(folder)  # its last holder ends between our opening the file and our locking it
+        flock(stream, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with locked(folder):
+        assert len(tries) == 2
+        with pytest.raises(LockedError, match=f"in use by process {os.getpid()}"), locked(folder):
+            pass
+
+
+def test_a_lock_takes_left_overs_away_and_a_refused_one_does_not(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    (folder / ".tmp-0123-model").mkdir(parents=True)
+    (folder / ".tmp-0123-model" / "half").write_text("half")
+    (folder / ".tmp-4567-config.yaml").write_text("half")
+    (folder / "mine.tmp-1").write_text("mine")
+    with locked(folder):
+        assert sorted(path.name for path in folder.iterdir()) == [".lock", "mine.tmp-1"]
+        (folder / ".tmp-89-b").write_text("being written")
+        with pytest.raises(LockedError), locked(folder):
+            pass
+        assert (folder / ".tmp-89-b").exists()
+
+
+def test_left_overs_of_one_name_are_told_from_those_of_another(tmp_path: Path) -> None:
+    for name in (".tmp-01-a[1]", ".tmp-02-b", "-a[1]"):
+        (tmp_path / name).write_text("")
+    sweep(tmp_path, "a[1]")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["-a[1]", ".tmp-02-b"]
+    sweep(tmp_path / "absent")
+
+
+def test_a_folder_removed_while_it_is_written_to_is_said_to_be(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(ConfigError, match="run was removed while it was written to") as caught, locked(folder):
+        shutil.rmtree(folder)
+        (folder / "inputs.json").read_text()
+    assert "\n" not in str(caught.value) and not folder.exists()
+    with pytest.raises(FileNotFoundError, match="other"), locked(folder):
+        (tmp_path / "other").read_text()
+
+
+# --- disks that are full or cannot be written -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded", "/x/.tmp-1-a"),
+        RuntimeError("I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_whoever_finds_the_disk_full_the_file_or_folder_is_named(tmp_path: Path, error: Exception) -> None:
+    for writing in (whole_file, whole_folder):
+        with pytest.raises(OSError) as caught, writing(tmp_path / "deep" / "a"):
+            raise error
+        assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "deep" / "a"))
+        assert list((tmp_path / "deep").iterdir()) == []
+    with pytest.raises(OSError, match="refused") as caught, whole_file(tmp_path / "a"):
+        raise PermissionError(errno.EACCES, "refused")
+    assert caught.value.filename is None
+
+
+def test_too_little_room_is_said_with_both_numbers_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 0, 5_000_000) if path == tmp_path else pytest.fail(path))
+    refuse_full(tmp_path / "not" / "yet", 5_000_000)
+    with pytest.raises(OSError, match=r"5\.1 MB are needed, 5\.0 MB are free") as caught:
+        refuse_full(tmp_path / "not" / "yet", 5_100_000)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "not" / "yet"))
+
+
+def test_what_cannot_be_written_is_refused_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)  # root may write anywhere but on a read-only disk
+    for refused in (refuse_unwritable, lambda path: whole_folder(path).__enter__(), lambda path: locked(path).__enter__()):
+        with pytest.raises(ConfigError, match=f"{tmp_path} is read-only") as caught:
+            refused(tmp_path / "deep" / "run")
+        assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="file is a file"):
+        refuse_unwritable(tmp_path / "file" / "run")
+    monkeypatch.chdir(tmp_path)
+    refuse_unwritable(Path("new") / "run")
 
 
 # --- sealed manifests -------------------------------------------------------------------------------------------------------------------

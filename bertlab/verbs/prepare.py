@@ -248,10 +248,9 @@ def run(config: Config) -> dict[str, Any]:
 @contextmanager
 def _folder_to_fill(out: Path) -> Iterator[Path]:
     """`whole_folder`, after taking away what a killed run of the same output left half-filled (the lock says that it is no other's)."""
-    from bertlab.disk import TEMPORARY, whole_folder
+    from bertlab.disk import sweep, whole_folder
 
-    for leftover in out.parent.glob(f"{TEMPORARY}*-{out.name}"):
-        shutil.rmtree(leftover)
+    sweep(out.parent, out.name)
     with whole_folder(out) as folder:
         yield folder
 
