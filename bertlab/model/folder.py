@@ -7,7 +7,9 @@
     README.md                                      the model card
     manifest.json                                  size and sha256 of all of these, and of the run that made them; written last
 
-No pickle is read: a checkpoint that has only pytorch_model.bin is refused with the way to convert it.
+What is loaded from a folder of ours is first compared with its manifest, all but the model card, which is for people and theirs to edit
+(about 1 GB/s: half a second for a BERT-base). A published folder has no manifest and is taken as it is. No pickle is read: a checkpoint
+that has only pytorch_model.bin is refused with the way to convert it.
 """
 
 import json
@@ -19,7 +21,20 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from bertlab.disk import MANIFEST, hash_files, read_object, sha256_file, whole_folder, write_sealed
+from bertlab.disk import (
+    MANIFEST,
+    SEAL,
+    bound_entries,
+    hash_files,
+    read_json,
+    read_object,
+    read_sealed,
+    refuse_full,
+    sha256_file,
+    verify_files,
+    whole_folder,
+    write_sealed,
+)
 from bertlab.errors import ConfigError, CorruptError
 from bertlab.model.encoder import Bert, EncoderConfig, parameter_shapes
 from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
@@ -27,7 +42,7 @@ from bertlab.model.weights import FLOATING, Stored, read_header, read_tensors
 from bertlab.tokens.tokenizer import Tokenizer
 
 Model = TypeVar("Model", Bert, BertForPreTraining, BertForSequenceClassification)
-WEIGHTS = "model.safetensors"
+WEIGHTS, FACTS, CARD = "model.safetensors", "bertlab.json", "README.md"
 MOST_CLASSES = 65_536  # as in a labelled file (bertlab/corpus/labelled.py)
 # What sentence vectors and predictions depend on, in folders of ours and published ones.
 COMPUTES = ("config.json", WEIGHTS, "tokenizer.json", "vocab.txt", "sentence_bert_config.json", "1_Pooling/config.json")
@@ -60,6 +75,7 @@ def save_model(
         config |= {"id2label": {str(number): label for number, label in enumerate(labels)}}
         config |= {"label2id": {label: number for number, label in enumerate(labels)}, "problem_type": "single_label_classification"}
     length = min(max_length or model.config.max_position_embeddings, model.config.max_position_embeddings)
+    refuse_full(folder, sum(value.nbytes for value in model.state_dict().values()))
     with whole_folder(folder) as temporary:
         _write(temporary / "config.json", config)
         safetensors.torch.save_file(
@@ -70,24 +86,26 @@ def save_model(
         _write(temporary / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": False})
         (temporary / "1_Pooling").mkdir()
         _write(temporary / "1_Pooling" / "config.json", _pooling(pooling, model.config.hidden_size))
-        _write(temporary / "bertlab.json", facts)
-        (temporary / "README.md").write_text(card, encoding="utf-8")
+        _write(temporary / FACTS, facts)
+        (temporary / CARD).write_text(card, encoding="utf-8")
         write_sealed(temporary / MANIFEST, {"run": run or {}, "files": hash_files(temporary)})
 
 
 def load_config(folder: str) -> dict[str, Any]:
-    """The values of a model folder's config.json. Raises ConfigError when it is none."""
+    """The values of a model folder's config.json. Raises ConfigError when it is none, CorruptError when a file of ours is another (the
+    weights are looked at when they are read)."""
     path = Path(folder)
     if not (path / "config.json").is_file():
         hint = " (did you mean the folder `model` inside it?)" if (path / "model" / "config.json").is_file() else ""
         hint = hint if path.exists() else f" (it does not exist; a name on the hub is written hf:{path.name})"
         raise ConfigError(f"{folder}: no config.json there: is it a model folder?{hint}")
+    verify_files(path, {name: entry for name, entry in _bound(path).items() if name not in (WEIGHTS, CARD)})
     return read_object(path / "config.json")
 
 
 def load_facts(folder: str) -> dict[str, Any]:
     """bertlab.json of a folder of ours; {} for a published checkpoint."""
-    path = Path(folder) / "bertlab.json"
+    path = Path(folder) / FACTS
     return read_object(path) if path.is_file() else {}
 
 
@@ -211,8 +229,21 @@ def fetch(source: str) -> str:
     return snapshot_download(source.removeprefix("hf:"), allow_patterns=["*.json", "*.safetensors", "vocab.txt"])
 
 
+def _bound(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and sha256 of the files of a folder of ours, by name; {} for a published one. Raises CorruptError where it is damaged."""
+    path = folder / MANIFEST
+    if not (folder / FACTS).is_file():
+        found = read_json(path) if path.is_file() else None
+        if not isinstance(found, dict) or SEAL not in found:  # none, or somebody else's
+            return {}
+    elif not path.is_file():
+        raise CorruptError(f"{path} is missing: copy the folder again or make it again")
+    return bound_entries(read_sealed(path), path)
+
+
 def weights_file(folder: Path) -> Path:
-    """The weights in a model folder. Raises ConfigError where there are none, or only pickled ones."""
+    """The weights in a model folder. Raises ConfigError where there are none, or only pickled ones, CorruptError where they are others than
+    were written."""
     path = folder / WEIGHTS
     if not path.is_file():
         pickled = (
@@ -221,6 +252,7 @@ def weights_file(folder: Path) -> Path:
             else ""
         )
         raise ConfigError(f"{folder}: no {WEIGHTS} there{pickled}")
+    verify_files(folder, {name: entry for name, entry in _bound(folder).items() if name == WEIGHTS})
     return path
 
 
