@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from bertlab.errors import ConfigError, CorruptError, LockedError
+from bertlab.errors import BertlabError, ConfigError, CorruptError, LockedError
 
 TEMPORARY = ".tmp-"
 MANIFEST = "manifest.json"
@@ -238,8 +238,8 @@ def locked(folder: Path) -> Iterator[None]:
         sweep(folder)
         try:
             yield
-        except FileNotFoundError as error:
-            if folder.is_dir():
+        except Exception as error:  # each library has its own for a path that is gone
+            if folder.is_dir() or isinstance(error, BertlabError):
                 raise
             raise ConfigError(f"{folder} was removed while it was written to: nothing is left to go on from, start again") from error
         finally:

@@ -113,7 +113,7 @@ def test_a_damaged_checkpoint_is_never_used_and_the_one_before_it_is(
     model, optimizers = tiny_model(3)
     files = files_of(newest)
     assert [file.name for file in files] == ["manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"]
-    passed = of = 0
+    passed = stopped = of = 0
     for _, file in damages(files, trials(60, 500), trials(12, 50)):
         warnings: list[str] = []
         read.clear()
@@ -121,6 +121,7 @@ def test_a_damaged_checkpoint_is_never_used_and_the_one_before_it_is(
         assert found is not None
         found.restore(model, optimizers)
         restored = {**model.state_dict(), **optimizer_tensors(optimizers)}
+        stopped += refused(partial(newest_checkpoint, tmp_path, strict=True), f"{newest.name}/{file.name}")
         of += 1
         passed += (
             (found.step, found.state) == (1, {"which": "before"})
@@ -130,7 +131,8 @@ def test_a_damaged_checkpoint_is_never_used_and_the_one_before_it_is(
             and all(torch.equal(value, restored[name]) for name, value in expected.items())
         )
     tally("F5", "checkpoint: a bit flipped, a file cut or gone", passed, of)
-    assert passed == of
+    tally("F5", "the same with --strict: refused", stopped, of)
+    assert passed == stopped == of
     found = newest_checkpoint(tmp_path, warn=pytest.fail)
     assert found is not None and found.step == 2
 
