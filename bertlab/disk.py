@@ -261,7 +261,7 @@ def _lock(folder: Path) -> IO[str]:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            stream = open(folder / ".lock", "a+", opener=_opener)
+            stream = os.fdopen(_opener(str(folder / ".lock"), os.O_RDWR | os.O_CREAT | os.O_APPEND), "a+")
         except FileNotFoundError:
             continue
         try:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from bertlab.batches.flat import FlatBatch
 from bertlab.batches.labelled import encode_examples
 from bertlab.errors import BertlabError, ConfigError, CorruptError
+from bertlab.model import folder as folders
 from bertlab.model.encoder import Bert, EncoderConfig
 from bertlab.model.folder import fetch, load_config, load_facts, load_labels, load_model, save_model
 from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
@@ -462,7 +463,7 @@ def test_a_changed_file_of_ours_is_named_before_a_tensor_is_read(
 ) -> None:
     folder = classifier[0]
     load_model(str(folder), BertForSequenceClassification)
-    monkeypatch.setattr(safetensors.torch, "load_file", pytest.fail)
+    monkeypatch.setattr(folders, "read_tensors", pytest.fail)
     for name in files_of(folder):
         if name == "README.md":
             continue
