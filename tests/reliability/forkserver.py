@@ -11,6 +11,7 @@ Forking is safe because the server has one thread (and pyarrow's allocator anoth
 forking some 10 milliseconds.
 """
 
+import atexit
 import contextlib
 import functools
 import importlib
@@ -19,6 +20,7 @@ import os
 import pkgutil
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,16 @@ def run(request: dict[str, Any]) -> int:
     return cli.main(request["start"])
 
 
+def leave(request: dict[str, Any]) -> None:
+    """In the child: the command, what Python does at its end, and out: taking torch apart lasts seconds, and has hung after a fork."""
+    code = run(request)
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as the interpreter does
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def serve() -> None:
     """Answer until stdin ends."""
     alive: set[int] = set()
@@ -78,7 +90,7 @@ def serve() -> None:
         if "start" in request:
             answer = os.fork()
             if answer == 0:
-                sys.exit(run(request))
+                leave(request)
             with contextlib.suppress(PermissionError, ProcessLookupError):
                 os.setpgid(answer, answer)  # by whoever is first, so that the group exists when we answer
             alive.add(answer)
