@@ -86,7 +86,7 @@ def test_no_batch_is_left_out_or_repeated_where_an_epoch_ends(
     before = tree(out)
     assert runs.finish(out) == 0 and "nothing to do" in runs.said(out) and tree(out) == before
     tally("F14", "stopped at an epoch's end E - 1, E, E + 1 and after the last step", len(stops) - len(wrong), len(stops))
-    assert not wrong
+    assert not wrong, wrong
 
 
 # --- two in one folder ------------------------------------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ def test_a_run_does_not_go_on_with_other_settings_or_inputs(
     assert runs.finish(out) == 0, runs.said(out)
     same = trace(out) == reference[0]
     tally("F17", "settings or inputs changed at a resume: refused in one line, nothing touched", len(refused) - len(wrong), len(refused))
-    assert not wrong
+    assert not wrong, wrong
     assert same
 
 

@@ -88,5 +88,5 @@ def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(
             shutil.rmtree(out)
     tally("F1", "SIGKILL at a random moment, the same command again: the same end", wanted - len(wrong), wanted)
     tally("F1", "  of these inside a save", len(saving - wrong.keys()), len(saving))
-    assert not wrong
+    assert not wrong, wrong
     assert len(saving) >= wanted // 5

@@ -41,7 +41,7 @@ def test_the_number_of_workers_may_change_at_every_resume(
         if codes != [75, 75, 0] or trace(out) != reference[0]:
             wrong.append((order, codes, runs.said(out)))
     tally("F12", "workers 0, 1 and 3, changed at two resumes: the same end", len(orders) - len(wrong), len(orders))
-    assert not wrong
+    assert not wrong, wrong
 
 
 def test_a_worker_that_is_killed_ends_the_run_in_one_line(
@@ -65,7 +65,7 @@ def test_a_worker_that_is_killed_ends_the_run_in_one_line(
         if code <= 0 or not named or runs.finish(out, workers=2) != 0 or trace(out) != reference[0]:
             wrong.append((code, said))
     tally("F12", "kill -9 of a worker: an exit code and one line within 60 s, and the same end", wanted - len(wrong), wanted)
-    assert not wrong
+    assert not wrong, wrong
 
 
 def test_a_worker_that_fails_ends_the_run_with_its_own_words_and_exit_code(
@@ -82,4 +82,4 @@ def test_a_worker_that_fails_ends_the_run_with_its_own_words_and_exit_code(
         if not right or runs.finish(out, workers=2) != 0 or trace(out) != reference[0]:
             wrong.append((code, said))
     tally("F12", "a worker that raises: its words and exit code, and the same end", len(failures) - len(wrong), len(failures))
-    assert not wrong
+    assert not wrong, wrong
