@@ -139,3 +139,10 @@ def test_the_readme_gives_the_two_commands():
 def test_files_stay_readable():
     for path in PACKAGE:
         assert len(path.read_text().splitlines()) <= 450, f"{path}: would two rooms be clearer than one?"
+
+
+def test_every_test_that_the_docs_name_is_there():
+    named = [match for page in (ROOT / "docs").glob("*.md") for match in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page.read_text())]
+    assert len(named) > 10
+    for file, test in named:
+        assert (ROOT / file).is_file() and (not test or f"def {test}(" in (ROOT / file).read_text()), f"{file}::{test}"

@@ -90,7 +90,7 @@ def test_rules_that_cost_more_than_the_text_are_refused_in_one_line(
         with pytest.raises(CorruptError) as caught:
             tokenizer.load(str(folder)).encode(["a" * 30 + "b"])
         message = str(caught.value)
-        assert "\n" not in message and words in message and "tokenizer.json" in message and len(message) < 600, message[:600]
+        assert "\n" not in message and words in message and str(folder) in message and len(message) < 600, message[:600]
 
     began = time.process_time()
     assert most_memory(call) < MOST
@@ -237,7 +237,7 @@ def ways(plain: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Toke
     }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     parts=st.lists(st.sampled_from([*SPECIAL_TOKENS, "[sep]", "[", "]", " ", "river", "##s", "\u200b"]) | st.text(max_size=4), max_size=8)
 )
