@@ -2,7 +2,7 @@
 
     bertlab fill --model DIR --text "the [MASK] of the river"
 
-Or for texts of a file, or of standard input as they come; --words compares words of one's own, --pieces looks for whole words.
+Or for texts of a file, or of standard input (--input=-); --words compares words of one's own, --pieces looks for whole words.
 """
 
 import itertools
@@ -32,7 +32,7 @@ class Config:
     text_b: tuple[str, ...] = ()
     """Second texts of pairs, one for each text; [MASK] may stand in them too."""
     input: str | None = None
-    """Texts from a file: a text file (a line is a text), CSV, TSV, JSONL or Parquet (columns text, text_b), or - for standard input."""
+    """A file of texts: a text file (a line is a text), or CSV, TSV, JSONL, Parquet (columns text, text_b); standard input is --input=-."""
     top: int = 5
     """How many words for each [MASK]."""
     words: tuple[str, ...] = ()
