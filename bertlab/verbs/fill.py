@@ -139,5 +139,5 @@ def _screen(facts: dict[str, Any]) -> str:
     lines = [inert(facts["text"]) + (f"  |  {inert(facts['text_b'])}" if "text_b" in facts else "")]
     for number, gap in enumerate(facts["gaps"], 1):
         name = "word" if len(facts["gaps"]) == 1 else f"[MASK] {number}"
-        lines.append(table([name, "probability"], [[each["word"], f"{each['probability']:.2%}"] for each in gap]))
+        lines.append(table([name, "probability"], [[each["word"], f"{100 * each['probability']:.3g}%"] for each in gap]))
     return "\n".join(lines) + "\n"

@@ -8,8 +8,8 @@ evaluates, saves or logs. The Trainer runs twice a round: with its own collator,
 longest, and with every example padded to the longest allowed, as transformers' run_classification does unless told otherwise. Each side
 shuffles in its own way, so rates count the real tokens that it trained on. Tokenising is not timed. Texts are made here, words by Zipf's
 law, lengths by name: short (8 to 20 words, like questions to a bank), mixed (5 to 120, evenly), long-tailed (lognormal, median 25); or
-they are those of --data. Prints a table and, last, one JSON object, whose "ratio" is the smallest over the lengths, against the Trainer's
-own collator.
+they are those of --data. On a machine with other work --clock processor counts one thread's processor seconds. Prints a table and, last,
+one JSON object, whose "ratio" is the smallest over the lengths, against the Trainer's own collator.
 """
 
 import argparse
@@ -41,13 +41,16 @@ from bertlab.batches.labelled import Examples, encode_examples
 from bertlab.corpus.labelled import label_ids, label_names, read_labelled
 from bertlab.model import heads
 from bertlab.model.encoder import EncoderConfig
+from bertlab.model.presets import PRESETS
 from bertlab.tokens import tokenizer as tokenizers
 from bertlab.tokens.tokenizer import Tokenizer
 from bertlab.training import loop, processes
 from bertlab.training.objectives import Classification
 from bertlab.training.optimizers import build_optimizers
-from bertlab.verbs import finetune, pretrain
+from bertlab.verbs import finetune
 
+Clock = Callable[[], float]
+CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "processor": time.process_time}
 NUM_LABELS, NUM_WORDS = 10, 5000
 LEARNING_RATE, WEIGHT_DECAY, WARMUP = 1e-4, 0.01, 0.1
 PEERS = ("dynamic", "to max")
@@ -91,7 +94,7 @@ def as_rows(examples: Examples) -> list[dict[str, Any]]:
 
 def start_models(preset: str, vocab_size: int, num_labels: int, max_length: int, dropout: float) -> tuple[Any, Any]:
     """bertlab's classifier and transformers', with the same weights."""
-    layers, width = pretrain.PRESETS[preset]
+    layers, width = PRESETS[preset]
     shape: dict[str, Any] = {
         "vocab_size": vocab_size,
         "hidden_size": width,
@@ -110,7 +113,9 @@ def start_models(preset: str, vocab_size: int, num_labels: int, max_length: int,
     return ours, peer
 
 
-def our_round(model: Any, examples: Examples, steps: int, batch_size: int) -> Callable[[int], tuple[int, float]]:
+def our_round(
+    model: Any, examples: Examples, steps: int, batch_size: int, clock: Clock = time.perf_counter
+) -> Callable[[int], tuple[int, float]]:
     """A function that fine-tunes for `steps` steps by bertlab's loop with a seed, and returns real tokens and seconds."""
     accelerator = processes.start(None, "cpu")
     config = finetune.Config(model="", train="", out="", batch_size=batch_size)
@@ -120,25 +125,35 @@ def our_round(model: Any, examples: Examples, steps: int, batch_size: int) -> Ca
         plan = loop.Plan(steps=steps, warmup_steps=round(WARMUP * steps), seed=seed, precision="fp32")
         tokens: list[int] = []
         take = partial(finetune.micro_batches, examples, config, seed, 0, 1)
-        start = time.perf_counter()
+        start = clock()
         loop.train(model, optimizers, Classification(), take, plan, accelerator, after_step=lambda result: tokens.append(result.tokens))
-        return sum(tokens), time.perf_counter() - start
+        return sum(tokens), clock() - start
 
     return once
 
 
-class _Clock(TrainerCallback):
+class _Stopwatch(TrainerCallback):
     """From the Trainer's first step to its last, without what it sets up before."""
 
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-        self.start = time.perf_counter()
+        self.start = self.clock()
 
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
-        self.seconds = time.perf_counter() - self.start
+        self.seconds = self.clock() - self.start
 
 
 def their_round(
-    model: Any, tokenizer: Any, rows: list[dict[str, Any]], steps: int, batch_size: int, to_max: int | None, folder: str
+    model: Any,
+    tokenizer: Any,
+    rows: list[dict[str, Any]],
+    steps: int,
+    batch_size: int,
+    to_max: int | None,
+    folder: str,
+    clock: Clock = time.perf_counter,
 ) -> Callable[[int], tuple[int, float]]:
     """The same by the Trainer, each batch padded to its longest or to `to_max`."""
     padded = DataCollatorWithPadding(tokenizer, padding="max_length" if to_max else True, max_length=to_max)
@@ -167,12 +182,12 @@ def their_round(
             disable_tqdm=True,
             dataloader_pin_memory=False,
         )
-        clock = _Clock()
-        trainer = Trainer(model=model, args=settings, train_dataset=rows, data_collator=counted, callbacks=[clock])  # type: ignore[arg-type]
+        stopwatch = _Stopwatch(clock)
+        trainer = Trainer(model=model, args=settings, train_dataset=rows, data_collator=counted, callbacks=[stopwatch])  # type: ignore[arg-type]
         trainer.remove_callback(PrinterCallback)
         tokens.clear()
         trainer.train()
-        return sum(tokens[:steps]), clock.seconds  # it fetches a batch ahead
+        return sum(tokens[:steps]), stopwatch.seconds  # it fetches a batch ahead
 
     return once
 
@@ -188,9 +203,10 @@ def measured(arguments: argparse.Namespace, texts: Sequence[str], labels: Sequen
         tokenizer.save(Path(folder), arguments.max_length)
         theirs = transformers.AutoTokenizer.from_pretrained(folder)
         rows = as_rows(examples)
-        sides = {"bertlab": our_round(ours, examples, arguments.steps, arguments.batch_size)}
+        clock, work = CLOCKS[arguments.clock], (arguments.steps, arguments.batch_size)
+        sides = {"bertlab": our_round(ours, examples, *work, clock)}
         for name, to_max in zip(PEERS, (None, arguments.max_length), strict=True):
-            sides[name] = their_round(peer, theirs, rows, arguments.steps, arguments.batch_size, to_max, folder)
+            sides[name] = their_round(peer, theirs, rows, *work, to_max, folder, clock)
         for once in sides.values():
             once(0)  # the first round allocates
         rates: dict[str, list[float]] = {name: [] for name in sides}
@@ -227,7 +243,7 @@ def data_of(arguments: argparse.Namespace) -> dict[str, tuple[Sequence[str], Seq
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", default="mini", choices=pretrain.PRESETS)
+    parser.add_argument("--preset", default="mini", choices=PRESETS)
     parser.add_argument("--lengths", nargs="+", default=["short", "mixed", "long-tailed"], choices=["short", "mixed", "long-tailed"])
     parser.add_argument("--data", nargs="+", default=[], help="labelled files of single texts, instead of texts made here")
     parser.add_argument("--examples", type=int, default=2000)
@@ -235,9 +251,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--max-length", type=int, default=128)
+    parser.add_argument("--clock", default="wall", choices=CLOCKS, help="processor: one thread's seconds, which other work does not change")
     parser.add_argument("--dropout", type=float, default=0.1)
     arguments = parser.parse_args()
 
+    if arguments.clock == "processor":
+        torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     many = f"{arguments.rounds} rounds of {arguments.steps} steps of {arguments.batch_size}"
     print(f"real tokens/s, medians of {many}; {arguments.preset}, fp32, dropout {arguments.dropout}")
@@ -249,7 +268,7 @@ def main() -> None:
         shown = f"{name:24} {one['tokens on average']:6.0f} {one['padding, dynamic']:7.1%} {ours:9,.0f} {dynamic:9,.0f}"
         print(f"{shown} {one['ratio, dynamic']:6.2f} {to_max:9,.0f} {one['ratio, to max']:6.2f}", flush=True)
     worst = min(one["ratio, dynamic"] for one in results.values())
-    settings = {name: getattr(arguments, name) for name in ("preset", "steps", "rounds", "batch_size", "max_length", "dropout")}
+    settings = {name: getattr(arguments, name) for name in ("preset", "steps", "rounds", "batch_size", "max_length", "dropout", "clock")}
     versions = machine(torch.device("cpu")) | {"transformers": transformers.__version__}
     print(json.dumps({"ratio": worst, "lengths": results} | settings | versions))
 

@@ -66,7 +66,7 @@ def test_the_screen_shows_each_gap_and_json_a_line_a_text(folders: dict[str, str
     facts = run(folders["model"], ONE, THREE, top=2)
     shown = capsys.readouterr().out
     best = facts[0]["gaps"][0][0]
-    assert ONE in shown and "[MASK] 3" in shown and f"{best['probability']:.2%}" in shown
+    assert ONE in shown and "[MASK] 3" in shown and f"{100 * best['probability']:.3g}%" in shown
     again = run(folders["model"], ONE, THREE, top=2, json=True)
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == again == facts
 
