@@ -19,6 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,7 @@ from transformers import (
 from bertlab.batches.labelled import Examples, encode_examples
 from bertlab.corpus.labelled import label_ids, label_names, read_labelled
 from bertlab.model import heads
-from bertlab.model.encoder import EncoderConfig
-from bertlab.model.presets import PRESETS
+from bertlab.model.presets import PRESETS, preset_config
 from bertlab.tokens import tokenizer as tokenizers
 from bertlab.tokens.tokenizer import Tokenizer
 from bertlab.training import loop, processes
@@ -94,19 +94,17 @@ def as_rows(examples: Examples) -> list[dict[str, Any]]:
 
 def start_models(preset: str, vocab_size: int, num_labels: int, max_length: int, dropout: float) -> tuple[Any, Any]:
     """bertlab's classifier and transformers', with the same weights."""
-    layers, width = PRESETS[preset]
-    shape: dict[str, Any] = {
-        "vocab_size": vocab_size,
-        "hidden_size": width,
-        "num_hidden_layers": layers,
-        "num_attention_heads": width // 64,
-        "intermediate_size": 4 * width,
-        "max_position_embeddings": max(512, max_length),
-        "hidden_dropout_prob": dropout,
-        "attention_probs_dropout_prob": 0.0,
-    }
+    config = preset_config(
+        preset,
+        vocab_size=vocab_size,
+        positions=max(512, max_length),
+        pad_token_id=0,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=0.0,
+    )
     torch.manual_seed(0)
-    ours = heads.BertForSequenceClassification(EncoderConfig(**shape), num_labels)
+    ours = heads.BertForSequenceClassification(config, num_labels)
+    shape: dict[str, Any] = asdict(config)
     peer = BertForSequenceClassification._from_config(BertConfig(num_labels=num_labels, **shape), attn_implementation="sdpa")
     unknown = peer.load_state_dict(ours.state_dict(), strict=False)
     assert not unknown.unexpected_keys and set(unknown.missing_keys) <= {"bert.embeddings.position_ids"}, unknown
