@@ -27,8 +27,10 @@ VERBS = {
     "pretrain": "a corpus folder -> a BERT (masked words and next sentences)",
     "finetune": "a BERT and a labelled file -> a classifier",
     "evaluate": "a classifier and a labelled file -> predictions, precision, recall, F1",
+    "prompt": "a BERT, a template and label words -> predictions, with no training",
     "compare": "predictions of two systems or more -> differences, intervals, p-values",
     "embed": "a BERT and texts -> sentence vectors",
+    "fill": "likely words for every [MASK] in a text",
     "replay": "the batch of one step of a pretraining run, made again and checked",
     "verify": "is every file as it was written, and made from what it says?",
     "bench": "how fast this machine trains, and what a run would take",
@@ -49,8 +51,10 @@ options are written --name VALUE or name=VALUE, or come from YAML files: --confi
   bertlab pretrain   --corpus CORPUS --out RUN [--preset mini] [--model DIR]
   bertlab finetune   --model DIR --train FILE [--dev FILE] --test FILE --out RUN
   bertlab evaluate   --model DIR --data FILE --out DIR
+  bertlab prompt     --model DIR --data FILE --template "{{text}} It is about [MASK]." --words a:word b:word,word --out DIR
   bertlab compare    --runs A B [C ...] [--metrics accuracy macro_f1] [--json FILE]
   bertlab embed      --model DIR --input FILE --output FILE
+  bertlab fill       --model DIR --text "the [MASK] of the river"
   bertlab replay     --run RUN --step N [--pairs 10]
   bertlab verify     --folder DIR [DIR ...] [--strict]
   bertlab bench      [--corpus CORPUS] [--preset mini] [--price-per-hour PRICE]

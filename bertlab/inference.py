@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bertlab.batches.cloze import Frames, frames_of_gaps
 from bertlab.batches.flat import LabelledBatch
 from bertlab.batches.labelled import Examples, encode_examples
 from bertlab.disk import read_json
@@ -22,11 +23,11 @@ from bertlab.model.folder import fetch, load_config, load_facts, load_labels, lo
 from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
 from bertlab.progress import progress, silent
 from bertlab.tokens import tokenizer
-from bertlab.tokens.tokenizer import MASK
 from bertlab.training.processes import Precision, autocast, choose_device
 
 Pooling = Literal["cls", "mean", "max"]
 MICRO_TOKENS = 8192  # of a batch without gradients: about 0.3 GB for a BERT-base
+_LOGITS_AT_ONCE = 2**24  # over the vocabulary, at masked places: 64 MB in fp32
 
 
 @dataclass(frozen=True)
@@ -160,27 +161,58 @@ class LoadedModel:
             raise DataError(f"{self.folder} was fine-tuned on {wanted}")
         return class_probabilities(self.model, examples, len(self.labels), device=self.device, precision=self.precision, what=what)
 
-    def fill(self, text: str, top: int = 5) -> list[list[tuple[str, float]]]:
-        """For each [MASK] in `text`, the `top` likeliest tokens with their probabilities. Raises ConfigError without an MLM head."""
+    def fill(self, text: str, top: int = 5, text_b: str | None = None) -> list[list[tuple[str, float]]]:
+        """For each [MASK] in `text`, or in the pair, the `top` likeliest tokens with their probabilities, the other gaps left open.
+
+        Raises ConfigError without an MLM head, DataError without a [MASK].
+        """
+        self.masked_word_model()  # says first what no text can mend
+        frames, _ = frames_of_gaps(self.tokenizer, [text], None if text_b is None else [text_b], max_length=self.max_length)
+        return self.likeliest(frames, top)
+
+    def likeliest(self, frames: Frames, top: int = 5) -> list[list[tuple[str, float]]]:
+        """For each frame's gap the `top` likeliest tokens with their probabilities."""
+        found = []
+        vocabulary = self.model.config.vocab_size
+        rows = max(1, _LOGITS_AT_ONCE // vocabulary)
+        for start in range(0, len(frames), rows):
+            some = frames.take(range(start, min(start + rows, len(frames))))
+            logs = torch.from_numpy(self.gap_log_probabilities(some.examples, some.gaps[:, None]))
+            best = logs.topk(min(top, vocabulary))
+            for ids, values in zip(best.indices.tolist(), best.values.exp().tolist(), strict=True):
+                found.append([(self.tokenizer.token(id), probability) for id, probability in zip(ids, values, strict=True)])
+        return found
+
+    def gap_log_probabilities(
+        self, examples: Examples, places: np.ndarray, wanted: tuple[np.ndarray, np.ndarray] | None = None, what: str | None = None
+    ) -> np.ndarray:
+        """What the masked-word head expects at `places` (n, G) of each example, as log-probabilities over the whole vocabulary.
+
+        wanted: (columns of `places`, vocabulary ids), each (w,) -> (n, w); without it every id of the single place -> (n, vocab_size).
+        Only these places meet the vocabulary, a bounded number at a time.
+        """
+        model = self.masked_word_model()
+        assert wanted is not None or places.shape[1] == 1
+        at, rows = torch.from_numpy(places).to(self.device), max(1, _LOGITS_AT_ONCE // (model.config.vocab_size * places.shape[1]))
+        columns, ids = (torch.from_numpy(each).to(self.device) for each in wanted or (np.empty(0, np.int64), np.empty(0, np.int64)))
+
+        def log_probabilities(batch: LabelledBatch) -> Tensor:
+            hidden = model.bert(**batch.encoder_inputs())
+            parts = []
+            for part in (batch.cu_seqlens[:-1].long()[:, None] + at[batch.rows]).split(rows):
+                logits = model.cls.predictions(hidden[part], model.bert.embeddings.word_embeddings.weight).float()  # (rows, G, V)
+                total = logits.logsumexp(-1)
+                parts.append((logits - total[..., None])[:, 0] if wanted is None else logits[:, columns, ids] - total[:, columns])
+            return torch.cat(parts)
+
+        width = model.config.vocab_size if wanted is None else len(ids)
+        return in_order(model, examples, log_probabilities, width, device=self.device, precision=self.precision, what=what)
+
+    def masked_word_model(self) -> BertForPreTraining:
+        """The model with its masked-word head. Raises ConfigError for a folder without one."""
         if not isinstance(self.model, BertForPreTraining) or any(name.startswith("cls.predictions") for name in self.absent):
             raise ConfigError(f"{self.folder}: has no masked-word head: use a pretrained folder, not a fine-tuned one")
-        if MASK not in text:
-            raise DataError(f"no {MASK} in the text: write {MASK} where a word is to be filled in")
-        inner = self.tokenizer.encode_around_mask(text)
-        if self.tokenizer.mask_id in inner[self.max_length - 2 :]:
-            raise DataError(f"a {MASK} beyond the {self.max_length} tokens that the model takes: shorten the text before it")
-        inner = inner[: self.max_length - 2]
-        ids = np.array([self.tokenizer.cls_id, *inner, self.tokenizer.sep_id], dtype=np.int64)
-        zeros = np.zeros(len(ids), dtype=np.int64)
-        examples = Examples(ids, zeros, np.array([0, len(ids)]), np.array([-1]), 0)
-        places = torch.from_numpy(np.flatnonzero(ids == self.tokenizer.mask_id)).to(self.device)
-        with torch.inference_mode(), autocast(self.device, self.precision):
-            logits, _ = self.model(mlm_positions=places, **examples.batch(np.array([0])).to(self.device).encoder_inputs())
-        likeliest = logits.float().softmax(-1).topk(min(top, self.tokenizer.vocab_size))
-        return [
-            [(self.tokenizer.token(id), probability) for id, probability in zip(ids, values, strict=True)]
-            for ids, values in zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
-        ]
+        return self.model
 
 
 def _recorded_pooling(folder: Path) -> Pooling:

@@ -24,6 +24,7 @@ FLOORS = [
     {"batches", "model"},
     {"training"},
     {"inference"},
+    {"cloze"},
     {"pages"},
     {"verbs"},
     {"quickstart", "bench", "cli"},
@@ -89,6 +90,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "prepare": {"source": ("a",), "out": "b"},
     "pretrain": {"corpus": "a", "out": "b"},
     "finetune": {"model": "a", "train": "b", "out": "c"},
+    "prompt": {"model": "a", "data": "b", "out": "c"},
 }
 
 

@@ -92,9 +92,7 @@ def encode_examples(
     else:
         ids_b, offsets_b = tokenizer.encode(texts_b)
         wanted_b, room = np.diff(offsets_b), max_length - 3
-        # the shorter side keeps what it has up to half of the room, the other takes what is left
-        lengths_a = np.minimum(wanted_a, np.maximum(room - wanted_b, (room + 1) // 2))
-        lengths_b = np.minimum(wanted_b, room - lengths_a)
+        lengths_a, lengths_b = share_room(wanted_a, wanted_b, room)
         lengths = lengths_a + lengths_b + 3
         num_truncated = int((lengths_a + lengths_b < wanted_a + wanted_b).sum())
     offsets = np.zeros(len(texts) + 1, dtype=np.int64)
@@ -110,6 +108,12 @@ def encode_examples(
         segments[_runs(start_b, lengths_b + 1)] = 1
     known = np.asarray(labels, dtype=np.int64) if labels is not None else np.full(len(texts), -1, dtype=np.int64)
     return Examples(ids, segments, offsets, known, num_truncated)
+
+
+def share_room(wanted_a: np.ndarray, wanted_b: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
+    """What each side of n pairs keeps, (n,) and (n,): the shorter one what it has up to half of the room, the other the rest."""
+    kept_a = np.minimum(wanted_a, np.maximum(room - wanted_b, (room + 1) // 2))
+    return kept_a, np.minimum(wanted_b, room - kept_a)
 
 
 def _runs(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
