@@ -50,6 +50,21 @@ class TaggedExamples(Examples):
         return values
 
 
+def decode_tags(
+    examples: TaggedExamples, of_tokens: np.ndarray, names: Sequence[str], sizes: Sequence[int]
+) -> tuple[list[list[str]], list[np.ndarray]]:
+    """The likeliest tag of every word of sentences of `sizes` words, from the tokens' probabilities (T, K) over `names`, and how likely.
+
+    A word that no token stands for is names[0], "O", with probability 0.
+    """
+    of_words = examples.of_words(of_tokens)
+    best = of_words.argmax(1)  # of zeros the first
+    likely = of_words.max(1, initial=0.0)
+    bounds = np.cumsum([0, *sizes])
+    spans = list(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True))
+    return [[names[tag] for tag in best[start:end].tolist()] for start, end in spans], [likely[start:end] for start, end in spans]
+
+
 def encode_tagged(
     tokenizer: Tokenizer,
     sentences: Sequence[Sequence[str]],

@@ -56,8 +56,10 @@ def entity_metrics(gold: Spans, predicted: Spans) -> dict[str, Any]:
     assert len(gold) == len(predicted) > 0
     types = types_of(gold, predicted)
     names, metrics = _metrics(types)
+    if not types:
+        return {"n": len(gold)} | _laid_out(names, [0.0] * len(names))
     counts = entity_units(gold, [predicted], types).observed(0)
-    laid_out = _laid_out(names, scores(counts, metrics).tolist() if types else [0.0] * len(names))
+    laid_out = _laid_out(names, scores(counts, metrics).tolist())
     for number, kind in enumerate(types):
         laid_out["per_type"][kind] |= {"support": int(counts[1, number]), "predicted": int(counts[2, number])}
     return {"n": len(gold)} | laid_out

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertlab.batches.flat import IGNORED
-from bertlab.batches.tagged import TaggedExamples, encode_tagged
+from bertlab.batches.tagged import TaggedExamples, decode_tags, encode_tagged
 from bertlab.tokens.tokenizer import Tokenizer, train
 
 SENTENCES = [
@@ -116,3 +116,20 @@ def test_a_batch_has_the_labels_of_its_tokens(tokenizer: Tokenizer) -> None:
 def test_without_labels_nothing_is_counted_and_words_are_found_all_the_same(tokenizer: Tokenizer) -> None:
     examples = encode_tagged(tokenizer, SENTENCES, max_length=64)
     assert (examples.labels == IGNORED).all() and (examples.words >= 0).sum() == (~examples.unseen).sum() > 0
+
+
+def test_the_likeliest_tag_of_every_word_comes_back_by_sentence(tokenizer: Tokenizer) -> None:
+    names = [f"tag {number}" for number in range(5)]
+    examples = encode_tagged(tokenizer, SENTENCES, LABELS, max_length=12, long="cut")
+    of_tokens = np.full((len(examples.ids), 5), 0.1, dtype=np.float32)
+    labelled = examples.labels != IGNORED
+    of_tokens[labelled, examples.labels[labelled]] = 0.6
+    of_tokens[~labelled, 4] = 0.9  # what is said of other pieces does not matter
+    tags, likely = decode_tags(examples, of_tokens, names, [len(words) for words in SENTENCES])
+    word = 0
+    for its_tags, its_probabilities, its_labels in zip(tags, likely, LABELS, strict=True):
+        unseen = examples.unseen[word : word + len(its_labels)]
+        assert its_tags == [names[0] if hidden else names[label] for label, hidden in zip(its_labels, unseen, strict=True)]
+        assert its_probabilities.tolist() == pytest.approx([0 if hidden else 0.6 for hidden in unseen])
+        word += len(its_labels)
+    assert examples.unseen.any()

@@ -38,7 +38,7 @@ def iob1(spans: list[Span], length: int) -> list[str]:
 
 
 def bioes(spans: list[Span], length: int, letters: str = "BIES") -> list[str]:
-    begin, inside, last, single = letters
+    begin, inside, last, single = list(letters)
     tags = ["O"] * length
     for start, end, kind in spans:
         inner = [f"{begin}-{kind}", *[f"{inside}-{kind}"] * (end - start - 2), f"{last}-{kind}"]
