@@ -85,7 +85,7 @@ def test_entities_are_learnt_and_found_again() -> None:
 def test_answers_are_learnt_and_found_again_and_none_where_there_is_none() -> None:
     tokenizer = tokenizer_of([CONTEXT, *QUESTIONS])
     contexts = [CONTEXT] * len(QUESTIONS)
-    examples = encode_questions(tokenizer, QUESTIONS, contexts, ANSWERS, max_length=36, stride=10)
+    examples = encode_questions(tokenizer, QUESTIONS, contexts, ANSWERS, max_length=28, stride=10)
     assert examples.num_windowed == 4 and examples.num_unreachable == 0
     model = BertForQuestionAnswering(config_of(tokenizer))
     assert learnt(model, Answering(), examples, 150) < 0.05
