@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator
@@ -20,6 +21,8 @@ from bertlab.errors import ConfigError, CorruptError, LockedError
 TEMPORARY = ".tmp-"
 MANIFEST = "manifest.json"
 SEAL = "seal"  # a manifest's last key: the sha256 of the manifest itself
+LARGEST_JSON = 2**28  # bytes; the manifest of a corpus of a million files has about as many
+_NAME = re.compile(r"(?!\.{1,2}$)[^/\x00-\x1f\x7f-\x9f\ud800-\udfff]+")  # of a file: no control character, nothing that means a folder
 
 
 @contextmanager
@@ -46,6 +49,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         for file in sorted(temporary.rglob("*")):
+            if file.is_file():
+                file.chmod(temporary.stat().st_mode & 0o666)  # as the umask says: safetensors writes for its owner alone
             _flush(file)
         _flush(temporary)
         if path.exists():
@@ -87,11 +92,27 @@ def _as_json(value: Any) -> str:
 def read_json(path: Path) -> Any:
     """Read a JSON file of ours. Raises CorruptError with the place when it cannot be parsed, ConfigError when it is not there."""
     try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise CorruptError(f"{path}: over {LARGEST_JSON >> 20} MB of JSON, which bertlab never writes")
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist: is {path.parent} the right folder?") from None
+    except RecursionError:
+        raise CorruptError(f"{path}: not valid JSON (nested too deep)") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise CorruptError(f"{path}: not valid JSON ({error})") from None
+    except ValueError as error:
+        if isinstance(error, CorruptError):
+            raise
+        raise CorruptError(f"{path}: not valid JSON (a number of thousands of digits)") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """`read_json` of a file that must hold an object."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise CorruptError(f"{path}: not a JSON object")
+    return value
 
 
 def write_sealed(path: Path, facts: dict[str, Any]) -> None:
@@ -131,10 +152,28 @@ def hash_some(root: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
     return {name: {"bytes": (root / name).stat().st_size, "sha256": sha256_file(root / name)} for name in names}
 
 
+def inside(root: Path, name: object) -> Path:
+    """The path of what a manifest under `root` calls `name`. Raises CorruptError for what could lead out of `root` or is no file's name."""
+    parts = name.split("/") if isinstance(name, str) else []
+    if not parts or not all(_NAME.fullmatch(part) and len(part.encode()) <= 255 for part in parts):
+        raise CorruptError(
+            f"{root}: the manifest names {name!r:.300}, which is outside the folder, or no name of a file: make the folder again"
+        )
+    return root.joinpath(*parts)
+
+
+def bound_entries(facts: dict[str, Any], place: Path) -> dict[str, dict[str, Any]]:
+    """What a manifest (read from `place`) binds: size and sha256 by name. Raises CorruptError when it is no manifest of ours."""
+    try:
+        return {name: {"bytes": int(entry["bytes"]), "sha256": str(entry["sha256"])} for name, entry in facts["files"].items()}
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise CorruptError(f"{place} is no manifest of ours: copy the folder again or make it again") from None
+
+
 def verify_files(root: Path, entries: dict[str, dict[str, Any]]) -> None:
     """Raise CorruptError for the first file under `root` that is not, byte for byte, the one in `entries` (as `hash_files` made them)."""
     for name, entry in entries.items():
-        path = root / name
+        path = inside(root, name)
         if not path.is_file():
             raise CorruptError(f"{path} is missing: copy the folder again or make it again")
         if path.stat().st_size != entry["bytes"] or sha256_file(path) != entry["sha256"]:
@@ -148,7 +187,7 @@ def locked(folder: Path) -> Iterator[None]:
     A folder in which nothing but the lock was left is taken away again.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as stream:
+    with open(folder / ".lock", "a+", opener=_opener) as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -156,6 +195,8 @@ def locked(folder: Path) -> Iterator[None]:
             raise LockedError(
                 f"{folder} is in use by process {stream.read().strip() or '?'}: wait for it or choose another --out"
             ) from None
+        # A forked child has the descriptor too, and the lock lasts until the last copy is closed: workers may outlive a killed parent.
+        os.register_at_fork(after_in_child=stream.close)
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()
@@ -164,6 +205,15 @@ def locked(folder: Path) -> Iterator[None]:
         finally:
             if [entry.name for entry in folder.iterdir()] == [".lock"]:
                 shutil.rmtree(folder)
+
+
+def append_text(path: Path) -> Any:
+    """Open a file of ours to append lines to: never through a link, which would write to somebody else's file."""
+    return open(path, "a", encoding="utf-8", opener=_opener)
+
+
+def _opener(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _flush(path: Path) -> None:

@@ -2,10 +2,15 @@
 
 import hashlib
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import bertlab
 from bertlab.disk import hash_files, locked, read_sealed, verify_files, whole_file, whole_folder, write_json, write_sealed
 from bertlab.errors import ConfigError, CorruptError, LockedError
 
@@ -68,6 +73,35 @@ def test_a_locked_folder_is_refused_and_an_empty_one_taken_away(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+KILLED_WITH_A_CHILD = """
+import os, signal, sys, time
+from pathlib import Path
+from bertlab.disk import locked
+
+with locked(Path(sys.argv[1])):
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+    print(child, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_lock_ends_with_its_holder_even_if_a_child_lives_on(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(bertlab.__file__).parents[1])}
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED_WITH_A_CHILD, str(tmp_path / "run")], env=environment, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout
+        child = int(holder.stdout.readline())
+        assert holder.wait() == -signal.SIGKILL
+        try:
+            with locked(tmp_path / "run"):
+                os.kill(child, 0)  # it is there
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
 # --- sealed manifests -------------------------------------------------------------------------------------------------------------------
 
 
@@ -101,3 +135,30 @@ def test_what_was_never_sealed_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(CorruptError, match="has no seal"):
         read_sealed(tmp_path / "manifest.json")
+
+
+def test_all_is_flushed_before_it_has_its_name_and_its_name_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crash of the machine, too, leaves the old or the new: the order is contents, folder, name, the folder that holds the name."""
+    done: list[str] = []
+    true_flush, true_replace = os.fsync, Path.replace
+
+    def fsync(descriptor: int) -> None:
+        opened = os.fstat(descriptor)
+        path = next(path for path in [tmp_path, *tmp_path.rglob("*")] if os.path.samestat(path.stat(), opened))
+        done.append(f"flush {path.name.partition('-')[0] if path.name.startswith('.tmp-') else path.name}")
+        true_flush(descriptor)
+
+    def replace(path: Path, target: Path) -> Path:
+        done.append(f"name {target.name}")
+        return true_replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", replace)
+    with whole_file(tmp_path / "file") as temporary:
+        temporary.write_text("x")
+    assert done == ["flush .tmp", "name file", f"flush {tmp_path.name}"]
+    done.clear()
+    with whole_folder(tmp_path / "folder") as temporary:
+        (temporary / "inner").mkdir()
+        (temporary / "inner" / "a").write_text("x")
+    assert done[-2:] == ["name folder", f"flush {tmp_path.name}"] and set(done[:-2]) == {"flush a", "flush inner", "flush .tmp"}

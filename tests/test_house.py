@@ -79,17 +79,6 @@ def test_batches_know_no_model_and_the_model_knows_no_data():
         assert not any(name.startswith(("bertlab.batches", "bertlab.corpus")) for name in imports_of(path))
 
 
-def test_no_pickle_and_no_remote_code():
-    for path in PACKAGE:
-        tree = ast.parse(path.read_text())
-        assert not imports_of(path) & {"pickle", "dill", "joblib", "shelve", "marshal"}, path
-        for node in ast.walk(tree):
-            if isinstance(node, ast.keyword) and node.arg in ("trust_remote_code", "allow_pickle"):
-                assert isinstance(node.value, ast.Constant) and node.value.value is False, path
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                assert (node.value.id, node.attr) not in {("torch", "load"), ("torch", "save")}, path
-
-
 def config_of(verb: str) -> type:
     module = importlib.import_module(f"bertlab.{verb if verb in ('quickstart', 'bench') else f'verbs.{verb}'}")
     found: type = module.Config

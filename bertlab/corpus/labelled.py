@@ -17,6 +17,7 @@ from bertlab.corpus.tables import missing_column, rows, text_of
 from bertlab.errors import ConfigError, DataError
 
 BETWEEN_TEXTS = " \x00 "  # what no text holds, and white space normalisation leaves: ("a b", "c") is not ("a", "b c")
+MOST_LABELS = 65_536  # classes; a column with more of them is another one, and a classifier of a million is gigabytes
 _INTEGER = re.compile(r"[+-]?[0-9]{1,4000}")
 
 
@@ -144,6 +145,11 @@ def label_names(train: Labelled) -> list[str]:
     if len(distinct) < 2:
         only = f"one label, '{next(iter(distinct))}'" if distinct else "no label"
         raise DataError(f"{train.origin}: {only} in {len(train)} rows: a classifier needs at least two")
+    if len(distinct) > MOST_LABELS:
+        raise DataError(
+            f"{train.origin}: {len(distinct):,} different labels in {len(train):,} rows, and at most {MOST_LABELS:,} can be learnt: "
+            "is it the right column (--label)?"
+        )
     if all(_INTEGER.fullmatch(name) for name in distinct):
         return sorted(distinct, key=lambda name: (int(name), name))
     return sorted(distinct)

@@ -1,7 +1,10 @@
 """Model cards: README.md of a model folder, written from facts, with the metadata that the Hugging Face hub reads."""
 
 import json
+from html import escape
 from typing import Any
+
+from bertlab.pages.screen import inert
 
 _USE = """## Use
 
@@ -42,7 +45,7 @@ def pretrained_card(facts: dict[str, Any]) -> str:
         "",
         "## Training text",
         "",
-        *[f"- {source['name']} ({source.get('licence') or 'licence not stated'})" for source in corpus["sources"]],
+        *[f"- {_safe(source['name'])} ({_safe(source.get('licence') or 'licence not stated')})" for source in corpus["sources"]],
         "",
         _USE.format(folder="RUN/model", call='model.fill("the [MASK] of the river")\nmodel.embed(["a sentence", "another"])'),
     ]
@@ -56,8 +59,9 @@ def classifier_card(facts: dict[str, Any], labels: list[str]) -> str:
         *_front_matter("text-classification", []),
         f"# A classifier fine-tuned by bertlab {facts['bertlab']}",
         "",
-        f"{len(labels)} classes: {', '.join(labels[:50])}{' ...' if len(labels) > 50 else ''}. Started from {facts['started_from']};"
-        f" {facts['train_examples']:,} training examples; the best of {facts['seeds']} seeds by dev macro-F1.",
+        f"{len(labels)} classes: {', '.join(map(_safe, labels[:50]))}{' ...' if len(labels) > 50 else ''}."
+        f" Started from {facts['started_from']}; {facts['train_examples']:,} training examples;"
+        f" the best of {facts['seeds']} seeds by dev macro-F1.",
         "",
         f"Dev: accuracy {dev['accuracy']:.3f}, macro-F1 {dev['macro']['f1']:.3f} (n = {dev['n']}); chosen by these, so they flatter.",
         *([f"Test: accuracy {test['accuracy']:.3f}, macro-F1 {test['macro']['f1']:.3f} (n = {test['n']})."] if test else []),
@@ -65,6 +69,11 @@ def classifier_card(facts: dict[str, Any], labels: list[str]) -> str:
         _USE.format(folder="RUN/model", call='model.predict(["a text to classify"])'),
     ]
     return "\n".join(lines)
+
+
+def _safe(text: str) -> str:
+    """A name of a stranger's as one line of Markdown that holds no mark-up of HTML's."""
+    return escape(inert(text), quote=False)
 
 
 def _front_matter(task: str, licences: list[str]) -> list[str]:

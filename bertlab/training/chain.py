@@ -15,10 +15,10 @@ say, beside the folder that names it, and among the folders given. A run at work
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
-from bertlab.disk import MANIFEST, read_json, read_sealed, sha256_file, verify_files
+from bertlab.disk import MANIFEST, bound_entries, inside, read_json, read_sealed, sha256_file, verify_files
 from bertlab.errors import BertlabError, ConfigError, CorruptError
 from bertlab.tokens import tokenizer as tokenizers
 from bertlab.training.runlog import CONFIG, INPUTS, read_settings, run_sha256
@@ -98,20 +98,16 @@ def bound_files(root: Path, what: str, remedy: str, *, manifest: Path | None = N
     place = manifest or root / MANIFEST
     try:
         facts = read_sealed(place)
-        entries: dict[str, dict[str, Any]] = {
-            name: {"bytes": int(entry["bytes"]), "sha256": str(entry["sha256"])} for name, entry in facts["files"].items()
-        }
+        entries = bound_entries(facts, place)
     except ConfigError:
         yield Link("differs", what, f"{place} is missing: {remedy}")
         return None
-    except (CorruptError, KeyError, TypeError, AttributeError, ValueError) as error:
-        yield Link("differs", what, str(error) if isinstance(error, CorruptError) else f"{place} is no manifest of ours: {remedy}")
+    except CorruptError as error:
+        yield Link("differs", what, str(error))
         return None
     damage = 0
     for name, entry in entries.items():
         try:
-            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-                raise CorruptError(f"{place} names {name!r}, which is outside the folder: {remedy}")
             verify_files(root, {name: entry})
         except (CorruptError, OSError) as error:
             damage += 1
@@ -184,11 +180,19 @@ def _is_file(path: Path, sha256: str | None) -> bool:
     return path.is_file() and sha256_file(path) == sha256
 
 
+def _is_bound(folder: Path, name: str, sha256: str) -> bool:
+    """Whether the file that a manifest calls `name` is in `folder` as it says; a name that leads out of it is nobody's."""
+    try:
+        return _is_file(inside(folder, name), sha256)
+    except CorruptError:
+        return False
+
+
 def _from_model(recorded: str, files: dict[str, str], named_by: Path, search: Search) -> Links:
     """From an output to the model that made it, of which it remembers `files` by sha256, and on."""
 
     def matches(folder: Path) -> bool:
-        return bool(files) and all(_is_file(folder / name, sha256) for name, sha256 in files.items())
+        return bool(files) and all(_is_bound(folder, name, sha256) for name, sha256 in files.items())
 
     model = yield from _reached("model", recorded, matches, named_by, search)
     if model is not None and search.is_new(model):
@@ -284,7 +288,7 @@ def _is_record(line: bytes) -> bool:
 
     try:
         return isinstance(json.loads(line), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
@@ -347,7 +351,7 @@ def _model_of_run(root: Path, manifest: dict[str, Any] | None, run: Path) -> Lin
         return
     damage = 0
     for name, sha256 in manifest["run"].items():
-        if not _is_file(run / name, sha256):
+        if not _is_bound(run, name, sha256):
             damage += 1
             what = f"{root} is another run's model, or {run / name} is damaged" if name == INPUTS else f"{run / name} is not the file"
             yield Link("differs", "model", f"{what}{'' if name == INPUTS else f' that {root} was made with'}: copy the run folder again")

@@ -32,6 +32,7 @@ from bertlab.disk import (
     write_sealed,
 )
 from bertlab.errors import BertlabError, ConfigError, CorruptError
+from bertlab.model.weights import read_tensors
 from bertlab.training.optimizers import optimizer_tensors, restore_optimizers
 
 _NAME = re.compile(r"step-(\d{8,})")
@@ -47,12 +48,12 @@ class Checkpoint:
 
     def restore(self, model: nn.Module, optimizers: list[Optimizer]) -> None:
         """Fill the model and the optimizers, which must be built as they were when it was saved. Raises CorruptError when they are not."""
-        weights = safetensors.torch.load_file(self.folder / "model.safetensors")
+        weights = read_tensors(self.folder / "model.safetensors")
         own = model.state_dict()
         if own.keys() != weights.keys() or any(own[name].shape != weights[name].shape for name in own):
             raise CorruptError(f"{self.folder}: its weights are another model's: resume with the settings it was started with")
         model.load_state_dict(weights)
-        restore_optimizers(optimizers, safetensors.torch.load_file(self.folder / "optimizer.safetensors"))
+        restore_optimizers(optimizers, read_tensors(self.folder / "optimizer.safetensors"))
 
 
 def save_checkpoint(
