@@ -108,7 +108,7 @@ class PretrainingBatch(FlatBatch):
 
 @dataclass(frozen=True)
 class LabelledBatch(FlatBatch):
-    """labels (N,) class numbers; rows (N,) which examples these are."""
+    """labels (N,) class numbers, of tokens (T,), or the first and last tokens of answers (N, 2); rows (N,) which examples these are."""
 
     labels: Tensor
     rows: Tensor

@@ -72,7 +72,7 @@ def _between(samples: np.ndarray, low: float, high: float, method: str) -> Inter
 def is_small(units: Units, metric: Metric) -> bool:
     """Whether a test set is too small for the percentile interval: few units, or few examples of a class that the metric turns on."""
     support = units.observed(0)[1]
-    turns_on = support[metric] if isinstance(metric, int) else support[support > 0].min()
+    turns_on = support[metric] if isinstance(metric, int) else min(support[support > 0], default=0)
     return bool(units.times.sum() < SMALL_SET or turns_on < SMALL_CLASS)
 
 
@@ -92,20 +92,25 @@ def of_scores(
     With (n,) cluster numbers whole clusters are drawn, and accuracy has the bootstrap's interval too.
     """
     units = units_of(np.asarray(gold), np.asarray(predicted), num_classes, clusters)
+    right = int((np.asarray(gold) == np.asarray(predicted)).sum())
+    return [
+        wilson(right, len(gold), level) if metric in ("accuracy", "micro_f1") and clusters is None else interval
+        for metric, interval in zip(metrics, of_units(units, metrics, seed=seed, resamples=resamples, level=level), strict=True)
+    ]
+
+
+def of_units(units: Units, metrics: Sequence[Metric], *, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL) -> list[Interval]:
+    """The bootstrap's interval for each metric of one system: BCa where the test set is small for the metric, else percentile."""
     samples = bootstrap_scores(units, metrics, resamples, generator(seed, ONE_SCORE))[0]
     values = scores(units.observed(0), metrics)
     small = [is_small(units, metric) for metric in metrics]
     left_out = leave_one_out_scores(units, metrics)[0] if any(small) else None
-    right = int((np.asarray(gold) == np.asarray(predicted)).sum())
-    found = []
-    for number, metric in enumerate(metrics):
-        if metric in ("accuracy", "micro_f1") and clusters is None:
-            found.append(wilson(right, len(gold), level))
-        elif small[number] and left_out is not None:
-            found.append(bca(samples[number], float(values[number]), left_out[number], units.times, level))
-        else:
-            found.append(percentile(samples[number], level))
-    return found
+    return [
+        bca(samples[number], float(values[number]), left_out[number], units.times, level)
+        if small[number] and left_out is not None
+        else percentile(samples[number], level)
+        for number in range(len(metrics))
+    ]
 
 
 def of_metrics(

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-Metric = str | int  # one of AVERAGES, or a class's number: the F1 of that class
+Metric = str | int | Callable[[np.ndarray], np.ndarray]  # one of AVERAGES, a class's number (its F1), or a function of (3, K, ...) counts
 
 SCARCE = 8  # units that occur less often are drawn one by one: a binomial draw costs about as much as eight of them
 BLOCK = 2**18  # numbers at a time: what fits into a processor's cache
@@ -34,11 +34,13 @@ def f1_of_classes(counts: np.ndarray) -> np.ndarray:
     return _ratio(2 * counts[0], counts[1] + counts[2])
 
 
-def _precision(counts: np.ndarray) -> np.ndarray:
+def precision_of_classes(counts: np.ndarray) -> np.ndarray:
+    """(3, K, ...) right, gold, predicted -> (K, ...)."""
     return _ratio(counts[0], counts[2])
 
 
-def _recall(counts: np.ndarray) -> np.ndarray:
+def recall_of_classes(counts: np.ndarray) -> np.ndarray:
+    """(3, K, ...) right, gold, predicted -> (K, ...)."""
     return _ratio(counts[0], counts[1])
 
 
@@ -64,17 +66,24 @@ AVERAGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "micro_f1": _accuracy,  # one label an example, every class counted: the two are equal
     "weighted_f1": _weighted(f1_of_classes),
     "mcc": _mcc,
-    "macro_precision": lambda counts: _precision(counts).mean(0),
-    "macro_recall": lambda counts: _recall(counts).mean(0),
-    "weighted_precision": _weighted(_precision),
-    "weighted_recall": _weighted(_recall),
+    "macro_precision": lambda counts: precision_of_classes(counts).mean(0),
+    "macro_recall": lambda counts: recall_of_classes(counts).mean(0),
+    "weighted_precision": _weighted(precision_of_classes),
+    "weighted_recall": _weighted(recall_of_classes),
 }
 
 
 def scores(counts: np.ndarray, metrics: Sequence[Metric]) -> np.ndarray:
     """The metrics of (3, K, ...) counts, shape (len(metrics), ...)."""
-    of_classes = f1_of_classes(counts) if any(isinstance(metric, int) for metric in metrics) else None
-    return np.stack([AVERAGES[metric](counts) if isinstance(metric, str) else of_classes[metric] for metric in metrics])  # type: ignore[index]
+    of_classes = f1_of_classes(counts) if any(isinstance(metric, int) for metric in metrics) else np.empty(0)
+
+    def score(metric: Metric) -> np.ndarray:
+        if isinstance(metric, int):
+            found: np.ndarray = of_classes[metric]
+            return found
+        return AVERAGES[metric](counts) if isinstance(metric, str) else metric(counts)
+
+    return np.stack([score(metric) for metric in metrics])
 
 
 # --- a test set as units ----------------------------------------------------------------------------------------------------------------

@@ -37,15 +37,23 @@ from bertlab.disk import (
 )
 from bertlab.errors import ConfigError, CorruptError
 from bertlab.model.encoder import Bert, EncoderConfig, parameter_shapes
-from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
+from bertlab.model.heads import (
+    BertForPreTraining,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+)
 from bertlab.model.weights import FLOATING, Stored, read_header, read_tensors
 from bertlab.tokens.tokenizer import Tokenizer
 
-Model = TypeVar("Model", Bert, BertForPreTraining, BertForSequenceClassification)
+WithHead = BertForPreTraining | BertForSequenceClassification | BertForTokenClassification | BertForQuestionAnswering
+Model = TypeVar("Model", Bert, BertForPreTraining, BertForSequenceClassification, BertForTokenClassification, BertForQuestionAnswering)
 WEIGHTS, FACTS, CARD = "model.safetensors", "bertlab.json", "README.md"
 MOST_CLASSES = 65_536  # as in a labelled file (bertlab/corpus/labelled.py)
 # What sentence vectors and predictions depend on, in folders of ours and published ones.
 COMPUTES = ("config.json", WEIGHTS, "tokenizer.json", "vocab.txt", "sentence_bert_config.json", "1_Pooling/config.json")
+
+HEADS = ("cls.", "classifier.", "qa_outputs.")  # how the names of a head's parameters begin
 
 # What BERT checkpoints carry beside parameters: position_ids is a constant, decoder.* repeat the tied embedding and bias.
 _REPEATED = ("bert.embeddings.position_ids", "cls.predictions.decoder.weight", "cls.predictions.decoder.bias")
@@ -53,7 +61,7 @@ _REPEATED = ("bert.embeddings.position_ids", "cls.predictions.decoder.weight", "
 
 def save_model(
     folder: Path,
-    model: BertForPreTraining | BertForSequenceClassification,
+    model: WithHead,
     tokenizer: Tokenizer,
     *,
     facts: dict[str, Any],
@@ -73,7 +81,9 @@ def save_model(
     config |= {"classifier_dropout": None, "tie_word_embeddings": True, "dtype": "float32"}
     if labels is not None:
         config |= {"id2label": {str(number): label for number, label in enumerate(labels)}}
-        config |= {"label2id": {label: number for number, label in enumerate(labels)}, "problem_type": "single_label_classification"}
+        config |= {"label2id": {label: number for number, label in enumerate(labels)}}
+    if labels is not None and isinstance(model, BertForSequenceClassification):
+        config |= {"problem_type": "single_label_classification"}
     length = min(max_length or model.config.max_position_embeddings, model.config.max_position_embeddings)
     refuse_full(folder, sum(value.nbytes for value in model.state_dict().values()))
     with whole_folder(folder) as temporary:
@@ -112,7 +122,7 @@ def load_facts(folder: str) -> dict[str, Any]:
 def load_labels(folder: str) -> list[str]:
     """The class names of a fine-tuned folder, in order. Raises ConfigError when it has no classifier."""
     values = load_config(folder)
-    if "BertForSequenceClassification" not in (values.get("architectures") or []):
+    if not {"BertForSequenceClassification", "BertForTokenClassification"} & set(values.get("architectures") or ()):
         raise ConfigError(f"{folder}: has no classifier: fine-tune it first (bertlab finetune --model {folder} ...)")
     names = values.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # what transformers leaves unwritten
     try:
@@ -124,7 +134,7 @@ def load_labels(folder: str) -> list[str]:
 def load_model(folder: str, kind: type[Model], *, new_labels: int | None = None, **settings: Any) -> tuple[Model, list[str]]:
     """Build `kind` as config.json says (`settings` override its fields) and fill it from model.safetensors.
 
-    With `new_labels` the classifier is a fresh one of that many classes, whatever the folder holds.
+    With `new_labels` the classifier is a fresh one of that many classes, whatever the folder holds (any number: a fresh head of answers).
 
     Returns the model, and the names of the parameters that the file does not have: those keep their random start (a new
     head, an untrained pooler). Raises ConfigError when an encoder parameter is absent or has another shape.
@@ -138,14 +148,11 @@ def load_model(folder: str, kind: type[Model], *, new_labels: int | None = None,
     header = read_header(weights)
     names = _published_names({name: name for name in header})  # ours -> the file's
     if new_labels is not None:
-        names = {name: old for name, old in names.items() if not name.startswith("classifier.")}
-    _refuse_unfit(
-        config,
-        num_labels if issubclass(kind, BertForSequenceClassification) else None,
-        {name: header[old] for name, old in names.items()},
-        folder,
-    )
-    model = kind(config, num_labels) if issubclass(kind, BertForSequenceClassification) else kind(config)
+        names = {name: old for name, old in names.items() if not name.startswith(HEADS)}
+    of_classes = issubclass(kind, BertForSequenceClassification | BertForTokenClassification)
+    _refuse_unfit(config, num_labels if of_classes else None, {name: header[old] for name, old in names.items()}, folder)
+    build: Any = kind  # a type variable of classes that are built in two ways
+    model: Model = build(config, num_labels) if of_classes else build(config)
     if isinstance(model, Bert):
         names = {name.removeprefix("bert."): old for name, old in names.items() if name.startswith("bert.")}
     wanted = {name: names[name] for name in model.state_dict() if name in names}
@@ -167,7 +174,7 @@ def _refuse_unfit(config: EncoderConfig, num_labels: int | None, stored: dict[st
         if name in stored and stored[name].shape != shape:
             raise ConfigError(_other_shape(origin, name, stored[name].shape, shape))
     for name in stored:
-        if name.startswith(("bert.", "cls.", "classifier.")) and stored[name].dtype not in FLOATING:
+        if name.startswith(("bert.", *HEADS)) and stored[name].dtype not in FLOATING:
             raise ConfigError(f"{origin}: {name} is of type {stored[name].dtype}, and weights are floating-point numbers: not a BERT")
     absent = [name for name in shapes if name not in stored and "pooler" not in name]
     if absent:
@@ -260,7 +267,7 @@ def _published_names(tensors: dict[str, str]) -> dict[str, str]:
     """One set of names: BertModel files have no `bert.` prefix, the oldest spell LayerNorm's parameters gamma and beta."""
     names = {name: name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias") for name in tensors}
     bare = not any(name.startswith("bert.") for name in tensors)
-    renamed = {("bert." + new if bare and not new.startswith(("cls.", "classifier.")) else new): tensors[old] for old, new in names.items()}
+    renamed = {("bert." + new if bare and not new.startswith(HEADS) else new): tensors[old] for old, new in names.items()}
     return {name: value for name, value in renamed.items() if name not in _REPEATED}
 
 

@@ -80,9 +80,22 @@ class Tokenizer:
         ids[self._reserved[ids]] = self.unk_id  # a foreign vocabulary may reach "[SEP]" by its own merges
         return ids, np.cumsum(lengths)
 
-    def _encoded(self, texts: list[str]) -> list[Any]:
+    def encode_with_spans(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `encode`, and the characters [start, end) of its text that each token stands for, no white space at their ends: (T, 2)."""
+        ids, offsets = self.encode(texts)
+        spans = np.zeros((len(ids), 2), dtype=np.int64)
+        done = 0
+        for call in _calls(texts):
+            for text, encoding in zip(call, self._encoded(call, with_spans=True), strict=True):
+                if found := encoding.offsets:
+                    spans[done : done + len(found)] = _trimmed(np.array(found), text)
+                done += len(found)
+        return ids, offsets, spans
+
+    def _encoded(self, texts: list[str], with_spans: bool = False) -> list[Any]:
+        encode = self._backend.encode_batch if with_spans else self._backend.encode_batch_fast
         try:
-            return self._backend.encode_batch_fast(texts, add_special_tokens=False)
+            return encode(texts, add_special_tokens=False)
         except BaseException as error:  # the library's panics are no Exception, and its errors are bare ones
             if isinstance(error, Exception | KeyboardInterrupt | SystemExit) and type(error) is not Exception:
                 raise
@@ -276,6 +289,16 @@ def _from_vocabulary(folder: Path) -> tokenizers.Tokenizer:
     backend.decoder = decoders.WordPiece()
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS if token in entries])
     return _framed(backend)
+
+
+def _trimmed(spans: np.ndarray, text: str) -> np.ndarray:
+    """Spans (T, 2) of a text with the white space at their ends left out: a byte-level token has the space before its word."""
+    white = np.fromiter(map(str.isspace, text), dtype=bool, count=len(text))
+    while (leading := (spans[:, 0] < spans[:, 1]) & white[np.minimum(spans[:, 0], len(text) - 1)]).any():
+        spans[:, 0] += leading
+    while (trailing := (spans[:, 0] < spans[:, 1]) & white[spans[:, 1] - 1]).any():
+        spans[:, 1] -= trailing
+    return spans
 
 
 def _calls(texts: Sequence[str]) -> Iterator[list[str]]:

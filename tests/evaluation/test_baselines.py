@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from bertlab.evaluation.baselines import majority_class, tfidf_logistic_regression, unigram_loss
+from bertlab.evaluation.baselines import commonest_tags, majority_class, tfidf_logistic_regression, unigram_loss
 
 
 def test_the_unigram_loss_is_the_one_worked_out_by_hand() -> None:
@@ -59,3 +59,9 @@ def test_tf_idf_gives_the_same_predictions_when_asked_again_and_sees_only_what_i
 def test_texts_without_a_word_to_count_leave_tf_idf_with_the_majority_class(texts: list[str]) -> None:
     labels = [0, 1, 1, 0, 1] + [1] * (len(texts) - 5)
     assert tfidf_logistic_regression(texts, labels, ["a", "what is this"]).tolist() == [1, 1]
+
+
+def test_a_word_has_the_tag_that_it_has_most_often_in_train() -> None:
+    words = [["Oslo", "is", "Oslo"], ["Oslo", "May"], ["May"]]
+    tags = [["B-loc", "O", "B-loc"], ["B-org", "B-per"], ["B-date"]]
+    assert commonest_tags(words, tags, [["May", "is", "unseen"], [], ["Oslo"]]) == [["B-date", "O", "O"], [], ["B-loc"]]
