@@ -110,7 +110,7 @@ def _read_table(path: Path, text: str, text_b: str | None, label: str, id: str, 
         labels.append(_label_of(row.get(label), place))
         if needs_label and labels[-1] is None:
             raise DataError(f"{place}: the label in column '{label}' is empty: give every row a label")
-        ids.append(_id_of(row.get(id), f"{path.name}:{number}", place))
+        ids.append(id_of(row.get(id), f"{path.name}:{number}", place))
     every_label = [each for each in labels if each is not None]
     return Labelled(ids, texts, texts_b if paired else None, every_label if len(every_label) == len(labels) else None, str(path))
 
@@ -126,7 +126,8 @@ def _label_of(value: Any, place: str) -> str | None:
     return str(value) if str(value).strip() else None
 
 
-def _id_of(value: Any, otherwise: str, place: str) -> str:
+def id_of(value: Any, otherwise: str, place: str) -> str:
+    """An id as text, or `otherwise` for none: null, not a number, or empty. Raises DataError for anything but text and numbers."""
     if value is None or value == "" or value != value:
         return otherwise
     if not isinstance(value, str | int | float):

@@ -29,7 +29,7 @@ from bertlab.tokens.tokenizer import Tokenizer
 Model = TypeVar("Model", Bert, BertForPreTraining, BertForSequenceClassification)
 WEIGHTS = "model.safetensors"
 # What sentence vectors and predictions depend on, in folders of ours and published ones.
-COMPUTES = ("config.json", WEIGHTS, "tokenizer.json", "vocab.txt", "sentence_bert_config.json", "1_Pooling/config.json")
+COMPUTES = ("config.json", WEIGHTS, "tokenizer.json", "vocab.txt", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json")
 
 # What BERT checkpoints carry beside parameters: position_ids is a constant, decoder.* repeat the tied embedding and bias.
 _REPEATED = ("bert.embeddings.position_ids", "cls.predictions.decoder.weight", "cls.predictions.decoder.bias")
