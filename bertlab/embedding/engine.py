@@ -27,7 +27,7 @@ from bertlab.tokens.tokenizer import Tokenizer
 from bertlab.training.processes import Precision, choose_device, uses_bf16
 
 # Of a batch, the widest states of a layer: what stays in a core's share of the cache, or fills a GPU.
-BATCH_BYTES = {"cpu": 2**22, "cuda": 2**28}
+BATCH_BYTES = {"cpu": 6 * 2**20, "cuda": 2**28}
 CHARACTERS_A_TOKEN = 100  # of a text, no more than this for each token that the model takes is looked at
 
 
@@ -117,7 +117,8 @@ class Embedder:
     def _fill(self, values: np.ndarray, examples: Examples, rows: np.ndarray, what: What) -> None:
         with torch.inference_mode():
             batch = examples.batch(rows).to(self.device)
-            states = self.frozen.states(**batch.encoder_inputs(), layers=what.layers)
+            places = batch.position_ids, batch.cu_seqlens, batch.max_seqlen
+            states = self.frozen.states(batch.input_ids, batch.token_type_ids, *places, layers=what.layers)
             if what.pooling is None:
                 lengths = examples.lengths[rows]
                 values[np.repeat(examples.offsets[:-1][rows], lengths) + ragged_arange(lengths)] = states.cpu().numpy()

@@ -159,7 +159,7 @@ def _embed(config: Config, output: Path, work: Path, files: list["SourceFile"], 
     if facts is None:
         manifest.unlink(missing_ok=True)  # of an earlier call
         counted = jobs.assemble(planned, folder, output, width, what, kept)
-        how = {"pooling": pooling, "layers": list(what.layers), "normalize": normalize, "numbers": config.numbers}
+        how: dict[str, Any] = {"pooling": pooling, "layers": list(what.layers), "normalize": normalize, "numbers": config.numbers}
         how |= {"dims": config.dims or embedder.frozen.config.hidden_size, "precision": config.precision, "max_length": embedder.max_length}
         facts = _bind(manifest, output, config, files, {"model": origin}, {"plan": plan} | how | counted | advice)
     _tidy(work, all=True)
@@ -239,8 +239,8 @@ def _on_cluster(config: Config, planned: list["Planned"], folder: Path, source: 
 
     if config.cluster.engine == "slurm":
         refuse_for_slurm([config.input] if config.input.startswith("-") else [], folder)
-    place = {"model": config.model, "device": config.device, "precision": config.precision}
-    return run_on_cluster(Embedding(planned, folder, source, job, what, kept, **place), config.cluster)
+    step = Embedding(planned, folder, source, job, what, kept, model=config.model, device=config.device, precision=config.precision)
+    return run_on_cluster(step, config.cluster)
 
 
 # ---- the manifest
