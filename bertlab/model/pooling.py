@@ -85,6 +85,8 @@ def recorded(folder: Path) -> Recorded:
     """What modules.json and the files it names say. Raises CorruptError for files that cannot be read."""
     modules = _json(folder / "modules.json", list) or []
     paths = {str(module.get("type", "")).rpartition(".")[2]: str(module.get("path", "")) for module in modules if isinstance(module, dict)}
+    if any(path.startswith("/") or ".." in path.split("/") for path in paths.values()):
+        raise CorruptError(f"{folder / 'modules.json'} names a place outside the folder: copy the folder again")
     beyond = [name for name in paths if name not in ("Transformer", "Pooling", "Normalize")]
     length = (_json(folder / "sentence_bert_config.json", dict) or {}).get("max_seq_length")
     settings = _json(folder / "config_sentence_transformers.json", dict) or {}
