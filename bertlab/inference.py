@@ -6,6 +6,7 @@ does not depend on what else was in the call beyond the last bits of rounding.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -118,10 +119,11 @@ class LoadedModel:
         """Sentence vectors (n, hidden_size) float32. `pooling` (bertlab/model/pooling.py) and `normalize` (to length 1) are by default what
         the folder records, else mean and not."""
         _refuse_one_text(texts)
-        return self.vectors_of(self.embedder().encode(texts), pooling, normalize)
+        return self.vectors_of(self.embedder.encode(texts), pooling, normalize)
 
+    @cached_property
     def embedder(self) -> Embedder:
-        """This model's encoder as it is now, made fast for vectors."""
+        """This model's encoder made fast for vectors, once: of weights that are changed after that it sees a part."""
         return Embedder(self.encoder, self.tokenizer, recorded=self.recorded, device=self.device, precision=self.precision)
 
     def predict(self, texts: Sequence[str], texts_b: Sequence[str] | None = None) -> list[Prediction]:
@@ -144,7 +146,7 @@ class LoadedModel:
         if pooling not in (None, *POOLINGS):
             raise ConfigError(f"pooling={pooling!r}: give one of {', '.join(POOLINGS)}")
         what = What(pooling=pooling or self.recorded.usable_pooling(self.folder))
-        vectors = self.embedder().vectors(examples, what)
+        vectors = self.embedder.vectors(examples, what)
         return finished(vectors, self.recorded.normalize if normalize is None else normalize)
 
     def probabilities_of(self, examples: Examples, what: str | None = None) -> np.ndarray:

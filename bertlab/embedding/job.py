@@ -74,9 +74,17 @@ def job_sha256(embedder: Embedder, files: dict[str, str], what: What, kept: Kept
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def plan(source: Texts, job: str) -> list[Planned]:
-    """Every run of the texts, in order. Raises DataError (file:line) for the first thing that cannot be used, or when there is no text."""
-    found = [Planned(_key(job, run), len(run.texts)) for run in source.runs()]
+def plan(source: Texts, job: str, passing: Callable[[int], None] = lambda rows: None) -> list[Planned]:
+    """Every run of the texts, in order; `passing` is told how many texts were read.
+
+    Raises DataError (file:line) for the first thing that cannot be used, or when there is no text.
+    """
+    found: list[Planned] = []
+    rows = 0
+    for run in source.runs():
+        found.append(Planned(_key(job, run), len(run.texts)))
+        rows += len(run.texts)
+        passing(rows)
     if not found:
         raise DataError(f"{', '.join(str(file.path) for file in source.files[:3])}: no rows: there is no text to embed")
     return found

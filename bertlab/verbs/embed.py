@@ -127,6 +127,7 @@ def _embed(config: Config, output: Path, work: Path, files: list["SourceFile"], 
     from bertlab.embedding.engine import What, open_embedder
     from bertlab.embedding.job import Kept, Texts
     from bertlab.model.folder import model_origin
+    from bertlab.progress import progress, silent
 
     main, several = accelerator.is_main_process, accelerator.num_processes > 1
     embedder = open_embedder(config.model, str(accelerator.device) if several else config.device, config.precision)
@@ -141,7 +142,8 @@ def _embed(config: Config, output: Path, work: Path, files: list["SourceFile"], 
     origin = model_origin(config.model)
     job = jobs.job_sha256(embedder, origin["files"], what, kept)
     advice = _advise(config, embedder, pooling) if main else {}
-    planned = jobs.plan(source, job)
+    with progress("reading", "texts") if main else silent() as report:
+        planned = jobs.plan(source, job, lambda rows: report(rows, ""))
     plan = jobs.plan_sha256(planned)
     folder, manifest = work / job[:32], output.with_name(f"{output.name}.{MANIFEST}")
     folder.mkdir(exist_ok=True)
