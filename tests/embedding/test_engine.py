@@ -46,7 +46,12 @@ def test_the_number_of_threads_changes_no_bit_and_torch_has_its_own_again(folder
 
 def test_inside_a_batch_torch_has_one_thread(embedder: Embedder, texts_of: TextsOf, monkeypatch: pytest.MonkeyPatch) -> None:
     seen, pool = [], engine.pool
-    monkeypatch.setattr(engine, "pool", lambda *given: seen.append(torch.get_num_threads()) or pool(*given))
+
+    def noted(*given: Any) -> torch.Tensor:
+        seen.append(torch.get_num_threads())
+        return pool(*given)
+
+    monkeypatch.setattr(engine, "pool", noted)
     torch.set_num_threads(2)
     try:
         embedder.vectors(embedder.encode(texts_of(20)), MEAN)
@@ -98,8 +103,8 @@ def test_a_layer_that_is_not_there_is_refused_before_any_work(embedder: Embedder
 def test_of_a_vector_the_first_numbers_are_kept_and_then_it_is_scaled() -> None:
     vectors = np.array([[3, 4, 12], [0, 0, 5]], dtype=np.float32)
     assert finished(vectors, normalize=False).tolist() == vectors.tolist()
-    np.testing.assert_allclose(finished(vectors, True), [[3 / 13, 4 / 13, 12 / 13], [0, 0, 1]], rtol=1e-6)
-    np.testing.assert_allclose(finished(vectors, True, 2), [[0.6, 0.8], [0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(finished(vectors, True), np.array([[3 / 13, 4 / 13, 12 / 13], [0, 0, 1]]), rtol=1e-6)
+    np.testing.assert_allclose(finished(vectors, True, 2), np.array([[0.6, 0.8], [0, 0]]), rtol=1e-6)
     for dims in (0, 4):
         with pytest.raises(ConfigError, match=f"dims={dims}: this model's vectors have 1 to 3 numbers"):
             finished(vectors, False, dims)

@@ -70,7 +70,8 @@ def test_a_job_cut_off_anywhere_and_shared_in_any_way_gives_the_same_bytes(
     class Cut(Exception):
         pass
 
-    write, written = jobs.write_part, []
+    write = jobs.write_part
+    written: list[Path] = []
 
     def cut_off(*given: Any) -> None:
         if len(written) == 2:

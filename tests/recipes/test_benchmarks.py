@@ -291,3 +291,20 @@ def test_the_recipes_script_judges_and_goes_on(folder: str, tmp_path: Path) -> N
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.json")}
     again = json.loads(ran("recipes", *options).splitlines()[-1])["recipes"]["muon"]
     assert again == figures and {path: path.stat().st_mtime_ns for path in kept if "min-" in path.name}.items() <= kept.items()
+
+
+def test_the_embedding_script_gives_both_sides_the_same_vectors(tmp_path: Path) -> None:
+    pytest.importorskip("sentence_transformers", reason="the peer is not installed")
+    from bertlab.model.folder import save_model
+    from bertlab.model.heads import BertForPreTraining
+    from bertlab.tokens import tokenizer as tokenizers
+
+    tokenizer = tokenizers.train(["The quick brown fox jumps over the lazy dog."] * 9, kind="wordpiece", vocab_size=60, lowercase=True)
+    shape: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    model = BertForPreTraining(EncoderConfig(vocab_size=tokenizer.vocab_size, max_position_embeddings=32, **shape))
+    save_model(tmp_path / "model", model, tokenizer, facts={}, card="# A card\n")
+    said = ran("embed", "--model", str(tmp_path / "model"), "--texts", "40", "--rounds", "2")
+    figures = json.loads(said.splitlines()[-1])
+    assert figures["fp32_max_error"] < 1e-5 and figures["fp32_ratio"] > 0 and figures["rounds"] == 2
+    bf16 = figures["bf16_ratio"], figures["bf16_min_cosine"]
+    assert bf16 == (None, None) and "not measured here" in said or min(bf16) > 0
