@@ -22,6 +22,9 @@ if TYPE_CHECKING:  # torch takes seconds to import, and --help needs none of it
     from bertlab.embedding.job import Kept, Planned, Texts
 
 
+SECONDS_BETWEEN_LOOKS = 0.2
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     model: str
@@ -91,8 +94,7 @@ def run(config: Config) -> dict[str, Any]:
             accelerator.wait_for_everyone()  # until the first has the lock, and standard input in a file
             return _embed(config, output, work, _files(config.input, work, main=False), accelerator)
         with locked(work):
-            for leftover in [*work.glob("*/.tmp-*"), *output.parent.glob(f".tmp-*-{output.stem}.*")]:  # of a process that was killed
-                leftover.unlink()
+            _clean(work, output, config.numbers)
             try:
                 files = _files(config.input, work, main=True)
                 accelerator.wait_for_everyone()
@@ -155,7 +157,8 @@ def _embed(config: Config, output: Path, work: Path, files: list["SourceFile"], 
     elif facts is None:
         share = lacking[accelerator.process_index :: accelerator.num_processes]
         _compute(config, embedder, source, job, share, len(planned) - len(lacking), folder, what, kept, main)
-    accelerator.wait_for_everyone()
+        while main and jobs.missing(planned, folder):  # the others' last parts; one that dies takes this process along
+            time.sleep(SECONDS_BETWEEN_LOOKS)
     if not main:
         return {}
     if facts is None:
@@ -291,6 +294,17 @@ def _summary(facts: dict[str, Any], output: Path) -> str:
             line += f", rank correlation of the similarities of {loss['pairs']:,} neighbours {loss['spearman']:.4f}"
         lines.append(line)
     return "\n".join(lines)
+
+
+def _clean(work: Path, output: Path, numbers: Any) -> None:
+    """Take away what a killed process had begun to write."""
+    from bertlab.disk import MANIFEST, TEMPORARY
+    from bertlab.embedding.parts import beside
+
+    ours = {path.name for path in (*beside(output, numbers), output.with_name(f"{output.name}.{MANIFEST}"))}
+    for place in (*work.glob(f"*/{TEMPORARY}*"), *output.parent.glob(f"{TEMPORARY}*")):
+        if place.parent != output.parent or place.name.removeprefix(TEMPORARY).partition("-")[2] in ours:  # .tmp-<32 digits>-NAME
+            place.unlink()
 
 
 def _tidy(work: Path, all: bool = False) -> None:

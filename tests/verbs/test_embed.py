@@ -244,6 +244,14 @@ def test_another_model_does_not_go_on_with_the_parts_of_the_first(
     np.testing.assert_array_equal(vectors, bertlab.load(folder).embed(TEXTS, pooling="mean"))
 
 
+def test_what_a_killed_process_had_begun_goes_and_what_others_write_stays(folder: str, table: str, tmp_path: Path) -> None:
+    digits = "0" * 32
+    for name in (f".tmp-{digits}-v.ids.txt", f".tmp-{digits}-v.npy.manifest.json", f".tmp-{digits}-v.parquet", f".tmp-{digits}-other.npy"):
+        (tmp_path / name).write_text("half")
+    run(folder, table, tmp_path / "v.npy")
+    assert sorted(path.name for path in tmp_path.glob(".*")) == [f".tmp-{digits}-other.npy", f".tmp-{digits}-v.parquet"]
+
+
 def test_two_commands_do_not_write_one_output(folder: str, table: str, tmp_path: Path) -> None:
     with locked(tmp_path / ".embedding-v.npy"), pytest.raises(LockedError):
         run(folder, table, tmp_path / "v.npy")
