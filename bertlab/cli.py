@@ -29,13 +29,13 @@ VERBS = {
     "evaluate": "a classifier and a labelled file -> predictions, precision, recall, F1",
     "prompt": "a BERT, a template and label words -> predictions, with no training",
     "compare": "predictions of two systems or more -> differences, intervals, p-values",
-    "embed": "a BERT and texts -> sentence vectors",
+    "embed": "a BERT and texts -> sentence or token vectors, at any size",
     "fill": "likely words for every [MASK] in a text",
     "replay": "the batch of one step of a pretraining run, made again and checked",
     "verify": "is every file as it was written, and made from what it says?",
     "bench": "how fast this machine trains, and what a run would take",
 }
-LAUNCHED = ("pretrain", "finetune", "bench")  # the verbs whose `processes` means processes that train together
+LAUNCHED = ("pretrain", "finetune", "embed", "bench")  # the verbs whose `processes` means processes that work together
 
 HELP = """bertlab: from your own text to your own BERT, a classifier and sentence vectors
 

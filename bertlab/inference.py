@@ -6,8 +6,8 @@ does not depend on what else was in the call beyond the last bits of rounding.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -16,16 +16,16 @@ from torch import Tensor
 from bertlab.batches.cloze import Frames, frames_of_gaps
 from bertlab.batches.flat import LabelledBatch
 from bertlab.batches.labelled import Examples, encode_examples
-from bertlab.disk import read_json
+from bertlab.embedding.engine import Embedder, What, finished
 from bertlab.errors import ConfigError, CorruptError, DataError
 from bertlab.model.encoder import Bert
 from bertlab.model.folder import fetch, load_config, load_facts, load_labels, load_model, refuse_misfit
 from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
+from bertlab.model.pooling import POOLINGS, Pooling, recorded
 from bertlab.progress import progress, silent
 from bertlab.tokens import tokenizer
 from bertlab.training.processes import Precision, autocast, choose_device
 
-Pooling = Literal["cls", "mean", "max"]
 MICRO_TOKENS = 8192  # of a batch without gradients: about 0.3 GB for a BERT-base
 _LOGITS_AT_ONCE = 2**24  # over the vocabulary, at masked places: 64 MB in fp32
 
@@ -37,14 +37,6 @@ class Prediction:
     label: str
     probability: float
     probabilities: dict[str, float]
-
-
-def pool(hidden: Tensor, cu_seqlens: Tensor, pooling: Pooling) -> Tensor:
-    """One vector a sequence from hidden states (T, d): the state of [CLS], or the mean or maximum over its tokens. Shape (N, d)."""
-    if pooling == "cls":
-        return hidden[cu_seqlens[:-1].long()]
-    lengths = (cu_seqlens[1:] - cu_seqlens[:-1]).long()
-    return torch.segment_reduce(hidden, pooling, lengths=lengths, axis=0)
 
 
 def in_order(
@@ -121,13 +113,22 @@ class LoadedModel:
         self.model.to(self.device).eval()
         self.encoder = self.model if isinstance(self.model, Bert) else self.model.bert
         refuse_misfit(self.tokenizer, self.model.config, folder)
-        self.pooling: Pooling = _recorded_pooling(Path(self.folder))
+        self.recorded = recorded(Path(self.folder))
+        self.pooling: Pooling = self.recorded.pooling or "mean"
         self.pairs: bool | None = load_facts(self.folder).get("pairs")
-        self.max_length = _recorded_length(Path(self.folder), self.model.config.max_position_embeddings)
+        positions = self.model.config.max_position_embeddings
+        self.max_length = min(positions, self.recorded.max_length or positions)
 
-    def embed(self, texts: Sequence[str], pooling: Pooling | None = None, normalize: bool = False) -> np.ndarray:
-        """Sentence vectors (n, hidden_size) float32. `pooling`: cls, mean or max; by default what the folder records (mean for ours)."""
-        return self.vectors_of(self.encode(texts), pooling, normalize)
+    def embed(self, texts: Sequence[str], pooling: Pooling | None = None, normalize: bool | None = None) -> np.ndarray:
+        """Sentence vectors (n, hidden_size) float32. `pooling` (bertlab/model/pooling.py) and `normalize` (to length 1) are by default what
+        the folder records, else mean and not."""
+        _refuse_one_text(texts)
+        return self.vectors_of(self.embedder.encode(texts), pooling, normalize)
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        """This model's encoder made fast for vectors, once: of weights that are changed after that it sees a part."""
+        return Embedder(self.encoder, self.tokenizer, recorded=self.recorded, device=self.device, precision=self.precision)
 
     def predict(self, texts: Sequence[str], texts_b: Sequence[str] | None = None) -> list[Prediction]:
         """Classes of texts, or of pairs (texts[i], texts_b[i]). Raises ConfigError for a folder without a classifier."""
@@ -139,22 +140,18 @@ class LoadedModel:
 
     def encode(self, texts: Sequence[str], texts_b: Sequence[str] | None = None) -> Examples:
         """Texts, or pairs, as token ids, truncated to `max_length`; says how many were."""
-        if isinstance(texts, str) or isinstance(texts_b, str):
-            raise DataError("one text was given where a list of texts is wanted: write [text]")
+        _refuse_one_text(texts, texts_b)
         if texts_b is not None and len(texts_b) != len(texts):
             raise DataError(f"{len(texts)} texts and {len(texts_b)} second texts: give one for each")
         return encode_examples(self.tokenizer, texts, texts_b, max_length=self.max_length)
 
-    def vectors_of(self, examples: Examples, pooling: Pooling | None = None, normalize: bool = False) -> np.ndarray:
+    def vectors_of(self, examples: Examples, pooling: Pooling | None = None, normalize: bool | None = None) -> np.ndarray:
         """Sentence vectors (n, hidden_size) of encoded texts."""
-        if pooling not in (None, *get_args(Pooling)):
-            raise ConfigError(f"pooling={pooling!r}: give one of {', '.join(get_args(Pooling))}")
-
-        def vectors(batch: LabelledBatch) -> Tensor:
-            pooled = pool(self.encoder(**batch.encoder_inputs()).float(), batch.cu_seqlens, pooling or self.pooling)
-            return torch.nn.functional.normalize(pooled) if normalize else pooled
-
-        return in_order(self.model, examples, vectors, self.model.config.hidden_size, device=self.device, precision=self.precision)
+        if pooling not in (None, *POOLINGS):
+            raise ConfigError(f"pooling={pooling!r}: give one of {', '.join(POOLINGS)}")
+        what = What(pooling=pooling or self.recorded.usable_pooling(self.folder))
+        vectors = self.embedder.vectors(examples, what)
+        return finished(vectors, self.recorded.normalize if normalize is None else normalize)
 
     def probabilities_of(self, examples: Examples, what: str | None = None) -> np.ndarray:
         """Class probabilities (n, K) of encoded texts, in the order of `labels`; named by `what`, progress is shown."""
@@ -218,15 +215,6 @@ class LoadedModel:
         return self.model
 
 
-def _recorded_pooling(folder: Path) -> Pooling:
-    path = folder / "1_Pooling" / "config.json"
-    values = read_json(path) if path.is_file() else {}
-    for mode in ("cls", "max", "mean"):
-        if values.get("pooling_mode") == mode or values.get({"cls": "pooling_mode_cls_token"}.get(mode, f"pooling_mode_{mode}_tokens")):
-            return mode
-    return "mean"
-
-
-def _recorded_length(folder: Path, positions: int) -> int:
-    path = folder / "sentence_bert_config.json"
-    return min(positions, (read_json(path) if path.is_file() else {}).get("max_seq_length") or positions)
+def _refuse_one_text(*texts: Sequence[str] | None) -> None:
+    if any(isinstance(each, str) for each in texts):
+        raise DataError("one text was given where a list of texts is wanted: write [text]")

@@ -23,6 +23,7 @@ FLOORS = [
     {"tokens"},
     {"batches", "model"},
     {"training"},
+    {"embedding"},
     {"inference"},
     {"cloze"},
     {"pages"},

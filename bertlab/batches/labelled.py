@@ -55,12 +55,16 @@ class Examples:
             rows=torch.from_numpy(rows.astype(np.int64)),
         )
 
-    def by_length(self, micro_tokens: int) -> Iterator[LabelledBatch]:
-        """Every example once, like lengths together, longest first (so that a batch too large for memory fails at once)."""
+    def rows_by_length(self, micro_tokens: int) -> list[np.ndarray]:
+        """Every example once, like lengths together, longest first (so that a batch too large for memory fails at once): rows (N,)."""
         order = np.argsort(-self.lengths, kind="stable")
         bounds = fill_budget(self.lengths[order], micro_tokens)
-        for start, end in zip(bounds[:-1], bounds[1:], strict=True):
-            yield self.batch(order[start:end])
+        return [order[start:end] for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
+
+    def by_length(self, micro_tokens: int) -> Iterator[LabelledBatch]:
+        """The same as batches."""
+        for rows in self.rows_by_length(micro_tokens):
+            yield self.batch(rows)
 
     def shuffled(self, step: int, batch_size: int, seed: int) -> np.ndarray:
         """The rows of training step `step`, a pure function of its arguments.

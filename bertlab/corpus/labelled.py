@@ -128,7 +128,7 @@ def _label_of(value: Any, place: str) -> str | None:
 
 
 def id_of(value: Any, otherwise: str, place: str) -> str:
-    """An id as text, `otherwise` where there is none. Raises DataError for anything but text or a number."""
+    """An id as text, or `otherwise` for none: null, not a number, or empty. Raises DataError for anything but text and numbers."""
     if value is None or value == "" or value != value:
         return otherwise
     if not isinstance(value, str | int | float):

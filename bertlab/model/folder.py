@@ -51,7 +51,7 @@ Model = TypeVar("Model", Bert, BertForPreTraining, BertForSequenceClassification
 WEIGHTS, FACTS, CARD = "model.safetensors", "bertlab.json", "README.md"
 MOST_CLASSES = 65_536  # as in a labelled file (bertlab/corpus/labelled.py)
 # What sentence vectors and predictions depend on, in folders of ours and published ones.
-COMPUTES = ("config.json", WEIGHTS, "tokenizer.json", "vocab.txt", "sentence_bert_config.json", "1_Pooling/config.json")
+COMPUTES = ("config.json", WEIGHTS, "tokenizer.json", "vocab.txt", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json")
 
 HEADS = ("cls.", "classifier.", "qa_outputs.")  # how the names of a head's parameters begin
 

@@ -7,7 +7,7 @@ Every folder binds its own files by a sealed manifest (bertlab/disk.py), and wha
     checkpoint    manifest.json: its files, the run
     model         manifest.json: its files, the run's inputs.json and results
     predictions   manifest.json: its files, the files of the model, the labelled file
-    embeddings    FILE.manifest.json: the vectors, the files of the model, the texts
+    embeddings    FILE.manifest.json: the vectors, the files of the model, the texts (a file, or the files of a folder)
 
 Following it reads every byte once (about 1 GB/s), and neither torch nor the network. What a link leads to is looked for where the settings
 say, beside the folder that names it, and among the folders given. A run at work changes under the eyes of whoever looks.
@@ -203,6 +203,13 @@ def _from_file(what: str, recorded: str, sha256: str | None, named_by: Path, sea
     yield from _reached(what, recorded, lambda path: _is_file(path, sha256), named_by, search)
 
 
+def _from_files(what: str, recorded: str, files: dict[str, str], named_by: Path, search: Search) -> Links:
+    """From an output to the folder whose `files` it was made from."""
+    yield from _reached(
+        what, recorded, lambda folder: all(_is_file(folder / name, sha256) for name, sha256 in files.items()), named_by, search
+    )
+
+
 # ---- each kind of folder
 
 
@@ -368,10 +375,11 @@ def _follow_output(root: Path, search: Search, what: str, manifest: Path | None,
         return
     path, sha256 = (_text_at(facts, "from", data, name) for name in ("path", "sha256"))
     model, files = _text_at(facts, "from", "model", "path"), _texts_at(facts, "from", "model", "files")
-    if path is None or sha256 is None or model is None or files is None:
+    of_folder = _texts_at(facts, "from", data, "files")
+    if path is None or (sha256 is None and not of_folder) or model is None or files is None:
         yield Link("differs", what, f"{manifest or root / MANIFEST} does not say what it was made from: {remedy}")
         return
-    yield from _from_file(data, path, sha256, named_by, search)
+    yield from _from_files(data, path, of_folder, named_by, search) if of_folder else _from_file(data, path, sha256, named_by, search)
     yield from _from_model(model, files, named_by, search)
 
 

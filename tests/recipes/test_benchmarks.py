@@ -342,3 +342,20 @@ def test_fine_tuning_is_measured_by_lengths_and_ends_with_json(tmp_path: Path) -
     data.write_text("".join(json.dumps({"text": f"text {number} of a file", "label": str(number % 2)}) + "\n" for number in range(20)))
     (one,) = json.loads(ran("finetune", *small, "--data", str(data)).splitlines()[-1])["lengths"].values()
     assert one["tokens on average"] > 6 and one["ratio, to max"] > 0
+
+
+def test_the_embedding_script_gives_both_sides_the_same_vectors(tmp_path: Path) -> None:
+    pytest.importorskip("sentence_transformers", reason="the peer is not installed")
+    from bertlab.model.folder import save_model
+    from bertlab.model.heads import BertForPreTraining
+    from bertlab.tokens import tokenizer as tokenizers
+
+    tokenizer = tokenizers.train(["The quick brown fox jumps over the lazy dog."] * 9, kind="wordpiece", vocab_size=60, lowercase=True)
+    shape: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    model = BertForPreTraining(EncoderConfig(vocab_size=tokenizer.vocab_size, max_position_embeddings=32, **shape))
+    save_model(tmp_path / "model", model, tokenizer, facts={}, card="# A card\n")
+    said = ran("embed", "--model", str(tmp_path / "model"), "--texts", "40", "--rounds", "2")
+    figures = json.loads(said.splitlines()[-1])
+    assert figures["fp32_max_error"] < 1e-5 and figures["fp32_ratio"] > 0 and figures["rounds"] == 2
+    bf16 = figures["bf16_ratio"], figures["bf16_min_cosine"]
+    assert bf16 == (None, None) and "not measured here" in said or min(bf16) > 0
