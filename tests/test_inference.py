@@ -198,12 +198,13 @@ def test_the_real_checkpoint_gives_the_vectors_of_sentence_transformers() -> Non
         "A river flows into the ocean.",
     ]
     model, peer = bertlab.load(folder), SentenceTransformer(folder, device="cpu")
+    pooling_of_peer: Any = peer[1]
     ours = model.embed(texts)
     assert model.pooling == "mean" and ours.shape == (6, 384)
     np.testing.assert_allclose(ours, peer.encode(texts), atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-6)  # as its last module says
     for pooling, mode in zip(POOLINGS, ("cls", "mean", "max", "weightedmean", "mean_sqrt_len_tokens", "lasttoken"), strict=True):
-        peer[1].pooling_mode = mode
+        pooling_of_peer.pooling_mode = mode
         np.testing.assert_allclose(model.embed(texts, pooling), peer.encode(texts), atol=1e-5)
     assert ours[1] @ ours[5] > 0.7 > ours[1] @ ours[4], "rivers are near to rivers"
 

@@ -91,8 +91,8 @@ def test_tensors_are_the_models_own_where_nothing_is_joined_or_cast(bert: Bert) 
     before = states(frozen, batch([4]))
     last = bert.get_parameter("encoder.layer.2.output.LayerNorm.bias")
     with torch.no_grad():
-        last += 1
+        last.add_(1)
     after = states(frozen, batch([4]))
     with torch.no_grad():
-        last -= 1
+        last.sub_(1)
     np.testing.assert_allclose(after, before + 1, atol=1e-6)

@@ -58,7 +58,8 @@ def packed(pack: str, data: bytes) -> bytes:
         with pa.CompressedOutputStream(sink, "zstd") as stream:
             stream.write(data)
         return bytes(sink.getvalue())
-    return {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}[pack](data)
+    compress: dict[str, Callable[[bytes], bytes]] = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
+    return compress[pack](data)
 
 
 @pytest.mark.parametrize("pack", ["gz", "bz2", "xz", "zst"])

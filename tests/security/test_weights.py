@@ -252,7 +252,7 @@ def test_tensors_that_nobody_asked_for_are_not_read(folder: Path, most_memory: M
 
 
 def test_only_the_keys_that_shape_an_encoder_leave_a_strangers_config(folder: Path, tmp_path: Path) -> None:
-    hooks = {
+    hooks: dict[str, Any] = {
         "auto_map": {"AutoModel": "evil.Model"},
         "_attn_implementation_internal": "x/y",
         "quantization_config": {"quant_method": "evil"},

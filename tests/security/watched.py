@@ -71,7 +71,7 @@ def main(folder: Path) -> None:
     from bertlab.cli import main as bertlab
     from bertlab.training import speed
 
-    speed.product_rate = lambda *_: 1e9  # type: ignore[assignment]  # it is measured by seconds of work
+    speed.product_rate = lambda *_: 1e9  # it is measured by seconds of work
     for command in commands(folder):
         if command[0] == "pretrain" and (folder / "bert" / "model").is_dir():
             shutil.rmtree(folder / "bert" / "model")
