@@ -177,7 +177,7 @@ def _sizes(batch: FlatBatch) -> tuple[int, int, int, int]:
     return batch.num_tokens, batch.num_sequences, token_pairs, len(batch.input_ids) - batch.num_tokens
 
 
-class _Steps(Dataset[Sequence[FlatBatch]]):
+class _Steps(Dataset[Sequence[FlatBatch] | BertlabError]):
     """Steps by number, for torch's DataLoader."""
 
     def __init__(self, micro_batches: MicroBatches) -> None:
@@ -204,7 +204,7 @@ def _load(
         pin_memory=device.type == "cuda",
         worker_init_fn=_ignore_signals,
     )
-    ready = iter(loader)
+    ready: Any = iter(loader)
     try:
         for step in steps:
             try:
