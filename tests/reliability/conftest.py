@@ -40,7 +40,7 @@ SETTINGS: dict[str, Any] = {
 }
 BY_A_CLOCK = ("seconds", "data_seconds", "tokens_per_second", "mfu", "memory_bytes")
 NOUNS = ["mill", "river", "bridge", "tower", "garden", "harbour", "castle", "market"]
-DEADLINE = 120.0  # seconds that no trial takes, on a busy machine too
+DEADLINE = 240.0  # seconds that no trial takes, on a busy machine too
 
 # Sends its own process a signal when the record of a step stands in the log.
 AT_STEP = """

@@ -56,8 +56,8 @@ def run(request: dict[str, Any]) -> int:
     """In the child: the command, and its exit code."""
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a server in the background may have inherited that it is ignored
-    for ending in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
-        signal.signal(ending, signal.SIG_DFL)
+    for other in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+        signal.signal(other, signal.SIG_DFL)
     with Path(request["log"]).open("ab") as log, Path(os.devnull).open("rb") as nothing:
         for stream, number in ((nothing, 0), (log, 1), (log, 2)):
             os.dup2(stream.fileno(), number)

@@ -151,7 +151,8 @@ def folder(tmp_path: Path) -> Path:
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 16}
     model = BertForPreTraining(EncoderConfig(vocab_size=tokenizer.vocab_size, **sizes))
     save_model(tmp_path / "model", model, tokenizer, facts={}, card="")
-    (tmp_path / "model" / "manifest.json").unlink()  # as a stranger's folder is: bound by nothing
+    for name in ("manifest.json", "bertlab.json"):
+        (tmp_path / "model" / name).unlink()  # as a stranger's folder is: bound by nothing
     return tmp_path / "model"
 
 
