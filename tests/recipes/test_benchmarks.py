@@ -1,5 +1,6 @@
 """recipes/benchmarks: both sides do the same work, what is wrong is not timed, and the scripts run. No speed is tested."""
 
+import argparse
 import importlib
 import json
 import mmap
@@ -332,16 +333,24 @@ def test_texts_are_as_long_as_their_name_says(modules: dict[str, ModuleType]) ->
     assert modules["finetune"].made_texts("mixed", 5) == modules["finetune"].made_texts("mixed", 5)
 
 
-def test_fine_tuning_is_measured_by_lengths_and_ends_with_json(tmp_path: Path) -> None:
-    small = ("--preset", "tiny", "--steps", "2", "--rounds", "1", "--batch-size", "4", "--max-length", "24")
-    table, _, last = ran("finetune", *small, "--examples", "40", "--lengths", "short", "mixed").rstrip().rpartition("\n")
+def test_fine_tuning_is_measured_by_lengths_and_ends_with_json(
+    modules: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = "--preset tiny --steps 2 --rounds 1 --batch-size 4 --max-length 24 --examples 40 --lengths short mixed --clock processor"
+    monkeypatch.setattr(sys, "argv", ["finetune.py", *small.split()])
+    modules["finetune"].main()
+    table, _, last = capsys.readouterr().out.rstrip().rpartition("\n")
     found = json.loads(last)
-    assert list(found["lengths"]) == ["short", "mixed"] and "Trainer" in table
+    assert list(found["lengths"]) == ["short", "mixed"] and "Trainer" in table and found["clock"] == "processor"
     assert found["ratio"] == min(one["ratio, dynamic"] for one in found["lengths"].values()) > 0
+    assert all(one["tokens on average"] > 8 and one["ratio, to max"] > 0 for one in found["lengths"].values())
+
+
+def test_texts_to_fine_tune_on_may_come_from_files(modules: dict[str, ModuleType], tmp_path: Path) -> None:
     data = tmp_path / "data.jsonl"
-    data.write_text("".join(json.dumps({"text": f"text {number} of a file", "label": str(number % 2)}) + "\n" for number in range(20)))
-    (one,) = json.loads(ran("finetune", *small, "--data", str(data)).splitlines()[-1])["lengths"].values()
-    assert one["tokens on average"] > 6 and one["ratio, to max"] > 0
+    data.write_text("".join(json.dumps({"text": f"text {number}", "label": "ab"[number % 2]}) + "\n" for number in range(4)))
+    ((texts, labels),) = modules["finetune"].data_of(argparse.Namespace(data=[str(data)])).values()
+    assert texts == [f"text {number}" for number in range(4)] and labels == [0, 1, 0, 1]
 
 
 def test_the_embedding_script_gives_both_sides_the_same_vectors(tmp_path: Path) -> None:
