@@ -63,8 +63,8 @@ MUTANTS = (
     Mutant(
         "a step whose gradient is NaN is taken",
         "training/loop.py",
-        "            if not skipped:\n                optimizer.step()",
-        "            optimizer.step()",
+        "                if not skipped:\n                    optimizer.step()",
+        "                optimizer.step()",
         (f"{LOOP}::test_a_step_whose_gradient_is_not_finite_is_skipped_and_changes_nothing",),
     ),
     Mutant(
@@ -225,8 +225,8 @@ MUTANTS = (
     Mutant(
         "a file is named before it is flushed",
         "disk.py",
-        "_flush(temporary)\n        temporary.replace(path)\n        _flush(path.parent)\n    finally:\n        temporary.unlink",
-        "temporary.replace(path)\n        _flush(path.parent)\n    finally:\n        temporary.unlink",
+        "yield temporary\n            _flush(temporary)\n            temporary.replace(path)",
+        "yield temporary\n            temporary.replace(path)",
         ("tests/test_disk.py::test_all_is_flushed_before_it_has_its_name_and_its_name_after",),
     ),
     Mutant(

@@ -56,7 +56,8 @@ def read_part(path: Path) -> tuple[pa.Table, dict[str, Any]]:
 
 
 def beside(output: Path, numbers: Numbers) -> list[Path]:
-    """The files that vectors are written to: `output`, and for .npy its ids (an id a line, its own line breaks as spaces) and scales."""
+    """The files that vectors are written to: `output`, and for .npy its ids (an id a line; what breaks
+    lines or steers a terminal as spaces) and scales."""
     if output.suffix == ".parquet":
         return [output]
     scales = [output.with_suffix(".scales.npy")] if numbers == "int8" else []
@@ -84,7 +85,9 @@ def vector_file(output: Path, rows: int, width: int, numbers: Numbers, between: 
         def append(table: pa.Table) -> None:
             stored = stored_in(table)
             vectors.write(np.ascontiguousarray(stored.values).data)
-            ids.write("".join(f"{' '.join(id.splitlines())}\n" for id in table["id"].to_pylist()).encode())
+            ids.write(
+                "".join(f"{''.join(each if each.isprintable() else ' ' for each in id)}\n" for id in table["id"].to_pylist()).encode()
+            )
             for stream in scales:
                 assert stored.scales is not None
                 stream.write(np.ascontiguousarray(stored.scales).data)

@@ -137,6 +137,8 @@ def test_pooling_layers_and_length_are_as_asked_for_and_else_as_the_folder_recor
 def test_what_sentence_transformers_files_record_is_the_default(folder: str, table: str, tmp_path: Path) -> None:
     published = tmp_path / "published"
     shutil.copytree(folder, published)
+    for name in ("manifest.json", "bertlab.json"):
+        (published / name).unlink()  # as a folder of somebody else's is: bound by nothing
     modules = json.loads((published / "modules.json").read_text())
     modules.append({"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"})
     (published / "modules.json").write_text(json.dumps(modules))
@@ -321,6 +323,8 @@ def test_weights_that_are_no_numbers_are_one_line(folder: str, table: str, tmp_p
     import safetensors.torch
 
     shutil.copytree(folder, tmp_path / "broken")
+    for name in ("manifest.json", "bertlab.json"):
+        (tmp_path / "broken" / name).unlink()  # as a folder of somebody else's is: bound by nothing
     tensors = safetensors.torch.load_file(tmp_path / "broken" / "model.safetensors")
     tensors["bert.encoder.layer.0.output.dense.bias"][3] = float("nan")
     safetensors.torch.save_file(tensors, tmp_path / "broken" / "model.safetensors", {"format": "pt"})
