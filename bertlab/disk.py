@@ -105,8 +105,9 @@ def refuse_full(path: Path, needed: int) -> None:
 
 def is_full(error: BaseException) -> bool:
     """Whether an error says that the disk is full, or the user's share of it."""
-    # safetensors and others pass the system's words on in exceptions of their own
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error)
+    # safetensors and others pass the system's words on in exceptions of their own; numpy says how much of an array it could write
+    words = (os.strerror(errno.ENOSPC), "requested and")
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(word in str(error) for word in words)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -177,6 +177,7 @@ def test_a_folder_removed_while_it_is_written_to_is_said_to_be(tmp_path: Path) -
         OSError(errno.ENOSPC, "No space left on device"),
         OSError(errno.EDQUOT, "Disk quota exceeded", "/x/.tmp-1-a"),
         RuntimeError("I/O error: No space left on device (os error 28)"),
+        OSError("48000 requested and 16352 written"),
     ],
 )
 def test_whoever_finds_the_disk_full_the_file_or_folder_is_named(tmp_path: Path, error: Exception) -> None:

@@ -85,7 +85,7 @@ def whole(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_whose_disk_is_full_says_so_and_goes_on_when_there_is_room(
     runs: Runs, whole: Path, disk: Disk, tmp_path: Path, trials: Trials, tally: Tally
 ) -> None:
-    expected, out = trace(whole), disk.folder / "run"
+    expected, out = trace(whole), disk.folder  # what the run says is written beside it, on another disk
     best, most = used(whole / "best"), used(whole)
     of = trials(4, 24)
     # from a disk that holds hardly a file to one on which the last thing that is written finds no room
