@@ -63,8 +63,8 @@ MUTANTS = (
     Mutant(
         "a step whose gradient is NaN is taken",
         "training/loop.py",
-        "            if not skipped:\n                optimizer.step()",
-        "            optimizer.step()",
+        "                if not skipped:\n                    optimizer.step()",
+        "                optimizer.step()",
         (f"{LOOP}::test_a_step_whose_gradient_is_not_finite_is_skipped_and_changes_nothing",),
     ),
     Mutant(
@@ -225,14 +225,14 @@ MUTANTS = (
     Mutant(
         "a file is named before it is flushed",
         "disk.py",
-        "_flush(temporary)\n        temporary.replace(path)\n        _flush(path.parent)\n    finally:\n        temporary.unlink",
-        "temporary.replace(path)\n        _flush(path.parent)\n    finally:\n        temporary.unlink",
+        "            _flush(temporary)\n            temporary.replace(path)\n",
+        "            temporary.replace(path)\n",
         ("tests/test_disk.py::test_all_is_flushed_before_it_has_its_name_and_its_name_after",),
     ),
     Mutant(
         "the files of a folder are not flushed",
         "disk.py",
-        "            _flush(file)\n",
+        "                _flush(file)\n",
         "",
         ("tests/test_disk.py::test_all_is_flushed_before_it_has_its_name_and_its_name_after",),
     ),
