@@ -225,14 +225,14 @@ MUTANTS = (
     Mutant(
         "a file is named before it is flushed",
         "disk.py",
-        "yield temporary\n            _flush(temporary)\n            temporary.replace(path)",
-        "yield temporary\n            temporary.replace(path)",
+        "            _flush(temporary)\n            temporary.replace(path)\n",
+        "            temporary.replace(path)\n",
         ("tests/test_disk.py::test_all_is_flushed_before_it_has_its_name_and_its_name_after",),
     ),
     Mutant(
         "the files of a folder are not flushed",
         "disk.py",
-        "            _flush(file)\n",
+        "                _flush(file)\n",
         "",
         ("tests/test_disk.py::test_all_is_flushed_before_it_has_its_name_and_its_name_after",),
     ),

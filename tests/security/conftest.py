@@ -72,6 +72,8 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
     (root / "texts" / f"{EVIL}.jsonl").write_text("".join(json.dumps(document) + "\n" for document in documents))
     rows = [document | {"label": f"{EVIL} {'ab'[number % 2]}"} for number, document in enumerate(documents)]
     (root / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = [{"id": document["id"], "text": f"the [MASK] river. {document['text'][:40]} {EVIL}"} for document in documents[:6]]
+    (root / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
     done = watched(str(root), root)
     return Walk(root, done.stdout + done.stderr, done.returncode, bool(empty_namespace()))
 

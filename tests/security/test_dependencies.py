@@ -35,7 +35,7 @@ def required() -> dict[str, str]:
     setup.read(ROOT / "setup.cfg")
     lines = setup["options"]["install_requires"] + "".join(setup["options.extras_require"].values())
     found = [re.match(r"([A-Za-z0-9._-]+)(\S*)$", line.strip()) for line in lines.splitlines()]
-    return {match[1].lower().replace("_", "-"): match[2] for match in found if match}
+    return {match[1].lower().replace("_", "-"): match[2] for match in found if match and match[1] != "bertlab"}
 
 
 def test_everything_that_is_installed_is_pinned_once() -> None:

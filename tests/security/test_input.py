@@ -58,8 +58,7 @@ def packed(pack: str, data: bytes) -> bytes:
         with pa.CompressedOutputStream(sink, "zstd") as stream:
             stream.write(data)
         return bytes(sink.getvalue())
-    compress: dict[str, Callable[[bytes], bytes]] = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
-    return compress[pack](data)
+    return gzip.compress(data) if pack == "gz" else bz2.compress(data) if pack == "bz2" else lzma.compress(data)
 
 
 @pytest.mark.parametrize("pack", ["gz", "bz2", "xz", "zst"])

@@ -50,6 +50,7 @@ def commands(folder: Path) -> list[list[str]]:
     quick = ["--device", "cpu", "--precision", "fp32"]
     sizes = ["--preset", "tiny", "--micro-tokens", "96", "--max-length", "32", "--heldout-batches", "1"]
     tuning = ["--epochs", "1", "--seeds", "1", "--batch-size", "40", "--max-length", "32"]
+    asking = ["--template", "{text} That is [MASK].", "--words", "water:river", "land:hill"]
     corpus, run, tuned, rows = at("corpus", "bert", "tuned", "rows.jsonl")
     pretrain = ["pretrain", "--corpus", corpus, "--out", run, "--steps", "2", "--save-every", "1", "--heldout-every", "2", *sizes, *quick]
     return [
@@ -62,7 +63,9 @@ def commands(folder: Path) -> list[list[str]]:
         ["compare", "--runs", *at("scores", "tuned"), "--json", *at("comparison.json")],
         ["embed", "--model", f"{run}/model", "--input", rows, "--output", *at("vectors.npy"), "--device", "cpu"],
         ["embed", "--model", f"{tuned}/model", "--input", rows, "--output", *at("vectors.parquet"), "--device", "cpu"],
-        ["verify", "--folder", *at("corpus", "bert", "tuned", "scores", "vectors.npy", "vectors.parquet"), "--strict"],
+        ["fill", "--model", f"{run}/model", "--input", *at("asked.jsonl"), "--device", "cpu"],
+        ["prompt", "--model", f"{run}/model", "--data", *at("asked.jsonl"), "--out", *at("prompted"), *asking, "--device", "cpu"],
+        ["verify", "--folder", *at("corpus", "bert", "tuned", "scores", "prompted", "vectors.npy", "vectors.parquet"), "--strict"],
         ["replay", "--run", run, "--step", "2", "--json", *at("step.json")],
     ]
 
