@@ -1,13 +1,12 @@
-"""A model folder at work: sentence vectors, class probabilities, words for gaps. No training happens here.
+"""A model folder at work: sentence vectors, answers of a fine-tuned model, words for gaps. No training happens here.
 
 Every call makes flat batches of like lengths under a token budget, and gives results in the order of its input; a vector
 does not depend on what else was in the call beyond the last bits of rounding.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -16,26 +15,18 @@ from torch import Tensor
 from bertlab.batches.flat import LabelledBatch
 from bertlab.batches.labelled import Examples, encode_examples
 from bertlab.disk import read_json
-from bertlab.errors import ConfigError, CorruptError, DataError
+from bertlab.errors import ConfigError, DataError
 from bertlab.model.encoder import Bert
 from bertlab.model.folder import fetch, load_config, load_facts, load_labels, load_model, refuse_misfit
 from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
-from bertlab.progress import progress, silent
+from bertlab.tasks import choosing
+from bertlab.tasks.contract import Labels, Task
 from bertlab.tokens import tokenizer
 from bertlab.tokens.tokenizer import MASK
+from bertlab.training.forward import in_order
 from bertlab.training.processes import Precision, autocast, choose_device
 
 Pooling = Literal["cls", "mean", "max"]
-MICRO_TOKENS = 8192  # of a batch without gradients: about 0.3 GB for a BERT-base
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One text's class and its probability, and the probabilities of all classes by name."""
-
-    label: str
-    probability: float
-    probabilities: dict[str, float]
 
 
 def pool(hidden: Tensor, cu_seqlens: Tensor, pooling: Pooling) -> Tensor:
@@ -46,58 +37,9 @@ def pool(hidden: Tensor, cu_seqlens: Tensor, pooling: Pooling) -> Tensor:
     return torch.segment_reduce(hidden, pooling, lengths=lengths, axis=0)
 
 
-def in_order(
-    model: torch.nn.Module,
-    examples: Examples,
-    compute: Callable[[LabelledBatch], Tensor],
-    width: int,
-    *,
-    device: torch.device,
-    precision: Precision,
-    micro_tokens: int = MICRO_TOKENS,
-    what: str | None = None,
-) -> np.ndarray:
-    """compute(batch) -> (N, width) for every example, without gradients or dropout. Shape (n, width) float32, in the order of `examples`.
-
-    Progress is shown under the name `what`, if there is one.
-
-    Raises CorruptError when the model gives NaN or infinity.
-    """
-    results = np.zeros((len(examples), width), dtype=np.float32)
-    training = model.training
-    model.eval()
-    done = 0
-    watch = progress(what, "tokens", len(examples.ids)) if what else silent()
-    with watch as report, torch.inference_mode(), autocast(device, precision):
-        for batch in examples.by_length(micro_tokens):
-            results[batch.rows.numpy()] = compute(batch.to(device)).float().cpu().numpy()
-            done += batch.num_tokens
-            report(done, "")
-    model.train(training)
-    if not np.isfinite(results).all():
-        raise CorruptError("the model gives NaN or infinity: its weights are broken, or its training went wrong")
-    return results
-
-
-def class_probabilities(
-    model: torch.nn.Module,
-    examples: Examples,
-    num_labels: int,
-    *,
-    device: torch.device,
-    precision: Precision = "fp32",
-    what: str | None = None,
-) -> np.ndarray:
-    """Softmax of a classifier's logits. Shape (n, num_labels), float32."""
-
-    def probabilities(batch: LabelledBatch) -> Tensor:
-        return model(**batch.encoder_inputs()).float().softmax(-1)
-
-    return in_order(model, examples, probabilities, num_labels, device=device, precision=precision, what=what)
-
-
 class LoadedModel:
-    """A model folder, opened once. Attributes: model, tokenizer, labels (of a classifier, else None), device, max_length, pooling."""
+    """A model folder, opened once. Attributes: model, tokenizer, device, max_length, pooling; of a fine-tuned one task and labels (its
+    classes in order), else None."""
 
     def __init__(self, folder: str, device: str | None = None, precision: Precision = "fp32") -> None:
         self.folder = fetch(folder)
@@ -105,10 +47,12 @@ class LoadedModel:
         self.precision: Precision = precision
         architecture = (load_config(self.folder).get("architectures") or [""])[0]  # first: it names a run folder given for its model
         self.tokenizer = tokenizer.load(self.folder)
+        self.task: Task | None = None
         self.labels: list[str] | None = None
         self.model: Bert | BertForPreTraining | BertForSequenceClassification
         if architecture == "BertForSequenceClassification":
-            self.labels = load_labels(self.folder)
+            self.task, labels = choosing.of_folder(self.folder)
+            self.labels = labels.names
             self.model, self.absent = load_model(self.folder, BertForSequenceClassification)
         elif architecture in ("BertForPreTraining", "BertForMaskedLM"):
             self.model, self.absent = load_model(self.folder, BertForPreTraining)
@@ -125,13 +69,15 @@ class LoadedModel:
         """Sentence vectors (n, hidden_size) float32. `pooling`: cls, mean or max; by default what the folder records (mean for ours)."""
         return self.vectors_of(self.encode(texts), pooling, normalize)
 
-    def predict(self, texts: Sequence[str], texts_b: Sequence[str] | None = None) -> list[Prediction]:
-        """Classes of texts, or of pairs (texts[i], texts_b[i]). Raises ConfigError for a folder without a classifier."""
-        labels = self.labels or load_labels(self.folder)  # the latter raises, and says what to do
-        return [
-            Prediction(labels[int(row.argmax())], float(row.max()), dict(zip(labels, row.tolist(), strict=True)))
-            for row in self.probabilities_of(self.encode(texts, texts_b))
-        ]
+    def predict(self, texts: Sequence[str], texts_b: Sequence[str] | None = None) -> list[Any]:
+        """Answers to texts, or to pairs (texts[i], texts_b[i]), by the folder's task: a Prediction, a LabelSet or an Estimate each.
+
+        Raises ConfigError for a folder that was not fine-tuned.
+        """
+        if self.task is None:
+            load_labels(self.folder)  # raises, and says what to do
+        assert self.task is not None and self.labels is not None
+        return self.task.answers(self.outputs_of(self.encode(texts, texts_b)), Labels(self.labels))
 
     def encode(self, texts: Sequence[str], texts_b: Sequence[str] | None = None) -> Examples:
         """Texts, or pairs, as token ids, truncated to `max_length`; says how many were."""
@@ -152,13 +98,16 @@ class LoadedModel:
 
         return in_order(self.model, examples, vectors, self.model.config.hidden_size, device=self.device, precision=self.precision)
 
-    def probabilities_of(self, examples: Examples, what: str | None = None) -> np.ndarray:
-        """Class probabilities (n, K) of encoded texts, in the order of `labels`; named by `what`, progress is shown."""
-        assert self.labels is not None, "only a classifier has probabilities"
+    def outputs_of(self, examples: Examples, what: str | None = None) -> Any:
+        """The outputs of the folder's task for encoded texts: class probabilities (n, K) in the order of `labels`, numbers (n,), ...
+
+        Named by `what`, progress is shown.
+        """
+        assert self.task is not None and self.labels is not None, "only a fine-tuned model has outputs"
         if self.pairs is not None and self.pairs != examples.are_pairs:
             wanted = "pairs: give a second text (text_b)" if self.pairs else "single texts: give no text_b"
             raise DataError(f"{self.folder} was fine-tuned on {wanted}")
-        return class_probabilities(self.model, examples, len(self.labels), device=self.device, precision=self.precision, what=what)
+        return self.task.run(self.model, examples, Labels(self.labels), device=self.device, precision=self.precision, what=what)
 
     def fill(self, text: str, top: int = 5) -> list[list[tuple[str, float]]]:
         """For each [MASK] in `text`, the `top` likeliest tokens with their probabilities. Raises ConfigError without an MLM head."""

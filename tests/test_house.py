@@ -23,6 +23,7 @@ FLOORS = [
     {"tokens"},
     {"batches", "model"},
     {"training"},
+    {"tasks"},
     {"inference"},
     {"pages"},
     {"verbs"},

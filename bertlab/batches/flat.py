@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from bertlab.tokens.shards import ragged_arange
 
-IGNORED = -100  # the label of filler: it is in no loss and no count
+IGNORED = -100  # the label of filler, in floating point NaN: it is in no loss and no count
 
 # Filler brings these to a multiple: few shapes, little waste.
 SEQUENCES_AT_ONCE, MASKS_AT_ONCE = 32, 64
@@ -108,10 +108,14 @@ class PretrainingBatch(FlatBatch):
 
 @dataclass(frozen=True)
 class LabelledBatch(FlatBatch):
-    """labels (N,) class numbers; rows (N,) which examples these are."""
+    """labels (N,) class numbers, or (N,) or (N, K) numbers in floating point; rows (N,) which examples these are."""
 
     labels: Tensor
     rows: Tensor
+
+    def as_filler(self) -> "LabelledBatch":
+        """The same sequences without a label: what counts for nothing."""
+        return replace(self, labels=torch.full_like(self.labels, float("nan") if self.labels.is_floating_point() else IGNORED))
 
 
 def flat_fields(input_ids: np.ndarray, token_type_ids: np.ndarray, lengths: np.ndarray) -> dict[str, Any]:

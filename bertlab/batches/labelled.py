@@ -20,7 +20,8 @@ from bertlab.tokens.tokenizer import Tokenizer
 class Examples:
     """n encoded examples end to end; num_truncated of them lost tokens.
 
-    ids (T,), segments (T,); example i is [offsets[i], offsets[i+1]), offsets (n+1,); labels (n,), -1 where there is none.
+    ids (T,), segments (T,); example i is [offsets[i], offsets[i+1]), offsets (n+1,); labels (n,) class numbers, -1 where there is none, or
+    in floating point (n,) or (n, K) numbers.
     """
 
     ids: np.ndarray
@@ -77,11 +78,14 @@ def encode_examples(
     tokenizer: Tokenizer,
     texts: Sequence[str],
     texts_b: Sequence[str] | None = None,
-    labels: Sequence[int] | None = None,
+    labels: Sequence[int] | np.ndarray | None = None,
     *,
     max_length: int,
 ) -> Examples:
-    """Encode n texts, or n pairs, to at most `max_length` tokens each (at least 5). An empty text is [CLS] [SEP]."""
+    """Encode n texts, or n pairs, to at most `max_length` tokens each (at least 5). An empty text is [CLS] [SEP].
+
+    labels: (n,) class numbers, or in floating point (n,) or (n, K).
+    """
     assert max_length >= 5
     ids_a, offsets_a = tokenizer.encode(texts)
     wanted_a = np.diff(offsets_a)
@@ -108,7 +112,8 @@ def encode_examples(
         start_b = starts + lengths_a + 2
         ids[_runs(start_b, lengths_b)] = ids_b[_runs(offsets_b[:-1], lengths_b)]
         segments[_runs(start_b, lengths_b + 1)] = 1
-    known = np.asarray(labels, dtype=np.int64) if labels is not None else np.full(len(texts), -1, dtype=np.int64)
+    known = np.full(len(texts), -1, dtype=np.int64) if labels is None else labels
+    known = known if isinstance(known, np.ndarray) else np.array(known, dtype=np.int64)
     return Examples(ids, segments, offsets, known, num_truncated)
 
 

@@ -66,14 +66,28 @@ def _jsonl_rows(
 def without_surrogates(
     row: dict[str, Any], columns: Sequence[str], place: str, invalid_utf8: InvalidUtf8, tally: Counter[str]
 ) -> dict[str, Any] | None:
-    """JSON can spell half a character ("\\ud800") and NUL, which no UTF-8 text holds: the same policy as for invalid bytes."""
+    """JSON can spell half a character ("\\ud800") and NUL, which no UTF-8 text holds: the same policy as for invalid bytes.
+
+    Also inside lists and objects: the words of a sentence, the answers to a question.
+    """
     for column in columns:
-        value = row.get(column)
-        if isinstance(value, str):
-            row[column], replaced = _SURROGATE.subn("\ufffd", value.replace("\0", ""))
+        if column in row:
+            row[column], replaced = _clean(row[column])
             if replaced and refused(place, replaced, invalid_utf8, tally):
                 return None
     return row
+
+
+def _clean(value: Any) -> tuple[Any, int]:
+    if isinstance(value, str):
+        return _SURROGATE.subn("\ufffd", value.replace("\0", ""))
+    if isinstance(value, list):
+        cleaned = [_clean(each) for each in value]
+        return [each for each, _ in cleaned], sum(replaced for _, replaced in cleaned)
+    if isinstance(value, dict):
+        entries = {key: _clean(each) for key, each in value.items()}
+        return {key: each for key, (each, _) in entries.items()}, sum(replaced for _, replaced in entries.values())
+    return value, 0
 
 
 def _csv_rows(
@@ -148,7 +162,7 @@ def _parquet_rows(
                 for values in zip(*cells, strict=True):
                     number += 1
                     yield number, _decoded_row(dict(zip(batch.schema.names, values, strict=True)), f"{path}:{number}", invalid_utf8, tally)
-        except (pyarrow.ArrowException, OSError) as error:
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: in lists, whose text is not counted
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise DataError(

@@ -43,12 +43,13 @@ def save_model(
     facts: dict[str, Any],
     card: str,
     labels: list[str] | None = None,
+    problem_type: str = "single_label_classification",
     max_length: int | None = None,
     pooling: str = "mean",
     run: dict[str, str] | None = None,
 ) -> None:
-    """Write a model folder. `facts` become bertlab.json, `card` README.md; `labels` name a classifier's classes in order; `run` is the
-    sha256 of the files of the run that made it.
+    """Write a model folder. `facts` become bertlab.json, `card` README.md; `labels` name a classifier's classes in order, `problem_type` is
+    transformers' word for its kind (of a number: "regression", one label), and `run` the sha256 of the files of the run that made it.
 
     `max_length` (default: every position) is where texts are truncated, and `pooling` (cls, mean or max) how sentence vectors are
     made, here and in sentence-transformers. Raises ConfigError if `folder` has content.
@@ -57,7 +58,7 @@ def save_model(
     config |= {"classifier_dropout": None, "tie_word_embeddings": True, "dtype": "float32"}
     if labels is not None:
         config |= {"id2label": {str(number): label for number, label in enumerate(labels)}}
-        config |= {"label2id": {label: number for number, label in enumerate(labels)}, "problem_type": "single_label_classification"}
+        config |= {"label2id": {label: number for number, label in enumerate(labels)}, "problem_type": problem_type}
     length = min(max_length or model.config.max_position_embeddings, model.config.max_position_embeddings)
     with whole_folder(folder) as temporary:
         _write(temporary / "config.json", config)

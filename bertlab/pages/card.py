@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+from bertlab.pages.screen import metric_words
+
 _USE = """## Use
 
 ```python
@@ -50,17 +52,26 @@ def pretrained_card(facts: dict[str, Any]) -> str:
 
 
 def classifier_card(facts: dict[str, Any], labels: list[str]) -> str:
-    """The card of a fine-tuned classifier, from its bertlab.json."""
-    dev, test = facts["dev"], facts.get("test")
+    """The card of a fine-tuned model, from its bertlab.json."""
+    from bertlab.tasks.choosing import TASKS
+
+    task, dev, test = TASKS[facts.get("task", "single-label")], facts["dev"], facts.get("test")
+
+    def scores(metrics: dict[str, Any]) -> str:
+        shown = reversed(task.headlines(metrics).items())
+        return f"{', '.join(f'{metric_words(name)} {value:.3f}' for name, value in shown)} (n = {metrics['n']})"
+
+    of = task.of.format(count=len(labels))
+    of = of if len(labels) < 2 else f"{of}: {', '.join(labels[:50])}{' ...' if len(labels) > 50 else ''}"
     lines = [
         *_front_matter("text-classification", []),
-        f"# A classifier fine-tuned by bertlab {facts['bertlab']}",
+        f"# A {'classifier' if task.name == 'single-label' else f'{task.name} model'} fine-tuned by bertlab {facts['bertlab']}",
         "",
-        f"{len(labels)} classes: {', '.join(labels[:50])}{' ...' if len(labels) > 50 else ''}. Started from {facts['started_from']};"
-        f" {facts['train_examples']:,} training examples; the best of {facts['seeds']} seeds by dev macro-F1.",
+        f"{of[0].upper()}{of[1:]}. Started from {facts['started_from']}; {facts['train_examples']:,} training examples;"
+        f" the best of {facts['seeds']} seeds by dev {metric_words(next(iter(task.scores)))}.",
         "",
-        f"Dev: accuracy {dev['accuracy']:.3f}, macro-F1 {dev['macro']['f1']:.3f} (n = {dev['n']}); chosen by these, so they flatter.",
-        *([f"Test: accuracy {test['accuracy']:.3f}, macro-F1 {test['macro']['f1']:.3f} (n = {test['n']})."] if test else []),
+        f"Dev: {scores(dev)}; chosen by these, so they flatter.",
+        *([f"Test: {scores(test)}."] if test else []),
         "",
         _USE.format(folder="RUN/model", call='model.predict(["a text to classify"])'),
     ]

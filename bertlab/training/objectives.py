@@ -101,3 +101,36 @@ class Classification:
     def losses(self, model: nn.Module, batch: LabelledBatch) -> Tensor:
         logits = model(**batch.encoder_inputs()).float()
         return F.cross_entropy(logits, batch.labels, ignore_index=IGNORED, reduction="sum", label_smoothing=self.label_smoothing)[None]
+
+
+class LabelSets:
+    """Binary cross-entropy over examples and their K labels, with optional smoothing: t = (1 - e) t + e / 2. NaN is no label."""
+
+    names = ("loss",)
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = label_smoothing
+
+    def counts(self, batch: LabelledBatch) -> list[int]:
+        return [int((~batch.labels.isnan()).sum())]
+
+    def losses(self, model: nn.Module, batch: LabelledBatch) -> Tensor:
+        logits = model(**batch.encoder_inputs()).float()
+        counted = ~batch.labels.isnan()
+        targets = torch.where(counted, batch.labels, 0.0) * (1 - self.label_smoothing) + self.label_smoothing / 2
+        losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        return (losses * counted).sum()[None]
+
+
+class SquaredError:
+    """(logit - number)^2, of one logit an example. NaN is no number."""
+
+    names = ("loss",)
+
+    def counts(self, batch: LabelledBatch) -> list[int]:
+        return [int((~batch.labels.isnan()).sum())]
+
+    def losses(self, model: nn.Module, batch: LabelledBatch) -> Tensor:
+        logits = model(**batch.encoder_inputs()).float()[:, 0]
+        counted = ~batch.labels.isnan()
+        return ((logits - torch.where(counted, batch.labels, 0.0)).square() * counted).sum()[None]

@@ -1,4 +1,4 @@
-"""bertlab evaluate: a classifier and a labelled file -> predictions.parquet and metrics.json, bound to both by manifest.json.
+"""bertlab evaluate: a fine-tuned model and a labelled file -> predictions.parquet and metrics.json, bound to both by manifest.json.
 
 bertlab evaluate --model DIR --data FILE --out DIR
 """
@@ -13,7 +13,7 @@ from bertlab.errors import ConfigError, DataError
 @dataclass(frozen=True, kw_only=True)
 class Config:
     model: str
-    """The model folder of a classifier (RUN/model of a fine-tuning run)."""
+    """The model folder of a fine-tuned model (RUN/model of a fine-tuning run); it knows its kind of task."""
     data: str
     """Labelled file: CSV, TSV, JSONL or Parquet."""
     out: str
@@ -23,7 +23,9 @@ class Config:
     text_b: str | None = None
     """Column of the second text of a pair; a column named text_b is used without asking."""
     label: str = "label"
-    """Column of the label."""
+    """Column of the label, the list of labels or the number."""
+    label_separator: str | None = None
+    """What stands between several labels in one cell, as | in a|b."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """bf16 is faster where the hardware multiplies it; probabilities move by a few thousandths. auto: where it does."""
     device: Literal["cpu", "cuda"] | None = None
@@ -35,43 +37,40 @@ def run(config: Config) -> dict[str, Any]:
 
     Raises ConfigError (folders), DataError (columns, a label the model does not know), CorruptError.
     """
-    from bertlab.corpus.labelled import label_ids, read_labelled
     from bertlab.disk import MANIFEST, hash_some, sha256_file, write_json, write_sealed
-    from bertlab.evaluation.intervals import of_metrics
-    from bertlab.evaluation.metrics import classification_metrics
-    from bertlab.evaluation.predictions import write_predictions
     from bertlab.inference import LoadedModel
-    from bertlab.model.folder import fetch, load_labels, model_origin
-    from bertlab.pages.screen import class_table
+    from bertlab.model.folder import fetch, model_origin
+    from bertlab.pages.screen import score_table
+    from bertlab.tasks.choosing import of_folder
+    from bertlab.tasks.contract import Columns
 
     out = Path(config.out)
     if (out / "config.yaml").exists():
         raise ConfigError(f"{out} is a run folder, with metrics of its own: choose another --out")
     folder = fetch(config.model)
-    names = load_labels(folder)
-    rows = read_labelled(config.data, text=config.text, text_b=config.text_b, label=config.label)
+    task, labels = of_folder(folder)
+    rows = task.read(config.data, Columns(config.text, config.text_b, config.label, config.label_separator))
     try:
-        gold = label_ids(rows, names)
+        gold = task.gold(rows, labels)
     except DataError as error:
         raise DataError(f"{error} (the model's classes are those it was trained on)") from None
     model = LoadedModel(folder, config.device, config.precision)
-    examples = model.encode(rows.texts, rows.texts_b)
-    probabilities = model.probabilities_of(examples, "evaluating")
-    metrics = classification_metrics(gold, probabilities.argmax(1), names) | {
-        "intervals": of_metrics(gold, probabilities.argmax(1), names),
-        "labels": names,
+    examples = task.encode(model.tokenizer, rows, None, labels, max_length=model.max_length)
+    outputs = model.outputs_of(examples, "evaluating")
+    metrics = task.metrics(gold, outputs, labels) | {
+        "intervals": task.intervals(gold, outputs, labels),
+        "task": task.name,
+        "labels": labels.names,
         "truncated": examples.num_truncated,
         "model": {"folder": Path(config.model).name, "sha256": sha256_file(Path(folder) / "model.safetensors")},
         "data": {"name": Path(config.data).name, "sha256": sha256_file(Path(config.data))},
     }
     (out / MANIFEST).unlink(missing_ok=True)  # of an earlier call
-    write_predictions(
-        out / "predictions.parquet", ids=rows.ids, text_hashes=rows.text_hashes(), gold=gold, probabilities=probabilities, names=names
-    )
+    task.write(out / "predictions.parquet", rows, gold, outputs, labels)
     write_json(out / "metrics.json", metrics)
     origins = {"model": model_origin(config.model), "data": {"path": config.data, "sha256": metrics["data"]["sha256"]}}
     write_sealed(out / MANIFEST, {"from": origins, "files": hash_some(out, ["metrics.json", "predictions.parquet"])})
-    print(class_table(metrics))
+    print(score_table(metrics))
     if examples.num_truncated:
         print(f"{examples.num_truncated:,} of {len(rows):,} texts were longer than {model.max_length} tokens and truncated")
     print(f"predictions {out / 'predictions.parquet'}\nmetrics     {out / 'metrics.json'}")

@@ -1,0 +1,49 @@
+"""Which kind of task a labelled file, or a model folder, is of."""
+
+from bertlab.corpus.labelled import number_of, read_labelled
+from bertlab.errors import ConfigError
+from bertlab.model.folder import load_config, load_labels
+from bertlab.tasks.contract import Columns, Labels, Task
+from bertlab.tasks.multi_label import MULTI_LABEL
+from bertlab.tasks.regression import REGRESSION
+from bertlab.tasks.single_label import SINGLE_LABEL
+
+TASKS = {task.name: task for task in (SINGLE_LABEL, MULTI_LABEL, REGRESSION)}
+
+
+def choose(asked: str, train: str, columns: Columns) -> tuple[Task, str]:
+    """The task that is asked for, or with "auto" the one that the labels of train look like; and the reason in a few words.
+
+    Raises ConfigError for a separator that the task has no use for, DataError for a file that cannot be read.
+    """
+    task, reason = (TASKS[asked], "as asked") if asked != "auto" else _guess(train, columns)
+    if columns.separator is not None and task is not MULTI_LABEL:
+        raise ConfigError(f"label_separator is for several labels a text, and the task is {task.name}: leave it out, or --task multi-label")
+    return task, reason
+
+
+def _guess(train: str, columns: Columns) -> tuple[Task, str]:
+    if columns.separator is not None:
+        return MULTI_LABEL, f"labels are separated by '{columns.separator}'"
+    rows = read_labelled(train, text=columns.text, text_b=columns.text_b, label=columns.label, sets=True)
+    if rows.label_sets is not None:
+        return MULTI_LABEL, "labels are lists"
+    values = [number_of(label) for label in rows.labels or ()]
+    fraction = next((value for value in values if value is not None and value != int(value)), None)
+    if fraction is not None and None not in values:
+        return REGRESSION, f"labels are numbers, and not all whole (as {fraction:g})"
+    return SINGLE_LABEL, "one label a row"
+
+
+def of_folder(folder: str) -> tuple[Task, Labels]:
+    """The task that a fine-tuned model folder, ours or a published one, is for, and its labels. Raises ConfigError when it is for none."""
+    names = load_labels(folder)
+    kind = load_config(folder).get("problem_type")
+    if kind is None:  # what transformers takes for granted
+        kind = REGRESSION.problem_type if len(names) == 1 else SINGLE_LABEL.problem_type
+    found = next((task for task in TASKS.values() if task.problem_type == kind), None)
+    if found is None:
+        raise ConfigError(f"{folder}: its config.json has the problem_type {kind!r}, which is none of {', '.join(TASKS)}")
+    if found is REGRESSION and len(names) != 1:
+        raise ConfigError(f"{folder}: a model of {len(names)} numbers a text: only one is known here")
+    return found, Labels(names)
