@@ -108,7 +108,10 @@ class PretrainingBatch(FlatBatch):
 
 @dataclass(frozen=True)
 class LabelledBatch(FlatBatch):
-    """labels (N,) class numbers, or (N,) or (N, K) numbers in floating point; rows (N,) which examples these are."""
+    """labels: class numbers (N,), of tokens (T,), first and last tokens of answers (N, 2), or in floating point numbers (N,) or (N, K).
+
+    rows (N,): which examples these are.
+    """
 
     labels: Tensor
     rows: Tensor

@@ -43,12 +43,15 @@ class Examples:
         """Whether there are second texts: even an empty one brings a [SEP] of segment 1."""
         return bool(self.segments.any())
 
+    def tokens_of(self, rows: np.ndarray) -> np.ndarray:
+        """Where the tokens of the examples `rows` stand in `ids`, end to end."""
+        return runs(self.offsets[:-1][rows], self.lengths[rows])
+
     def batch(self, rows: np.ndarray) -> LabelledBatch:
         """The examples `rows` (N,) as one flat batch, in that order."""
-        lengths = self.lengths[rows]
-        source = np.repeat(self.offsets[:-1][rows], lengths) + ragged_arange(lengths)
+        source = self.tokens_of(rows)
         return LabelledBatch(
-            **flat_fields(self.ids[source], self.segments[source], lengths),
+            **flat_fields(self.ids[source], self.segments[source], self.lengths[rows]),
             labels=torch.from_numpy(self.labels[rows]),
             rows=torch.from_numpy(rows.astype(np.int64)),
         )
@@ -107,16 +110,16 @@ def encode_examples(
     ids = np.full(offsets[-1], tokenizer.sep_id, dtype=np.int32)
     segments = np.zeros(offsets[-1], dtype=np.int8)
     ids[starts] = tokenizer.cls_id
-    ids[_runs(starts + 1, lengths_a)] = ids_a[_runs(offsets_a[:-1], lengths_a)]
+    ids[runs(starts + 1, lengths_a)] = ids_a[runs(offsets_a[:-1], lengths_a)]
     if texts_b is not None:
         start_b = starts + lengths_a + 2
-        ids[_runs(start_b, lengths_b)] = ids_b[_runs(offsets_b[:-1], lengths_b)]
-        segments[_runs(start_b, lengths_b + 1)] = 1
+        ids[runs(start_b, lengths_b)] = ids_b[runs(offsets_b[:-1], lengths_b)]
+        segments[runs(start_b, lengths_b + 1)] = 1
     known = np.full(len(texts), -1, dtype=np.int64) if labels is None else labels
     known = known if isinstance(known, np.ndarray) else np.array(known, dtype=np.int64)
     return Examples(ids, segments, offsets, known, num_truncated)
 
 
-def _runs(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def runs(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Indices of runs [start, start + length) end to end."""
     return np.repeat(starts, lengths) + ragged_arange(lengths)

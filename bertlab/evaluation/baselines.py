@@ -3,7 +3,7 @@
 A score without these beside it says little; where the BERT loses to one of them, that is the result.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,3 +81,15 @@ def unigram_loss(train_counts: np.ndarray, masked_counts: np.ndarray) -> float:
     """
     frequencies = (train_counts + 1) / (train_counts + 1).sum()
     return float(-(masked_counts * np.log(frequencies)).sum() / masked_counts.sum())
+
+
+def commonest_tags(
+    train_words: Sequence[Sequence[str]], train_tags: Sequence[Sequence[str]], test_words: Sequence[Sequence[str]]
+) -> list[list[str]]:
+    """The tag that each word has most often in train, of equals the first in the alphabet, and "O" for words that train does not have."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for words, tags in zip(train_words, train_tags, strict=True):
+        for word, tag in zip(words, tags, strict=True):
+            counts[word][tag] += 1
+    commonest = {word: min(tags, key=lambda tag: (-tags[tag], tag)) for word, tags in counts.items()}
+    return [[commonest.get(word, "O") for word in words] for words in test_words]

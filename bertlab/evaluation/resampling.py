@@ -37,11 +37,13 @@ def f1_of_classes(counts: np.ndarray) -> np.ndarray:
     return _ratio(2 * counts[0], counts[1] + counts[2])
 
 
-def _precision(counts: np.ndarray) -> np.ndarray:
+def precision_of_classes(counts: np.ndarray) -> np.ndarray:
+    """(3, K, ...) right, gold, predicted -> (K, ...)."""
     return _ratio(counts[0], counts[2])
 
 
-def _recall(counts: np.ndarray) -> np.ndarray:
+def recall_of_classes(counts: np.ndarray) -> np.ndarray:
+    """(3, K, ...) right, gold, predicted -> (K, ...)."""
     return _ratio(counts[0], counts[1])
 
 
@@ -67,10 +69,10 @@ AVERAGES: dict[str, Formula] = {
     "micro_f1": _accuracy,  # one label an example, every class counted: the two are equal
     "weighted_f1": _weighted(f1_of_classes),
     "mcc": _mcc,
-    "macro_precision": lambda counts: _precision(counts).mean(0),
-    "macro_recall": lambda counts: _recall(counts).mean(0),
-    "weighted_precision": _weighted(_precision),
-    "weighted_recall": _weighted(_recall),
+    "macro_precision": lambda counts: precision_of_classes(counts).mean(0),
+    "macro_recall": lambda counts: recall_of_classes(counts).mean(0),
+    "weighted_precision": _weighted(precision_of_classes),
+    "weighted_recall": _weighted(recall_of_classes),
 }
 
 
@@ -203,7 +205,7 @@ class Units:
     def is_small(self, metric: Metric) -> bool:
         """Few examples, or few of a class that the metric turns on."""
         support = self.observed(0)[1]
-        turns_on = support[metric] if isinstance(metric, int) else support[support > 0].min()
+        turns_on = support[metric] if isinstance(metric, int) else min(support[support > 0], default=0)
         return bool(self.times.sum() < SMALL_SET or turns_on < SMALL_CLASS)
 
 

@@ -194,14 +194,15 @@ class Pooler(nn.Module):
 
 
 class Bert(nn.Module):
-    """Embeddings, blocks and pooler: the encoder that every head here stands on."""
+    """Embeddings, blocks and pooler: the encoder that every head here stands on. Heads on tokens leave the pooler out: it would stay
+    as it is, and transformers' folders of such heads have none."""
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig, pooler: bool = True) -> None:
         super().__init__()
         self.config = config
         self.embeddings = Embeddings(config)
         self.encoder = Blocks(config)
-        self.pooler = Pooler(config)
+        self.pooler = Pooler(config) if pooler else None
         self.apply(lambda module: initialise(module, config.initializer_range))
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor, position_ids: Tensor, cu_seqlens: Tensor, max_seqlen: int) -> Tensor:
@@ -213,6 +214,7 @@ class Bert(nn.Module):
 
     def pool(self, hidden: Tensor, cu_seqlens: Tensor) -> Tensor:
         """The pooled [CLS] vectors (N, d) of hidden states (T, d)."""
+        assert self.pooler is not None, "a head on tokens has no pooler"
         return self.pooler(hidden[cu_seqlens[:-1].long()])
 
 

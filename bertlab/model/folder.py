@@ -23,13 +23,21 @@ from torch import Tensor, nn
 from bertlab.disk import MANIFEST, hash_files, read_json, sha256_file, whole_folder, write_sealed
 from bertlab.errors import ConfigError, CorruptError
 from bertlab.model.encoder import Bert, EncoderConfig
-from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
+from bertlab.model.heads import (
+    BertForPreTraining,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+)
 from bertlab.tokens.tokenizer import Tokenizer
 
-Model = TypeVar("Model", Bert, BertForPreTraining, BertForSequenceClassification)
+WithHead = BertForPreTraining | BertForSequenceClassification | BertForTokenClassification | BertForQuestionAnswering
+Model = TypeVar("Model", Bert, BertForPreTraining, BertForSequenceClassification, BertForTokenClassification, BertForQuestionAnswering)
 WEIGHTS = "model.safetensors"
 # What sentence vectors and predictions depend on, in folders of ours and published ones.
 COMPUTES = ("config.json", WEIGHTS, "tokenizer.json", "vocab.txt", "sentence_bert_config.json", "1_Pooling/config.json")
+
+HEADS = ("cls.", "classifier.", "qa_outputs.")  # how the names of a head's parameters begin
 
 # What BERT checkpoints carry beside parameters: position_ids is a constant, decoder.* repeat the tied embedding and bias.
 _REPEATED = ("bert.embeddings.position_ids", "cls.predictions.decoder.weight", "cls.predictions.decoder.bias")
@@ -37,7 +45,7 @@ _REPEATED = ("bert.embeddings.position_ids", "cls.predictions.decoder.weight", "
 
 def save_model(
     folder: Path,
-    model: BertForPreTraining | BertForSequenceClassification,
+    model: WithHead,
     tokenizer: Tokenizer,
     *,
     facts: dict[str, Any],
@@ -58,7 +66,9 @@ def save_model(
     config |= {"classifier_dropout": None, "tie_word_embeddings": True, "dtype": "float32"}
     if labels is not None:
         config |= {"id2label": {str(number): label for number, label in enumerate(labels)}}
-        config |= {"label2id": {label: number for number, label in enumerate(labels)}, "problem_type": problem_type}
+        config |= {"label2id": {label: number for number, label in enumerate(labels)}}
+    if labels is not None and isinstance(model, BertForSequenceClassification):
+        config |= {"problem_type": problem_type}
     length = min(max_length or model.config.max_position_embeddings, model.config.max_position_embeddings)
     with whole_folder(folder) as temporary:
         _write(temporary / "config.json", config)
@@ -97,7 +107,7 @@ def load_facts(folder: str) -> dict[str, Any]:
 def load_labels(folder: str) -> list[str]:
     """The class names of a fine-tuned folder, in order. Raises ConfigError when it has no classifier."""
     values = load_config(folder)
-    if "BertForSequenceClassification" not in values.get("architectures", []):
+    if not {"BertForSequenceClassification", "BertForTokenClassification"} & set(values.get("architectures") or ()):
         raise ConfigError(f"{folder}: has no classifier: fine-tune it first (bertlab finetune --model {folder} ...)")
     names = values.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # what transformers leaves unwritten
     try:
@@ -109,7 +119,7 @@ def load_labels(folder: str) -> list[str]:
 def load_model(folder: str, kind: type[Model], *, new_labels: int | None = None, **settings: Any) -> tuple[Model, list[str]]:
     """Build `kind` as config.json says (`settings` override its fields) and fill it from model.safetensors.
 
-    With `new_labels` the classifier is a fresh one of that many classes, whatever the folder holds.
+    With `new_labels` the classifier is a fresh one of that many classes, whatever the folder holds (any number: a fresh head of answers).
 
     Returns the model, and the names of the parameters that the file does not have: those keep their random start (a new
     head, an untrained pooler). Raises ConfigError when an encoder parameter is absent or has another shape.
@@ -118,14 +128,16 @@ def load_model(folder: str, kind: type[Model], *, new_labels: int | None = None,
     assert settings.keys() <= {field.name for field in fields(EncoderConfig)}, f"not fields of the configuration: {settings}"
     config = EncoderConfig.from_published(published | settings, f"{folder}/config.json")
     num_labels = new_labels or len(published.get("id2label") or ()) or 2
-    model = kind(config, num_labels) if issubclass(kind, BertForSequenceClassification) else kind(config)
+    build: Any = kind  # a type variable of classes that are built in two ways
+    of_classes = issubclass(kind, BertForSequenceClassification | BertForTokenClassification)
+    model: Model = build(config, num_labels) if of_classes else build(config)
     tensors = _published_names(_read_weights(Path(folder)))
     if new_labels is not None:
-        tensors = {name: value for name, value in tensors.items() if not name.startswith("classifier.")}
+        tensors = {name: value for name, value in tensors.items() if not name.startswith(HEADS)}
     if isinstance(model, Bert):
         tensors = {name.removeprefix("bert."): value for name, value in tensors.items() if name.startswith("bert.")}
     absent = fill(model, tensors, folder)
-    essential = [name for name in absent if "pooler" not in name and not name.startswith(("cls.", "classifier."))]
+    essential = [name for name in absent if "pooler" not in name and not name.startswith(HEADS)]
     if essential:
         raise ConfigError(
             f"{folder}/{WEIGHTS}: {len(essential)} encoder parameters are missing, the first {essential[0]}: not a whole BERT"
@@ -202,7 +214,7 @@ def _published_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """One set of names: BertModel files have no `bert.` prefix, the oldest spell LayerNorm's parameters gamma and beta."""
     names = {name: name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias") for name in tensors}
     bare = not any(name.startswith("bert.") for name in tensors)
-    renamed = {("bert." + new if bare and not new.startswith(("cls.", "classifier.")) else new): tensors[old] for old, new in names.items()}
+    renamed = {("bert." + new if bare and not new.startswith(HEADS) else new): tensors[old] for old, new in names.items()}
     return {name: value for name, value in renamed.items() if name not in _REPEATED}
 
 

@@ -1,6 +1,7 @@
-"""What stands on the encoder: the two pretraining heads, and the classifier on [CLS].
+"""What stands on the encoder: the two pretraining heads, the classifier on [CLS], and the heads on every token.
 
-Module names are those of transformers' BertForPreTraining and BertForSequenceClassification. Every model here takes the
+Module names are those of transformers' BertForPreTraining, BertForSequenceClassification, BertForTokenClassification and
+BertForQuestionAnswering. Every model here takes the
 encoder's inputs by name and returns logits; losses are made where the loop's counts are known (bertlab/training/objectives.py).
 """
 
@@ -82,3 +83,32 @@ class BertForSequenceClassification(nn.Module):
     def forward(self, cu_seqlens: Tensor, **encoder_inputs: Tensor | int) -> Tensor:
         hidden = self.bert(cu_seqlens=cu_seqlens, **encoder_inputs)
         return self.classifier(self.dropout(self.bert.pool(hidden, cu_seqlens)))
+
+
+class BertForTokenClassification(nn.Module):
+    """Class logits (T, num_labels) from the hidden state of each token."""
+
+    def __init__(self, config: EncoderConfig, num_labels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.bert = Bert(config, pooler=False)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.classifier = nn.Linear(config.hidden_size, num_labels)
+        initialise(self.classifier, config.initializer_range)
+
+    def forward(self, **encoder_inputs: Tensor | int) -> Tensor:
+        return self.classifier(self.dropout(self.bert(**encoder_inputs)))
+
+
+class BertForQuestionAnswering(nn.Module):
+    """For each token the logits (T, 2) of an answer that begins, and of one that ends with it."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.bert = Bert(config, pooler=False)
+        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+        initialise(self.qa_outputs, config.initializer_range)
+
+    def forward(self, **encoder_inputs: Tensor | int) -> Tensor:
+        return self.qa_outputs(self.bert(**encoder_inputs))

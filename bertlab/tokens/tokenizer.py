@@ -75,6 +75,18 @@ class Tokenizer:
         ids[self._reserved[ids]] = self.unk_id  # a foreign vocabulary may reach "[SEP]" by its own merges
         return ids, np.cumsum(lengths)
 
+    def encode_with_spans(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `encode`, and the characters [start, end) of its text that each token stands for, no white space at their ends: (T, 2)."""
+        ids, offsets = self.encode(texts)
+        spans = np.zeros((len(ids), 2), dtype=np.int64)
+        done = 0
+        for call in _calls(texts):
+            for text, encoding in zip(call, self._backend.encode_batch(call, add_special_tokens=False), strict=True):
+                if found := encoding.offsets:
+                    spans[done : done + len(found)] = _trimmed(np.array(found), text)
+                done += len(found)
+        return ids, offsets, spans
+
     def encode_around_mask(self, text: str) -> np.ndarray:
         """Ids of a text in which "[MASK]" means the mask token: for filling gaps that a user marks, never for a corpus. Shape (T,)."""
         pieces = text.split(MASK)
@@ -227,6 +239,16 @@ def load(source: str) -> Tokenizer:
         ).backend_tokenizer,
         source,
     )
+
+
+def _trimmed(spans: np.ndarray, text: str) -> np.ndarray:
+    """Spans (T, 2) of a text with the white space at their ends left out: a byte-level token has the space before its word."""
+    white = np.fromiter(map(str.isspace, text), dtype=bool, count=len(text))
+    while (leading := (spans[:, 0] < spans[:, 1]) & white[np.minimum(spans[:, 0], len(text) - 1)]).any():
+        spans[:, 0] += leading
+    while (trailing := (spans[:, 0] < spans[:, 1]) & white[spans[:, 1] - 1]).any():
+        spans[:, 1] -= trailing
+    return spans
 
 
 def _calls(texts: Sequence[str]) -> Iterator[list[str]]:

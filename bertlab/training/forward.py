@@ -27,22 +27,25 @@ def in_order(
     device: torch.device,
     precision: Precision,
     micro_tokens: int = MICRO_TOKENS,
+    of_tokens: bool = False,
     what: str | None = None,
 ) -> np.ndarray:
     """compute(batch) -> (N, width) for every example, without gradients or dropout. Shape (n, width) float32, in the order of `examples`.
 
-    Progress is shown under the name `what`, if there is one.
+    With `of_tokens` compute gives (T, width), a row a token, and so does this for all tokens of all examples. Progress is shown under the
+    name `what`, if there is one.
 
     Raises CorruptError when the model gives NaN or infinity.
     """
-    results = np.zeros((len(examples), width), dtype=np.float32)
+    results = np.zeros((len(examples.ids) if of_tokens else len(examples), width), dtype=np.float32)
     training = model.training
     model.eval()
     done = 0
     watch = progress(what, "tokens", len(examples.ids)) if what else silent()
     with watch as report, torch.inference_mode(), autocast(device, precision):
         for batch in examples.by_length(micro_tokens):
-            results[batch.rows.numpy()] = compute(batch.to(device)).float().cpu().numpy()
+            places = examples.tokens_of(batch.rows.numpy()) if of_tokens else batch.rows.numpy()
+            results[places] = compute(batch.to(device)).float().cpu().numpy()
             done += batch.num_tokens
             report(done, "")
     model.train(training)

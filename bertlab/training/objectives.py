@@ -88,7 +88,10 @@ def pretraining_scores(model: nn.Module, batch: PretrainingBatch) -> Tensor:
 
 
 class Classification:
-    """Cross-entropy with optional label smoothing: q = (1 - e) onehot + e / K (Szegedy et al. 2016)."""
+    """Cross-entropy with optional label smoothing: q = (1 - e) onehot + e / K (Szegedy et al. 2016).
+
+    Of texts or of tokens: as many logits as the model gives, as many labels as the batch has, IGNORED ones left out of sum and count.
+    """
 
     names = ("loss",)
 
@@ -134,3 +137,27 @@ class SquaredError:
         logits = model(**batch.encoder_inputs()).float()[:, 0]
         counted = ~batch.labels.isnan()
         return ((logits - torch.where(counted, batch.labels, 0.0)).square() * counted).sum()[None]
+
+
+class Answering:
+    """The mean of two cross-entropies over the tokens of a sequence: where the answer begins, and where it ends (Devlin et al. 2018).
+
+    Padding has no share in the softmax, as there is none; transformers' own loss lets it have one.
+    """
+
+    names = ("loss",)
+
+    def counts(self, batch: LabelledBatch) -> list[int]:
+        return [int((batch.labels[:, 0] != IGNORED).sum())]
+
+    def losses(self, model: nn.Module, batch: LabelledBatch) -> Tensor:
+        return answer_loss(model(**batch.encoder_inputs()).float(), batch)[None]
+
+
+def answer_loss(logits: Tensor, batch: LabelledBatch) -> Tensor:
+    """The sum over sequences of (loss of the first token + loss of the last token) / 2: logits (T, 2), batch.labels (N, 2) -> ()."""
+    lengths = batch.cu_seqlens.diff().long()
+    sequence = torch.repeat_interleave(torch.arange(len(lengths), device=logits.device), lengths)
+    table = logits.new_full((len(lengths), 2, batch.max_seqlen), float("-inf"))  # a row a sequence, twice
+    table = table.index_put((sequence[:, None], torch.arange(2, device=logits.device), batch.position_ids[:, None]), logits)
+    return F.cross_entropy(table.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED, reduction="sum") / 2

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bertlab.evaluation.baselines import (
+    commonest_tags,
     majority_class,
     most_frequent_set,
     tfidf_logistic_regression,
@@ -88,3 +89,9 @@ def test_one_vs_rest_and_ridge_solve_tasks_of_words() -> None:
     found = tfidf_ridge(texts, values, others)
     assert np.corrcoef(found, gold)[0, 1] > 0.95 and abs(found.mean() - (1000 + 10 * np.mean(gold))) < 2
     assert tfidf_ridge(["!", "?"], np.array([1.0, 2.0]), ["x y"]).tolist() == [1.5]
+
+
+def test_a_word_has_the_tag_that_it_has_most_often_in_train() -> None:
+    words = [["Oslo", "is", "Oslo"], ["Oslo", "May"], ["May"]]
+    tags = [["B-loc", "O", "B-loc"], ["B-org", "B-per"], ["B-date"]]
+    assert commonest_tags(words, tags, [["May", "is", "unseen"], [], ["Oslo"]]) == [["B-date", "O", "O"], [], ["B-loc"]]

@@ -240,3 +240,17 @@ def test_what_is_no_tokenizer_is_refused_in_one_line(tmp_path: Path) -> None:
     broken.write_text(json.dumps(rules))
     with pytest.raises(ConfigError, match=r"no \[MASK\]"):
         tokenizers.load(str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
+def test_tokens_know_the_characters_that_they_stand_for(kind: Kind) -> None:
+    texts = ["The naïve  river\n runs.", "", "   ", "[SEP] 東京 \U0001f600!", "x"]
+    tokenizer = tokenizers.train(texts * 4, kind=kind, vocab_size=200, lowercase=True)
+    ids, offsets, spans = tokenizer.encode_with_spans(texts)
+    expected = tokenizer.encode(texts)
+    assert (ids == expected[0]).all() and (offsets == expected[1]).all() and spans.shape == (len(ids), 2)
+    for number, text in enumerate(texts):
+        its = spans[offsets[number] : offsets[number + 1]].tolist()
+        assert all(text[start:end] == text[start:end].strip() for start, end in its)
+        covered = {place for start, end in its for place in range(start, end)}
+        assert covered == {place for place, character in enumerate(text) if not character.isspace()}

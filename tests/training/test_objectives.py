@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bertlab.batches.flat import LabelledBatch, PretrainingBatch, flat_fields
-from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
+from bertlab.model.heads import BertForPreTraining, BertForQuestionAnswering, BertForSequenceClassification, BertForTokenClassification
 from bertlab.training import objectives
 from bertlab.training.objectives import (
     IGNORED,
+    Answering,
     Classification,
     LabelSets,
     Objective,
@@ -364,3 +365,32 @@ def test_the_loss_of_numbers_is_squared_error_and_minus_100_is_a_number(model: B
 def test_a_batch_without_labels_counts_for_nothing(objective: Objective[LabelledBatch], labels: Any, labelled: LabelledBatch) -> None:
     filler = replace(labelled, labels=torch.tensor(labels)).as_filler()
     assert objective.counts(filler) == [0] and filler.labels.dtype == torch.tensor(labels).dtype
+
+
+def test_classes_of_tokens_are_summed_over_labelled_tokens_alone(model: BertForPreTraining, labelled: LabelledBatch) -> None:
+    torch.manual_seed(5)
+    tagger = BertForTokenClassification(model.config, 3).eval()
+    labels = torch.where(torch.arange(labelled.num_tokens) % 3 == 0, torch.arange(labelled.num_tokens) % 2, IGNORED)
+    batch = replace(labelled, labels=labels)
+    assert Classification().counts(batch) == [int((labels != IGNORED).sum())]
+    log_p = tagger(**batch.encoder_inputs()).log_softmax(-1)
+    expected = -sum(float(log_p[place, label].detach()) for place, label in enumerate(labels.tolist()) if label != IGNORED)
+    assert float(Classification().losses(tagger, batch).detach()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_answer_is_looked_for_among_the_tokens_of_its_own_sequence(model: BertForPreTraining, labelled: LabelledBatch) -> None:
+    torch.manual_seed(5)
+    reader = BertForQuestionAnswering(model.config).eval()
+    answers = [(1, 3), (IGNORED, IGNORED), (0, 0), (2, 6), (4, 4), (IGNORED, IGNORED)]
+    batch = replace(labelled, labels=torch.tensor(answers))
+    objective = Answering()
+    assert objective.names == ("loss",) and objective.counts(batch) == [4]
+    expected = 0.0
+    with torch.no_grad():
+        logits = reader(**batch.encoder_inputs())
+        for start, end, answer in zip(batch.cu_seqlens[:-1].tolist(), batch.cu_seqlens[1:].tolist(), answers, strict=True):
+            for column, place in enumerate(answer):
+                expected -= float(logits[start:end, column].log_softmax(0)[place]) / 2 if place != IGNORED else 0
+        assert objective.losses(reader, batch).tolist() == pytest.approx([expected], rel=1e-5)
+        part = replace(batch, labels=torch.cat([batch.labels[:2], torch.full_like(batch.labels[2:], IGNORED)]))
+        assert 0 < float(objective.losses(reader, part)) < expected
