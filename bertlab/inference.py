@@ -17,8 +17,8 @@ from bertlab.batches.labelled import Examples, encode_examples
 from bertlab.disk import read_json
 from bertlab.errors import ConfigError, DataError
 from bertlab.model.encoder import Bert
-from bertlab.model.folder import fetch, load_config, load_facts, load_labels, load_model, refuse_misfit
-from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
+from bertlab.model.folder import WithHead, fetch, load_config, load_facts, load_labels, load_model, refuse_misfit
+from bertlab.model.heads import BertForPreTraining
 from bertlab.tasks import choosing
 from bertlab.tasks.contract import Labels, Task
 from bertlab.tokens import tokenizer
@@ -48,12 +48,13 @@ class LoadedModel:
         architecture = (load_config(self.folder).get("architectures") or [""])[0]  # first: it names a run folder given for its model
         self.tokenizer = tokenizer.load(self.folder)
         self.task: Task | None = None
+        self.known = Labels([])
         self.labels: list[str] | None = None
-        self.model: Bert | BertForPreTraining | BertForSequenceClassification
-        if architecture == "BertForSequenceClassification":
-            self.task, labels = choosing.of_folder(self.folder)
-            self.labels = labels.names
-            self.model, self.absent = load_model(self.folder, BertForSequenceClassification)
+        self.model: Bert | WithHead
+        if architecture in {task.head.__name__ for task in choosing.TASKS.values()}:
+            self.task, self.known = choosing.of_folder(self.folder)
+            self.labels = self.known.names
+            self.model, self.absent = load_model(self.folder, self.task.head)
         elif architecture in ("BertForPreTraining", "BertForMaskedLM"):
             self.model, self.absent = load_model(self.folder, BertForPreTraining)
         else:
@@ -63,28 +64,30 @@ class LoadedModel:
         refuse_misfit(self.tokenizer, self.model.config, folder)
         self.pooling: Pooling = _recorded_pooling(Path(self.folder))
         self.pairs: bool | None = load_facts(self.folder).get("pairs")
+        self.long: Any = load_facts(self.folder).get("long") or (self.task.longs[0] if self.task else "head")
         self.max_length = _recorded_length(Path(self.folder), self.model.config.max_position_embeddings)
 
     def embed(self, texts: Sequence[str], pooling: Pooling | None = None, normalize: bool = False) -> np.ndarray:
         """Sentence vectors (n, hidden_size) float32. `pooling`: cls, mean or max; by default what the folder records (mean for ours)."""
         return self.vectors_of(self.encode(texts), pooling, normalize)
 
-    def predict(self, texts: Sequence[str], texts_b: Sequence[str] | None = None) -> list[Any]:
-        """Answers to texts, or to pairs (texts[i], texts_b[i]), by the folder's task: a Prediction, a LabelSet or an Estimate each.
+    def predict(self, texts: Sequence[Any], texts_b: Sequence[str] | None = None) -> list[Any]:
+        """Answers by the folder's task to texts, or to pairs (texts[i], texts_b[i]): a Prediction, a LabelSet or an Estimate each; Entities
+        of sentences (texts, or lists of words); an Answer to each of (questions, contexts).
 
         Raises ConfigError for a folder that was not fine-tuned.
         """
         if self.task is None:
             load_labels(self.folder)  # raises, and says what to do
-        assert self.task is not None and self.labels is not None
-        return self.task.answers(self.outputs_of(self.encode(texts, texts_b)), Labels(self.labels))
+        assert self.task is not None
+        _refuse_one_text(texts, texts_b)
+        rows = self.task.ask(texts, texts_b)
+        examples = self.task.encode(self.tokenizer, rows, None, self.known, max_length=self.max_length, long=self.long)
+        return self.task.answers(self.outputs_of(examples), self.known)
 
     def encode(self, texts: Sequence[str], texts_b: Sequence[str] | None = None) -> Examples:
         """Texts, or pairs, as token ids, truncated to `max_length`; says how many were."""
-        if isinstance(texts, str) or isinstance(texts_b, str):
-            raise DataError("one text was given where a list of texts is wanted: write [text]")
-        if texts_b is not None and len(texts_b) != len(texts):
-            raise DataError(f"{len(texts)} texts and {len(texts_b)} second texts: give one for each")
+        _refuse_one_text(texts, texts_b)
         return encode_examples(self.tokenizer, texts, texts_b, max_length=self.max_length)
 
     def vectors_of(self, examples: Examples, pooling: Pooling | None = None, normalize: bool = False) -> np.ndarray:
@@ -103,11 +106,11 @@ class LoadedModel:
 
         Named by `what`, progress is shown.
         """
-        assert self.task is not None and self.labels is not None, "only a fine-tuned model has outputs"
+        assert self.task is not None, "only a fine-tuned model has outputs"
         if self.pairs is not None and self.pairs != examples.are_pairs:
             wanted = "pairs: give a second text (text_b)" if self.pairs else "single texts: give no text_b"
             raise DataError(f"{self.folder} was fine-tuned on {wanted}")
-        return self.task.run(self.model, examples, Labels(self.labels), device=self.device, precision=self.precision, what=what)
+        return self.task.run(self.model, examples, self.known, device=self.device, precision=self.precision, what=what)
 
     def fill(self, text: str, top: int = 5) -> list[list[tuple[str, float]]]:
         """For each [MASK] in `text`, the `top` likeliest tokens with their probabilities. Raises ConfigError without an MLM head."""
@@ -130,6 +133,13 @@ class LoadedModel:
             [(self.tokenizer.token(id), probability) for id, probability in zip(ids, values, strict=True)]
             for ids, values in zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
         ]
+
+
+def _refuse_one_text(texts: Any, texts_b: Any) -> None:
+    if isinstance(texts, str) or isinstance(texts_b, str):
+        raise DataError("one text was given where a list of texts is wanted: write [text]")
+    if texts_b is not None and len(texts_b) != len(texts):
+        raise DataError(f"{len(texts)} texts and {len(texts_b)} second texts: give one for each")
 
 
 def _recorded_pooling(folder: Path) -> Pooling:

@@ -121,6 +121,18 @@ class LabelledBatch(FlatBatch):
         return replace(self, labels=torch.full_like(self.labels, float("nan") if self.labels.is_floating_point() else IGNORED))
 
 
+@dataclass(frozen=True)
+class WindowedBatch(LabelledBatch):
+    """Texts as several sequences each: texts (N,) is the number of the text, of those of `labels` and `rows`, that a sequence is of."""
+
+    texts: Tensor
+
+    def pooled(self, logits: Tensor) -> Tensor:
+        """The mean of the logits (N, K) of each text's sequences, one row a text."""
+        sums = logits.new_zeros(len(self.rows), logits.shape[1]).index_add(0, self.texts, logits)
+        return sums / torch.bincount(self.texts, minlength=len(self.rows))[:, None]
+
+
 def flat_fields(input_ids: np.ndarray, token_type_ids: np.ndarray, lengths: np.ndarray) -> dict[str, Any]:
     """The five common fields from ids (T,), segments (T,) and sequence lengths (N,)."""
     cu_seqlens = np.zeros(len(lengths) + 1, dtype=np.int32)

@@ -195,6 +195,25 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
+def first_columns(path: Path) -> set[str]:
+    """The columns of a JSONL file's first row or of a Parquet file; none of any other file, or of one that is damaged there."""
+    kind = kind_of(path)
+    if kind == "parquet" and path.suffix.lower() not in COMPRESSIONS:
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            return set(pyarrow.parquet.read_schema(path).names)
+        except pyarrow.ArrowException:
+            return set()
+    if kind != "jsonl":
+        return set()
+    try:
+        return set(next((row for _, row in _jsonl_rows(path, (), "replace", Counter()) if row), ()))
+    except DataError:
+        return set()
+
+
 def text_of(row: dict[str, Any], column: str, place: str) -> str:
     """The text in a row. Raises DataError when the column is missing (naming those there are) or holds anything but text."""
     if column not in row:

@@ -15,7 +15,8 @@ import numpy as np
 
 from bertlab.errors import ConfigError, CorruptError, DataError
 
-TASKS = ("single-label", "multi-label", "regression")
+TASKS = ("single-label", "multi-label", "regression", "tokens", "answers")
+WITHOUT_CLASSES = ("regression", "answers")
 COLUMNS = ("id", "text_sha256", "gold", "predicted")
 
 Key = tuple[str, str, int]  # id, hash of the text, how many rows before have both
@@ -44,7 +45,8 @@ class PredictionsFile:
 class Aligned:
     """S systems on n examples: gold (n,), predicted (S, n) class numbers over `names`; clusters (n,) numbers or None.
 
-    Sets of labels are truth values, (n, K) and (S, n, K); numbers are themselves.
+    Sets of labels are truth values, (n, K) and (S, n, K); numbers are themselves; tags are tuples, a sentence each, and so are the texts
+    that answer a question, in arrays of objects.
     """
 
     task: str
@@ -73,12 +75,13 @@ def read_predictions(path: Path, cluster: str | None = None) -> PredictionsFile:
             raise DataError(f"{path}: no column '{missing[0]}': is it the predictions.parquet of an evaluation?")
         columns = pq.read_table(path, columns=list(dict.fromkeys(wanted))).to_pydict()
         metadata = schema.metadata or {}
-        names, task = json.loads(metadata.get(b"labels", b"null")), metadata.get(b"task", b"single-label").decode()
+        task = metadata.get(b"task", b"single-label").decode()
+        names = [] if task in WITHOUT_CLASSES else json.loads(metadata.get(b"labels", b"null"))
     except (pa.ArrowException, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise CorruptError(f"{path}: not a predictions file ({' '.join(str(error).split())[:200]}): evaluate again") from None
     if task not in TASKS:
         raise CorruptError(f"{path}: predictions of an unknown kind of task, {task[:50]!r}: evaluate again, with this version")
-    if not isinstance(names, list) or (not names and task != "regression") or len({str(name) for name in names}) != len(names):
+    if not isinstance(names, list) or (not names and task not in WITHOUT_CLASSES) or len({str(name) for name in names}) != len(names):
         raise CorruptError(f"{path}: the file's metadata does not list its classes under `labels`: evaluate again")
     if not columns["id"]:
         raise DataError(f"{path}: no rows: there is nothing to compare")
@@ -100,9 +103,9 @@ def read_predictions(path: Path, cluster: str | None = None) -> PredictionsFile:
 
 
 def _labels_of(task: str, values: list[Any]) -> set[str]:
-    if task == "regression":
+    if task in WITHOUT_CLASSES:
         return set()
-    return {label for each in values for label in each} if task == "multi-label" else set(values)
+    return {label for each in values for label in each} if task in ("multi-label", "tokens") else set(values)
 
 
 def align(files: Sequence[PredictionsFile]) -> Aligned:
@@ -119,7 +122,12 @@ def align(files: Sequence[PredictionsFile]) -> Aligned:
 
 
 def _as_array(file: PredictionsFile, values: list[Any]) -> np.ndarray:
-    """n values as class numbers (n,), truth values (n, K) or numbers (n,), by the file's task and names."""
+    """n values as class numbers (n,), truth values (n, K), numbers (n,) or tuples and texts (n,), by the file's task and names."""
+    if file.task in ("tokens", "answers"):
+        objects = np.empty(len(values), dtype=object)
+        for row, value in enumerate(values):
+            objects[row] = tuple(value) if isinstance(value, list) else value
+        return objects
     if file.task == "regression":
         return np.array(values, dtype=np.float64)
     number = {name: place for place, name in enumerate(file.names)}

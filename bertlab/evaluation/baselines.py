@@ -3,11 +3,14 @@
 A score without these beside it says little; where the BERT loses to one of them, that is the result.
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+_WORD, _SENTENCE = re.compile(r"\w+"), re.compile(r"[^.!?]+[.!?]*")
 
 
 def majority_class(train_labels: Sequence[int], num_test: int) -> np.ndarray:
@@ -72,6 +75,16 @@ def _tfidf(train_texts: Sequence[str], test_texts: Sequence[str]) -> tuple[Any, 
         return words.fit_transform(train_texts), words.transform(test_texts)
     except ValueError:
         return None
+
+
+def nearest_sentence(questions: Sequence[str], contexts: Sequence[str]) -> list[str]:
+    """For each question the sentence of its context that has most of its words (of equals the first), as the answer: ends at . ! or ?."""
+    found = []
+    for question, context in zip(questions, contexts, strict=True):
+        asked = set(_WORD.findall(question.lower()))
+        sentences = [part for part in _SENTENCE.findall(context) if part.strip()] or [context]
+        found.append(max(sentences, key=lambda sentence: len(asked & set(_WORD.findall(sentence.lower())))).strip())
+    return found
 
 
 def unigram_loss(train_counts: np.ndarray, masked_counts: np.ndarray) -> float:

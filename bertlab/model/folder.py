@@ -51,7 +51,7 @@ def save_model(
     facts: dict[str, Any],
     card: str,
     labels: list[str] | None = None,
-    problem_type: str = "single_label_classification",
+    problem_type: str | None = "single_label_classification",
     max_length: int | None = None,
     pooling: str = "mean",
     run: dict[str, str] | None = None,

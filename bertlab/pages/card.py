@@ -64,7 +64,7 @@ def classifier_card(facts: dict[str, Any], labels: list[str]) -> str:
     of = task.of.format(count=len(labels))
     of = of if len(labels) < 2 else f"{of}: {', '.join(labels[:50])}{' ...' if len(labels) > 50 else ''}"
     lines = [
-        *_front_matter("text-classification", []),
+        *_front_matter(task.pipeline, []),
         f"# A {'classifier' if task.name == 'single-label' else f'{task.name} model'} fine-tuned by bertlab {facts['bertlab']}",
         "",
         f"{of[0].upper()}{of[1:]}. Started from {facts['started_from']}; {facts['train_examples']:,} training examples;"
@@ -73,7 +73,7 @@ def classifier_card(facts: dict[str, Any], labels: list[str]) -> str:
         f"Dev: {scores(dev)}; chosen by these, so they flatter.",
         *([f"Test: {scores(test)}."] if test else []),
         "",
-        _USE.format(folder="RUN/model", call='model.predict(["a text to classify"])'),
+        _USE.format(folder="RUN/model", call=task.call),
     ]
     return "\n".join(lines)
 

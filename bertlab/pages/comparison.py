@@ -26,7 +26,7 @@ def _level(facts: dict[str, Any]) -> str:
 def _scores(facts: dict[str, Any]) -> str:
     names = list(facts["systems"][0]["scores"])
     rows = [[system["name"], *(_score(system["scores"][name]) for name in names)] for system in facts["systems"]]
-    kinds = {"regression": "numbers", "multi-label": f"{len(facts['classes'])} labels"}
+    kinds = {"regression": "numbers", "answers": "answers", "multi-label": f"{len(facts['classes'])} labels", "tokens": "tagged words"}
     of = f"{facts['n']:,} examples of {kinds.get(facts.get('task', ''), str(len(facts['classes'])) + ' classes')}"
     if facts["clusters"]:
         of += f" in {facts['clusters']['number']:,} clusters ({inert(facts['clusters']['column'])})"

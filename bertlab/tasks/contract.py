@@ -8,16 +8,16 @@ that differs between kinds is here, and nothing else: splits, training, choosing
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
 
 from bertlab.batches.labelled import Examples
 from bertlab.corpus.labelled import Rows
-from bertlab.model.heads import BertForSequenceClassification
+from bertlab.model.heads import BertForQuestionAnswering, BertForSequenceClassification, BertForTokenClassification
 from bertlab.tokens.tokenizer import Tokenizer
 from bertlab.training.objectives import Objective
 from bertlab.training.processes import Precision
@@ -25,16 +25,18 @@ from bertlab.training.processes import Precision
 Gold = Any
 Outputs = Any
 Metrics = dict[str, Any]
-Head = BertForSequenceClassification
+Long = Literal["head", "tail", "head+tail", "windows"]  # what is kept of a text that is too long
+Head = BertForSequenceClassification | BertForTokenClassification | BertForQuestionAnswering
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Where in a labelled file the texts and labels stand, and what separates several labels in one cell."""
+    """Where in a labelled file the texts and labels stand (None: where the kind of task has them), and what separates several labels in one
+    cell."""
 
-    text: str
+    text: str | None
     text_b: str | None
-    label: str
+    label: str | None
     separator: str | None
 
 
@@ -42,12 +44,13 @@ class Columns:
 class Labels:
     """What is known of the labels, from train alone: the names in the order of the logits; of numbers their mean and deviation.
 
-    A model folder's logits are numbers as they are: centre 0, scale 1.
+    A model folder's logits are numbers as they are: centre 0, scale 1. `tuned` is what was set on dev for the model at hand.
     """
 
     names: list[str]
     centre: float = 0.0
     scale: float = 1.0
+    tuned: dict[str, Any] = field(default_factory=dict)
 
 
 class Run(Protocol):
@@ -66,9 +69,10 @@ class Run(Protocol):
 
 
 class Encode(Protocol):
-    """Rows and their gold (None: unknown) -> token ids and labels, at most `max_length` tokens an example."""
+    """Rows and their gold (None: unknown) -> token ids and labels, at most `max_length` tokens a sequence; `long` says what becomes of
+    longer texts."""
 
-    def __call__(self, tokenizer: Tokenizer, rows: Any, gold: Gold | None, labels: Labels, *, max_length: int) -> Examples: ...
+    def __call__(self, tokenizer: Tokenizer, rows: Any, gold: Gold | None, labels: Labels, *, max_length: int, long: Long) -> Examples: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,28 +83,43 @@ class Task:
     """What --task calls it."""
     of: str
     """What its examples are of, as in "160 examples of {count} classes"."""
-    problem_type: str
-    """What transformers calls it in config.json."""
+    problem_type: str | None
+    """What transformers calls it in config.json, where several kinds have one head."""
+    pipeline: str
+    """What the hub calls it."""
+    call: str
+    """How it is asked, for the model card."""
     scores: dict[str, tuple[str, ...]]
     """Its headline numbers: name -> path in the metrics. The first chooses the best epoch and seed, higher is better."""
     smooths: bool
     """Whether label smoothing means something."""
+    max_length: int
+    """Most tokens of an example where nothing else is asked for."""
+    longs: tuple[Long, ...]
+    """What can be done with texts that are longer, the usual first."""
 
     # data
     read: Callable[[str, Columns], Rows]
+    ask: Callable[[Sequence[Any], Sequence[Any] | None], Rows]
+    """Texts and second texts from Python -> rows without labels."""
     learn: Callable[[Any], Labels]
     """Train's rows -> what is known of the labels."""
     gold: Callable[[Any, Labels], Gold]
     strata: Callable[[Gold], Sequence[int]]
     """A number for each example: a dev split cut from train has its share of each."""
+    together: Callable[[Any], Sequence[str] | None] = lambda rows: None
+    """Hashes of what must not be divided between train and dev; None: equal texts."""
     encode: Encode
 
     # model
-    head: type[Head]
+    head: type[Any]
+    """One of Head."""
     objective: Callable[[Labels, float], Objective[Any]]
     """Labels, label smoothing -> the loss."""
     run: Run
-    settle: Callable[[Head, Labels], None]
+    tune: Callable[[Gold, Outputs, Labels], dict[str, Any]] = lambda gold, outputs, labels: {}
+    """What is set on dev for this model alone, as JSON can say it: it becomes Labels.tuned."""
+    settle: Callable[[Any, Labels], None]
     """Called once on the weights to be saved: from now on its logits mean the same without `labels`' centre and scale."""
 
     # scores

@@ -19,7 +19,7 @@ from bertlab.evaluation.metrics import set_metrics
 from bertlab.evaluation.predictions import write_set_predictions
 from bertlab.model.heads import BertForSequenceClassification
 from bertlab.tasks import sentences
-from bertlab.tasks.contract import Columns, Labels, Metrics, Task, leave
+from bertlab.tasks.contract import Columns, Labels, Long, Metrics, Task, leave
 from bertlab.tokens.tokenizer import Tokenizer
 from bertlab.training.objectives import LabelSets
 from bertlab.training.processes import Precision
@@ -53,8 +53,8 @@ def strata(gold: np.ndarray) -> list[int]:
     return np.where(gold.any(1), rarity.argmin(1), gold.shape[1]).tolist()
 
 
-def encode(tokenizer: Tokenizer, rows: Labelled, gold: np.ndarray | None, labels: Labels, *, max_length: int) -> Examples:
-    return sentences.encode(tokenizer, rows, None if gold is None else gold.astype(np.float32), max_length=max_length)
+def encode(tokenizer: Tokenizer, rows: Labelled, gold: np.ndarray | None, labels: Labels, *, max_length: int, long: Long) -> Examples:
+    return sentences.encode(tokenizer, rows, None if gold is None else gold.astype(np.float32), max_length=max_length, long=long)
 
 
 def run(
@@ -109,9 +109,14 @@ MULTI_LABEL = Task(
     name="multi-label",
     of="{count} labels",
     problem_type="multi_label_classification",
+    pipeline="text-classification",
+    call='model.predict(["a text to label"])',
     scores={"macro_f1": ("macro", "f1"), "micro_f1": ("micro", "f1"), "exact_match": ("exact_match",)},
     smooths=True,
+    max_length=128,
+    longs=sentences.LONGS,
     read=read,
+    ask=sentences.ask,
     learn=lambda train: Labels(set_names(train)),
     gold=gold_of,
     strata=strata,

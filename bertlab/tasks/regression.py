@@ -21,7 +21,7 @@ from bertlab.evaluation.numbers import number_metrics, of_number_metrics
 from bertlab.evaluation.predictions import write_number_predictions
 from bertlab.model.heads import BertForSequenceClassification
 from bertlab.tasks import sentences
-from bertlab.tasks.contract import Labels, Metrics, Task
+from bertlab.tasks.contract import Labels, Long, Metrics, Task
 from bertlab.tokens.tokenizer import Tokenizer
 from bertlab.training.objectives import SquaredError
 from bertlab.training.processes import Precision
@@ -47,9 +47,9 @@ def learn(train: Labelled) -> Labels:
     return Labels([NAME], centre, scale)
 
 
-def encode(tokenizer: Tokenizer, rows: Labelled, gold: np.ndarray | None, labels: Labels, *, max_length: int) -> Examples:
+def encode(tokenizer: Tokenizer, rows: Labelled, gold: np.ndarray | None, labels: Labels, *, max_length: int, long: Long) -> Examples:
     learnt = None if gold is None else ((gold - labels.centre) / labels.scale).astype(np.float32)
-    return sentences.encode(tokenizer, rows, learnt, max_length=max_length)
+    return sentences.encode(tokenizer, rows, learnt, max_length=max_length, long=long)
 
 
 def run(
@@ -86,9 +86,14 @@ REGRESSION = Task(
     name="regression",
     of="numbers",
     problem_type="regression",
+    pipeline="text-classification",
+    call='model.predict(["a text to rate"])',
     scores={"spearman": ("spearman",), "pearson": ("pearson",), "rmse": ("rmse",)},
     smooths=False,
+    max_length=128,
+    longs=sentences.LONGS,
     read=sentences.read,
+    ask=sentences.ask,
     learn=learn,
     gold=lambda rows, labels: np.array(numbers(rows)),
     strata=lambda gold: [0] * len(gold),

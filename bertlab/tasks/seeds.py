@@ -3,7 +3,7 @@
 What an epoch costs beside training is one run over dev without gradients and, at a new best, a copy of the weights in memory.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -71,12 +71,13 @@ def train_seed(recipe: Recipe, data: Data, model: Head, seed: int, accelerator: 
         report(done, f"loss {result.losses['loss']:.3f}, {result.tokens / result.seconds:,.0f} tokens/s")
         if done % per_epoch:
             return
-        outputs = task.run(model, data.encoded["dev"], data.labels, device=accelerator.device)
-        dev, dev_loss = task.metrics(data.gold["dev"], outputs, data.labels), task.loss(data.gold["dev"], outputs)
+        gold, outputs = data.gold["dev"], task.run(model, data.encoded["dev"], data.labels, device=accelerator.device)
+        tuned = task.tune(gold, outputs, data.labels)
+        dev, dev_loss = task.metrics(gold, outputs, replace(data.labels, tuned=tuned)), task.loss(gold, outputs)
         scores = {f"dev_{name}": value for name, value in task.headlines(dev).items()}
         history.append({"epoch": done // per_epoch, **scores, "dev_loss": dev_loss})
         if not best or (task.score(dev), -dev_loss) > (task.score(best["dev"]), -best["dev_loss"]):
-            best.update({"seed": seed, "step": done, "epoch": done // per_epoch, "dev": dev, "dev_loss": dev_loss})
+            best.update({"seed": seed, "step": done, "epoch": done // per_epoch, "dev": dev, "dev_loss": dev_loss, "tuned": tuned})
             best_weights.update({name: value.detach().cpu().clone() for name, value in model.state_dict().items()})
 
     plan = loop.Plan(

@@ -17,7 +17,7 @@ from bertlab.evaluation.metrics import classification_metrics
 from bertlab.evaluation.predictions import write_predictions
 from bertlab.model.heads import BertForSequenceClassification
 from bertlab.tasks import sentences
-from bertlab.tasks.contract import Labels, Metrics, Task, leave
+from bertlab.tasks.contract import Labels, Long, Metrics, Task, leave
 from bertlab.tokens.tokenizer import Tokenizer
 from bertlab.training.objectives import Classification
 from bertlab.training.processes import Precision
@@ -32,8 +32,8 @@ class Prediction:
     probabilities: dict[str, float]
 
 
-def encode(tokenizer: Tokenizer, rows: Labelled, gold: Sequence[int] | None, labels: Labels, *, max_length: int) -> Examples:
-    return sentences.encode(tokenizer, rows, None if gold is None else np.array(gold, dtype=np.int64), max_length=max_length)
+def encode(tokenizer: Tokenizer, rows: Labelled, gold: Sequence[int] | None, labels: Labels, *, max_length: int, long: Long) -> Examples:
+    return sentences.encode(tokenizer, rows, None if gold is None else np.array(gold, dtype=np.int64), max_length=max_length, long=long)
 
 
 def run(
@@ -74,9 +74,14 @@ SINGLE_LABEL = Task(
     name="single-label",
     of="{count} classes",
     problem_type="single_label_classification",
+    pipeline="text-classification",
+    call='model.predict(["a text to classify"])',
     scores={"macro_f1": ("macro", "f1"), "accuracy": ("accuracy",)},
     smooths=True,
+    max_length=128,
+    longs=sentences.LONGS,
     read=sentences.read,
+    ask=sentences.ask,
     learn=lambda train: Labels(label_names(train)),
     gold=lambda rows, labels: label_ids(rows, labels.names),
     strata=lambda gold: gold,

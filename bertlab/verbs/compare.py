@@ -209,7 +209,7 @@ def _scores(config: Config, system: System, aligned: "Aligned", metrics: dict[st
     if len(system.rows) > 1:
         return {name: {"value": both["mean"], "sd": both["sd"], "interval": None} for name, both in zip(metrics, spread, strict=True)}
     found = of_units(units, wanted, seed=config.seed, resamples=config.resamples, level=config.level)
-    if aligned.clusters is None and (proportions := [name for name in metrics if name in PROPORTIONS[aligned.task]]):
+    if aligned.clusters is None and (proportions := [name for name in metrics if name in PROPORTIONS.get(aligned.task, ())]):
         right = is_right(aligned, system.rows[0])
         exact = wilson(int(right.sum()), len(right), config.level)
         found = [exact if name in proportions else interval for name, interval in zip(metrics, found, strict=True)]
@@ -244,7 +244,7 @@ def _of_models(config: Config, aligned: "Aligned", rows: list[int], metrics: dic
         result = {"metric": name, "lower_is_better": lower_is_better(name), "a": float(of_a[number]), "b": float(of_b[number])} | found
         result |= {"p": float(randomised[number]), "test": "randomisation", "p_randomisation": float(randomised[number])}
         least, needed = power.smallest_difference_by_error(error, alpha), power.examples_needed_by_error(n, error, difference, alpha)
-        if name in PROPORTIONS[aligned.task] and aligned.clusters is None:
+        if name in PROPORTIONS.get(aligned.task, ()) and aligned.clusters is None:
             test = mcnemar(is_right(aligned, rows[0]), is_right(aligned, rows[1]))
             share = (test["only_a"] + test["only_b"]) / n
             result |= {"p": test["p_exact"], "test": "McNemar exact", "mcnemar": test}

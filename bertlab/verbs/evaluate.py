@@ -18,12 +18,12 @@ class Config:
     """Labelled file: CSV, TSV, JSONL or Parquet."""
     out: str
     """Folder for predictions.parquet and metrics.json; those of an earlier call are replaced."""
-    text: str = "text"
-    """Column of the text."""
+    text: str | None = None
+    """Column of the text: by default text; for tokens tokens, for answers context."""
     text_b: str | None = None
-    """Column of the second text of a pair; a column named text_b is used without asking."""
-    label: str = "label"
-    """Column of the label, the list of labels or the number."""
+    """Column of the second text of a pair: text_b is used without asking; for answers question."""
+    label: str | None = None
+    """Column of the label, the list of labels or the number: by default label; for tokens tags, for answers answers."""
     label_separator: str | None = None
     """What stands between several labels in one cell, as | in a|b."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
@@ -43,6 +43,7 @@ def run(config: Config) -> dict[str, Any]:
     from bertlab.pages.screen import score_table
     from bertlab.tasks.choosing import of_folder
     from bertlab.tasks.contract import Columns
+    from bertlab.tasks.data import what_was_cut
 
     out = Path(config.out)
     if (out / "config.yaml").exists():
@@ -55,13 +56,14 @@ def run(config: Config) -> dict[str, Any]:
     except DataError as error:
         raise DataError(f"{error} (the model's classes are those it was trained on)") from None
     model = LoadedModel(folder, config.device, config.precision)
-    examples = task.encode(model.tokenizer, rows, None, labels, max_length=model.max_length)
+    examples = task.encode(model.tokenizer, rows, None, labels, max_length=model.max_length, long=model.long)
     outputs = model.outputs_of(examples, "evaluating")
     metrics = task.metrics(gold, outputs, labels) | {
         "intervals": task.intervals(gold, outputs, labels),
         "task": task.name,
         "labels": labels.names,
         "truncated": examples.num_truncated,
+        "cut": what_was_cut(examples),
         "model": {"folder": Path(config.model).name, "sha256": sha256_file(Path(folder) / "model.safetensors")},
         "data": {"name": Path(config.data).name, "sha256": sha256_file(Path(config.data))},
     }

@@ -7,7 +7,7 @@ task's first score on dev (macro-F1; of numbers Spearman's correlation; ties: lo
 measure. The test file is looked at when all choices are made. The same command again goes on with the seeds that are not finished.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +16,7 @@ from bertlab.errors import ConfigError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from bertlab.tasks.contract import Labels
     from bertlab.tasks.data import Data
     from bertlab.tasks.seeds import Recipe
     from bertlab.tokens.tokenizer import Tokenizer
@@ -33,16 +34,17 @@ class Config:
     """Labelled file to choose by; without one a share of train is cut off by a hash of the texts."""
     test: str | None = None
     """Labelled file to score at the end; nothing is chosen by it."""
-    text: str = "text"
-    """Column of the text."""
+    text: str | None = None
+    """Column of the text: by default text; for tokens tokens, for answers context."""
     text_b: str | None = None
-    """Column of the second text of a pair; a column named text_b is used without asking."""
-    label: str = "label"
-    """Column of the label, the list of labels or the number."""
+    """Column of the second text of a pair: text_b is used without asking; for answers question."""
+    label: str | None = None
+    """Column of the label, the list of labels or the number: by default label; for tokens tags, for answers answers."""
     label_separator: str | None = None
     """What stands between several labels in one cell, as | in a|b; a JSONL file may have lists instead."""
-    task: Literal["auto", "single-label", "multi-label", "regression"] = "auto"
-    """What is to be learnt. auto: sets of labels where labels are lists, numbers where all are and not all are whole, else one label."""
+    task: Literal["auto", "single-label", "multi-label", "regression", "tokens", "answers"] = "auto"
+    """What is to be learnt. auto: by columns (tokens and tags; question, context and answers), else sets of labels where labels are lists,
+    numbers where all are and not all are whole, else one label."""
     dev_share: float = 0.1
     """Share of train that becomes dev when there is no dev file."""
     from_random: bool = False
@@ -69,8 +71,12 @@ class Config:
     """On attention weights."""
     label_smoothing: float = 0.0
     """Share of the target spread over all classes; 0.1 is usual. Not for numbers."""
-    max_length: int = 128
-    """Most tokens of an example; longer ones are truncated and counted."""
+    max_length: int | None = None
+    """Most tokens of an example: by default 128, for answers 384. What is longer is truncated, for tokens and answers read in windows, and
+    counted."""
+    long: Literal["head", "tail", "head+tail", "windows"] | None = None
+    """What is kept of a longer text: by default its head; of head+tail the head is a quarter; windows: all, in overlapping windows whose
+    logits are averaged. Entities and answers are always looked for in windows (entities in the head, if so asked)."""
     micro_tokens: int = 8192
     """Most tokens in a micro-batch; lower it when memory runs out."""
     baselines: bool = True
@@ -95,7 +101,7 @@ class Config:
             raise ConfigError(f"dev_share={self.dev_share} and warmup={self.warmup} are shares: give numbers between 0 and 1")
         if self.label_separator == "":
             raise ConfigError("label_separator is empty: give what stands between labels, such as |")
-        if self.max_length < 8:
+        if self.max_length is not None and self.max_length < 8:
             raise ConfigError(f"max_length={self.max_length}: give 8 tokens or more")
         for name in ("workers", "weight_decay", "seed"):
             if getattr(self, name) < 0:
@@ -142,9 +148,12 @@ def read(config: Config, tokenizer: "Tokenizer", positions: int) -> tuple["Data"
     columns = Columns(config.text, config.text_b, config.label, config.label_separator)
     task, reason = choose(config.task, config.train, columns)
     if config.label_smoothing and not task.smooths:
-        raise ConfigError(f"label_smoothing={config.label_smoothing}: the task is {task.name}, which has no classes: leave it out")
+        raise ConfigError(f"label_smoothing={config.label_smoothing}: the task is {task.name}, which knows no smoothing: leave it out")
+    if config.long is not None and config.long not in task.longs:
+        raise ConfigError(f"long={config.long}: the task is {task.name}, which takes {' or '.join(task.longs)}")
     files = {name: file for name in ("train", "dev", "test") if (file := getattr(config, name)) is not None}
-    data = read_data(task, files, columns, tokenizer, dev_share=config.dev_share, max_length=min(config.max_length, positions))
+    longest = min(config.max_length or task.max_length, positions)
+    data = read_data(task, files, columns, tokenizer, dev_share=config.dev_share, max_length=longest, long=config.long or task.longs[0])
     return data, reason
 
 
@@ -169,7 +178,7 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     refuse_misfit(tokenizer, encoder, folder)
     data, reason = read(config, tokenizer, encoder.max_position_embeddings)
     task = data.task
-    if data.are_pairs and encoder.type_vocab_size < 2:
+    if data.encoded["train"].are_pairs and encoder.type_vocab_size < 2:
         raise ConfigError(f"{folder} knows one segment, and pairs need two: start from another model")
     if accelerator.is_main_process:
         files = {name: getattr(config, name) for name in ("train", "dev", "test")}
@@ -195,7 +204,7 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
             state = finished.state
         if "test" in data.splits:
             test_outputs[seed] = task.run(model.to(accelerator.device), data.encoded["test"], data.labels, device=accelerator.device)
-            state["test"] = task.metrics(data.gold["test"], test_outputs[seed], data.labels)
+            state["test"] = task.metrics(data.gold["test"], test_outputs[seed], labels_of(data, state))
         states.append(state)
         accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
@@ -207,14 +216,19 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     return metrics
 
 
+def labels_of(data: "Data", state: dict[str, Any]) -> "Labels":
+    """What is known of the labels, with what was set on dev for one seed's model."""
+    return replace(data.labels, tuned=state["tuned"])
+
+
 def opening(data: "Data", reason: str) -> list[str]:
     """What is said before training: the task and why, the splits, and what flatters the scores."""
-    from bertlab.tasks.data import shared_texts
+    from bertlab.tasks.data import shared_texts, what_was_cut
 
     lines = [f"task  {data.task.name} ({reason})"]
     for split, encoded in data.encoded.items():
-        cut = f", {encoded.num_truncated:,} truncated" if encoded.num_truncated else ""
-        lines.append(f"{split:5} {len(encoded):,} examples of {data.of}, {encoded.lengths.mean():.0f} tokens on average{cut}")
+        cut = "".join(f", {count:,} {name}" for name, count in what_was_cut(encoded).items())
+        lines.append(f"{split:5} {len(data.splits[split]):,} examples of {data.of}, {encoded.lengths.mean():.0f} tokens on average{cut}")
     for split, shared in shared_texts(data).items():
         lines.append(f"warning: {shared} of {len(data.splits[split])} {split} texts are in train too: its scores flatter")
     return lines
@@ -224,24 +238,27 @@ def _write_results(config: Config, out: Path, data: "Data", states: list[dict[st
     """Write metrics.json and the predictions of every seed; returns the metrics."""
     from bertlab.disk import write_json
     from bertlab.evaluation.metrics import mean_and_deviation
+    from bertlab.tasks.data import what_was_cut
     from bertlab.tasks.seeds import best_of
 
     task, best = data.task, best_of(data.task, states)
     metrics: dict[str, Any] = {"task": task.name, "labels": data.labels.names}
     metrics |= {"best_seed": best["seed"], "dev": best["dev"], "seeds": states}
     metrics["examples"] = {split: len(rows) for split, rows in data.splits.items()}
+    metrics["cut"] = {split: what_was_cut(encoded) for split, encoded in data.encoded.items()}
     metrics["truncated"] = {split: encoded.num_truncated for split, encoded in data.encoded.items()}
     if test_outputs:
         train, test = data.splits["train"], data.splits["test"]
         gold = data.gold["test"]
         metrics["test"] = best["test"]
-        metrics["test_intervals"] = task.intervals(gold, test_outputs[best["seed"]], data.labels)
+        metrics["test_intervals"] = task.intervals(gold, test_outputs[best["seed"]], labels_of(data, best))
         of_seeds = [task.headlines(state["test"]) for state in states]
         metrics["over_seeds"] = {name: mean_and_deviation([each[name] for each in of_seeds]) for name in task.scores}
         metrics["baselines"] = task.baselines(train, data.gold["train"], test, gold, data.labels) if config.baselines else {}
-        task.write(out / "predictions.parquet", test, gold, test_outputs[best["seed"]], data.labels)
-        for seed, outputs in test_outputs.items():  # what `bertlab compare` makes claims about methods from
-            task.write(out / "predictions" / f"seed-{seed}.parquet", test, gold, outputs, data.labels)
+        task.write(out / "predictions.parquet", test, gold, test_outputs[best["seed"]], labels_of(data, best))
+        for state in states:  # what `bertlab compare` makes claims about methods from
+            path = out / "predictions" / f"seed-{state['seed']}.parquet"
+            task.write(path, test, gold, test_outputs[state["seed"]], labels_of(data, state))
     write_json(out / "metrics.json", metrics)
     return metrics
 
@@ -268,7 +285,9 @@ def _save(config: Config, out: Path, data: "Data", tokenizer: "Tokenizer", model
         "data": {split: {"name": Path(file).name, "sha256": sha256_file(Path(file))} for split, file in files.items() if file},
         "train_examples": metrics["examples"]["train"],
         "tokenizer_sha256": tokenizer.sha256,
-        "max_length": config.max_length,
+        "max_length": config.max_length or task.max_length,
+        "long": config.long or task.longs[0],
+        "tuned": next(state["tuned"] for state in metrics["seeds"] if state["seed"] == metrics["best_seed"]),
         "pooler_trained": True,
         "pairs": data.are_pairs,
         "seeds": config.seeds,
@@ -286,7 +305,7 @@ def _save(config: Config, out: Path, data: "Data", tokenizer: "Tokenizer", model
         card=classifier_card(facts, names),
         labels=names,
         problem_type=task.problem_type,
-        max_length=config.max_length,
+        max_length=config.max_length or task.max_length,
         run=run_files(out, "metrics.json", *predictions),
     )
 

@@ -11,7 +11,7 @@ from bertlab.errors import ConfigError
 from bertlab.tasks.choosing import TASKS, choose, of_folder
 from bertlab.tasks.contract import Columns
 
-COLUMNS = Columns("text", None, "label", None)
+COLUMNS = Columns(None, None, None, None)
 
 
 @pytest.mark.parametrize(

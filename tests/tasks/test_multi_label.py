@@ -146,3 +146,34 @@ def test_the_loss_is_finite_where_a_sigmoid_has_rounded_to_certainty() -> None:
     gold = np.array([[True, False]])
     assert MULTI_LABEL.loss(gold, np.array([[1.0, 0.0]], np.float32)) < 1e-6
     assert 10 < MULTI_LABEL.loss(gold, np.array([[0.0, 1.0]], np.float32)) < 100
+
+
+@pytest.mark.parametrize("long", ["tail", "windows"])
+def test_what_stands_at_the_end_of_long_texts_is_seen_where_it_is_asked_for_and_evaluating_asks_alike(
+    base: str, write: Callable[..., str], tmp_path: Path, long: str
+) -> None:
+    def row(number: int) -> dict[str, Any]:
+        telling, label = [("violin", ["music"]), ("comet", ["sky"])][number % 2]
+        return {"text": f"{'the old one of a great place ' * 5}{telling}", "label": label}
+
+    train, test = (
+        write(tmp_path / f"{name}.jsonl", [row(number) for number in range(count)]) for name, count in (("train", 80), ("test", 20))
+    )
+    settings: dict[str, Any] = {
+        "train": train,
+        "dev": test,
+        "test": test,
+        "seeds": 1,
+        "learning_rate": 1e-2,
+        "device": "cpu",
+        "baselines": False,
+    }
+    blind = finetune.run(finetune.Config(model=base, out=str(tmp_path / "head"), **settings | {"epochs": 1}))
+    seeing = finetune.run(finetune.Config(model=base, out=str(tmp_path / "long"), long=long, epochs=8, **settings))  # type: ignore[arg-type]
+    assert blind["test"]["exact_match"] <= 0.5 and seeing["test"]["exact_match"] == 1.0
+    assert blind["cut"]["test"] == {"truncated": 20} and seeing["cut"]["test"] == {"truncated" if long == "tail" else "in windows": 20}
+    again = evaluate.run(evaluate.Config(model=str(tmp_path / "long/model"), data=test, out=str(tmp_path / "out"), device="cpu"))
+    assert again["exact_match"] == 1.0
+    pairs = write(tmp_path / "pairs.jsonl", [row(number) | {"text_b": "the"} for number in range(10)])
+    with pytest.raises(ConfigError, match="long=windows: .* has pairs"):
+        finetune.run(finetune.Config(model=base, train=pairs, out=str(tmp_path / "pairs"), long="windows", device="cpu"))

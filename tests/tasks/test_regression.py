@@ -133,7 +133,7 @@ def test_numbers_that_cannot_be_learnt_are_told_in_one_line(
 
 
 def test_smoothing_has_no_meaning_for_numbers(base: str, files: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="label_smoothing=0.1: the task is regression, which has no classes"):
+    with pytest.raises(ConfigError, match="label_smoothing=0.1: the task is regression, which knows no smoothing"):
         finetune.run(finetune.Config(model=base, out=str(tmp_path / "run"), label_smoothing=0.1, **files(1.0, 0.0)))
 
 

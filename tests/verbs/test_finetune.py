@@ -114,7 +114,9 @@ def rows_of(data: Data, split: str) -> Labelled:
 
 def start(settings: Config, folder: str, num_labels: int, seed: int) -> BertForSequenceClassification:
     names = ("from_random", "dropout", "attention_dropout")
-    return seeds.start_model(SINGLE_LABEL, folder, num_labels, seed, **{name: getattr(settings, name) for name in names})[0]
+    model, _ = seeds.start_model(SINGLE_LABEL, folder, num_labels, seed, **{name: getattr(settings, name) for name in names})
+    assert isinstance(model, BertForSequenceClassification)
+    return model
 
 
 def weights(folder: Path | str) -> bytes:
