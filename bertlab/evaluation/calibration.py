@@ -7,8 +7,8 @@ probability and takes the mean over the classes. ECE is above 0 by chance alone,
 what a model would show here whose probabilities are exactly true, and an ECE within it is no sign of anything. Temperature scaling divides
 the log-probabilities by one number, fitted on dev: it moves no answer and no rank within an example.
 
-Several labels an example are so many answers yes or no: see `two_class`. Float32 probabilities within 6e-8 of 1 are 1; they count as
-scikit-learn's log_loss counts them, cut to within 2.2e-16.
+Several labels an example are so many answers yes or no, each with its own probability. Float32 probabilities within 6e-8 of 1 are 1;
+they count as scikit-learn's log_loss counts them, cut to within 2.2e-16.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from bertlab.evaluation.rows import Statistics, bootstrap_samples, intervals_of,
 BINS = 15  # Guo et al. 2017
 COLDEST, HOTTEST = 0.05, 20.0  # a temperature beyond these is dev's having too little to say
 SMALLEST = float(np.finfo(np.float64).eps)
-CHANCE_REPEATS = 1_000
+CHANCE_REPEATS, FEWEST_REPEATS, CHANCE_DRAWS = 1_000, 200, 50_000_000
 LARGEST_SIZE = 64.0  # of gaps, in those seen
 BY_CHANCE = 7  # the purpose of the random stream
 
@@ -95,7 +95,7 @@ def nll_of_rows(probabilities: np.ndarray, gold: np.ndarray) -> np.ndarray:
 
 
 def bin_numbers(confidence: np.ndarray, bins: int = BINS, *, equal_mass: bool = False) -> np.ndarray:
-    """(n,) the bin of each confidence: of equal width over 0 to 1, or between equally spaced quantiles of what is there.
+    """The bin of each confidence, in any shape: of equal width over 0 to 1, or between equally spaced quantiles of what is there.
 
     A confidence on an edge belongs below it, as in scikit-learn's calibration_curve; equal ones are never divided.
     """
@@ -126,18 +126,36 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BIN
 
 
 def calibration_metrics(
-    gold: Sequence[int] | np.ndarray, probabilities: np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL
+    is_gold: np.ndarray,
+    probabilities: np.ndarray,
+    *,
+    exclusive: bool = True,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
 ) -> dict[str, Any]:
-    """Brier, NLL and the three calibration errors of n > 0 examples: class numbers (n,), probabilities (n, K).
+    """Brier, NLL and the three calibration errors of n > 0 examples: gold classes (n, K) bool, probabilities (n, K).
 
-    Returns brier, nll, ece, ece_equal_mass, ece_classwise; bins (the reliability diagram of the top answers); by_chance: mean and high
+    With `exclusive` an example has one class, and the answer whose confidence counts is the likeliest class; without it every label is an
+    answer of its own, yes with its probability, and Brier and NLL are means over the labels. Examples are drawn whole.
+    Returns brier, nll, ece, ece_equal_mass, ece_classwise; bins (the reliability diagram of the answers); by_chance: mean and high
     (the `level` quantile) of the ECE of a model whose confidences are true; the intervals of all five, with level, R and seed.
     """
-    gold, exact = np.asarray(gold), normalised(probabilities)
-    n = len(gold)
-    assert n == len(exact) > 0
-    of_rows = np.stack([brier_of_rows(exact, gold), nll_of_rows(exact, gold)])  # (2, n)
-    gaps = gaps_by_bin(exact, gold)
+    n = len(is_gold)
+    assert is_gold.shape == probabilities.shape and n > 0
+    if exclusive:
+        exact, gold = normalised(probabilities), is_gold.argmax(1)
+        confidence, right = exact.max(1, keepdims=True), (exact.argmax(1) == gold)[:, None]
+        of_rows = np.stack([brier_of_rows(exact, gold), nll_of_rows(exact, gold)])  # (2, n)
+    else:
+        exact = confidence = np.asarray(probabilities, dtype=np.float64)
+        right, pairs, yes = is_gold, two_class(exact), is_gold.ravel().astype(int)
+        of_rows = np.stack([of(pairs, yes).reshape(n, -1).mean(1) for of in (brier_of_rows, nll_of_rows)])
+    gaps = {
+        "ece": gaps_by_bin(bin_numbers(confidence), confidence - right),
+        "ece_equal_mass": gaps_by_bin(bin_numbers(confidence, equal_mass=True), confidence - right),
+        "ece_classwise": gaps_by_bin(bin_numbers(exact) + BINS * np.arange(exact.shape[1]), exact - is_gold),
+    }
     parts = [of_rows, *gaps.values()]
     draws = resamples_for(exact.size, resamples)
     values = _means(parts)(np.ones((n, 1)))[:, 0]
@@ -149,38 +167,27 @@ def calibration_metrics(
         errors[name] = float(np.abs(values[bins]).sum())
         intervals[name] = gap_interval(values[bins], samples[bins], level)
         start = bins.stop
-    confidence, right = exact.max(1), exact.argmax(1) == gold
     return {
         "brier": float(values[0]),
         "nll": float(values[1]),
         **errors,
-        "by_chance": by_chance(confidence, seed=seed, level=level),
-        "bins": reliability(confidence, right),
+        "by_chance": by_chance(confidence.ravel(), seed=seed, level=level),
+        "bins": reliability(confidence.ravel(), right.ravel()),
         "intervals": {"level": level, "n": n, "R": draws, "seed": seed, **intervals},
     }
 
 
-def gaps_by_bin(exact: np.ndarray, gold: np.ndarray) -> dict[str, Any]:
-    """What each row adds to the gap between confidence and share of right answers of each bin: sparse (bins, n) by kind of error.
+def gaps_by_bin(numbers: np.ndarray, distances: np.ndarray) -> Any:
+    """Bin numbers and distances of confidence and truth (n, A) of n examples with A answers each -> sparse (bins, n).
 
-    The sum of the absolute means of its rows is the error.
+    The mean of a row is the gap between confidence and share of right answers in a bin, times the bin's share of all answers.
     """
     from scipy import sparse
 
-    n, classes = exact.shape
-    confidence, rows = exact.max(1), np.arange(n)
-
-    def gaps(numbers: np.ndarray, distances: np.ndarray, rows: np.ndarray) -> Any:
-        used, place = np.unique(numbers, return_inverse=True)
-        return sparse.csr_array((distances, (place, rows)), shape=(len(used), n))
-
-    distance = confidence - (exact.argmax(1) == gold)
-    of_class = bin_numbers(exact.ravel()).reshape(n, classes) + BINS * np.arange(classes)
-    return {
-        "ece": gaps(bin_numbers(confidence), distance, rows),
-        "ece_equal_mass": gaps(bin_numbers(confidence, equal_mass=True), distance, rows),
-        "ece_classwise": gaps(of_class.ravel(), ((exact - np.eye(classes)[gold]) / classes).ravel(), np.repeat(rows, classes)),
-    }
+    n, answers = numbers.shape
+    used, place = np.unique(numbers, return_inverse=True)
+    rows = np.repeat(np.arange(n), answers)
+    return sparse.csr_array((distances.ravel() / answers, (place.ravel(), rows)), shape=(len(used), n))
 
 
 def _means(parts: Sequence[Any]) -> Statistics:
@@ -224,11 +231,11 @@ def gap_interval(gaps: np.ndarray, samples: np.ndarray, level: float = LEVEL) ->
 def by_chance(confidence: np.ndarray, *, seed: int = 0, level: float = LEVEL) -> dict[str, float]:
     """The ECE (equal width) of answers that are right exactly as often as their confidence (n,) says: mean, and the `level` quantile.
 
-    Consistency resampling (Bröcker and Smith 2007), 1,000 times.
+    Consistency resampling (Bröcker and Smith 2007), 1,000 times, of very many answers 200 times.
     """
     numbers, n = bin_numbers(confidence), len(confidence)
     draw = generator(seed, BY_CHANCE)
-    found = np.empty(CHANCE_REPEATS)
-    for number in range(CHANCE_REPEATS):
+    found = np.empty(min(CHANCE_REPEATS, max(FEWEST_REPEATS, CHANCE_DRAWS // n)))
+    for number in range(len(found)):
         found[number] = np.abs(np.bincount(numbers, confidence - (draw.random(n) < confidence), BINS)).sum() / n
     return {"mean": float(found.mean()), "high": float(np.quantile(found, level))}

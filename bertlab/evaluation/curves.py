@@ -8,7 +8,8 @@ share of the class.
 
 Intervals need no resampling. What each row adds to an area (its influence) gives the standard error: for ROC-AUC that is DeLong's (DeLong,
 DeLong and Clarke-Pearson 1988). A macro average sums the influences of a row over the classes, so that what classes share is counted. The
-interval is laid on the logit scale, where it cannot leave 0 and 1. They cost a sort a class. Measured coverage: docs/evaluating.md.
+interval is laid on the logit scale, where it cannot leave 0 and 1, and is Student's, with Satterthwaite's degrees of freedom: ten examples
+of a class are few, however many there are of others. They cost a sort a class. Measured coverage: docs/evaluating.md.
 """
 
 import math
@@ -44,7 +45,7 @@ def ranking_metrics(is_gold: np.ndarray, scores: np.ndarray, names: Sequence[str
     for kind, area in (("roc_auc", roc_auc), ("pr_auc", pr_auc)):
         areas = [area(gold, score) for gold, score in zip(is_gold.T, scores.T, strict=True)]
         known = [each for each in areas if each is not None]
-        mean = Area(float(np.mean([each.value for each in known])), np.mean([each.influence for each in known], axis=0)) if known else None
+        mean = _mean(known) if known else None
         by_name = dict(zip(names, areas, strict=True))
         values[kind] = {
             "macro": mean and mean.value,
@@ -60,10 +61,39 @@ def ranking_metrics(is_gold: np.ndarray, scores: np.ndarray, names: Sequence[str
 
 @dataclass(frozen=True)
 class Area:
-    """An area under a curve, and what each of the n rows adds to it, (n,): their sum of squares over n * n is its variance."""
+    """An area under a curve, and what each of the n rows adds to it, (n,): their sum of squares over n * n is its variance.
+
+    `degrees` of freedom has this variance. One example of a kind says nothing of how others would be: NaN.
+    """
 
     value: float
     influence: np.ndarray
+    degrees: float
+
+
+def _mean(areas: Sequence[Area]) -> Area:
+    """The mean of the areas under several curves of the same rows. What is not known of one class is left out of the error."""
+    known = [area for area in areas if not np.isnan(area.influence).any()]
+    value = float(np.mean([area.value for area in areas]))
+    if not known:
+        return Area(value, np.full(len(areas[0].influence), np.nan), np.nan)
+    variances = np.array([(area.influence**2).sum() for area in known])
+    influence = np.sum([area.influence for area in known], axis=0) / len(areas)
+    return Area(value, influence, _satterthwaite(variances, np.array([area.degrees for area in known])))
+
+
+def _satterthwaite(variances: np.ndarray, degrees: np.ndarray) -> float:
+    below = (variances**2 / degrees).sum()
+    return float(variances.sum() ** 2 / below) if below > 0 else np.inf
+
+
+def _area(value: float, influence: np.ndarray, is_gold: np.ndarray) -> Area:
+    """Enlarged so that a sum of squares over n * n has the examples of each kind less one below it."""
+    sizes = np.array([(~is_gold).sum(), is_gold.sum()])
+    if sizes.min() == 1:
+        return Area(value, np.full(len(influence), np.nan), np.nan)
+    influence = influence * np.sqrt(sizes / (sizes - 1))[is_gold.astype(int)]
+    return Area(value, influence, _satterthwaite(np.bincount(is_gold, influence**2, 2), sizes - 1))
 
 
 def roc_auc(is_gold: np.ndarray, scores: np.ndarray) -> Area | None:
@@ -82,9 +112,9 @@ def roc_auc(is_gold: np.ndarray, scores: np.ndarray) -> Area | None:
     below = (among_all[is_gold] - rankdata(scores[is_gold])) / outside
     above = 1 - (among_all[~is_gold] - rankdata(scores[~is_gold])) / inside
     influence = np.empty(n)
-    influence[is_gold] = _enlarged(below - value, inside) * n / inside
-    influence[~is_gold] = _enlarged(above - value, outside) * n / outside
-    return Area(value, influence)
+    influence[is_gold] = (below - value) * n / inside
+    influence[~is_gold] = (above - value) * n / outside
+    return _area(value, influence, is_gold)
 
 
 def pr_auc(is_gold: np.ndarray, scores: np.ndarray) -> Area | None:
@@ -105,26 +135,20 @@ def pr_auc(is_gold: np.ndarray, scores: np.ndarray) -> Area | None:
     from_here = np.cumsum(share[::-1])[::-1]
     lost = np.cumsum((share * precision)[::-1])[::-1]
     moved = is_gold * (precision[level] + from_here[level]) - lost[level]
-    influence = n / inside * (moved - is_gold * value)
-    return Area(value, _enlarged(influence, n))
-
-
-def _enlarged(influence: np.ndarray, n: int) -> np.ndarray:
-    """So that squares over n * n have n - 1 below them; of one example nothing is known, and it is NaN."""
-    return influence * math.sqrt(n / (n - 1)) if n > 1 else np.full(len(influence), np.nan)
+    return _area(value, n / inside * (moved - is_gold * value), is_gold)
 
 
 def logit_interval(area: Area | None, level: float = LEVEL) -> Interval:
-    """The normal interval of log(a / (1 - a)); none for an area of exactly 0 or 1, or of rows that know no spread."""
+    """Student's interval of log(a / (1 - a)); none for an area of exactly 0 or 1, or of rows that know no spread."""
     from scipy.special import expit, logit
-    from scipy.stats import norm
+    from scipy.stats import t
 
     if area is None or not 0 < area.value < 1:
         return dict(NO_ERROR)
     error = math.sqrt((area.influence**2).sum()) / len(area.influence)
     if not error > 1e-12:  # NaN too
         return dict(NO_ERROR)
-    half = float(norm.isf((1 - level) / 2)) * error / (area.value * (1 - area.value))
+    half = float(t.isf((1 - level) / 2, area.degrees)) * error / (area.value * (1 - area.value))
     middle = float(logit(area.value))
     return {"low": float(expit(middle - half)), "high": float(expit(middle + half)), "method": "influence of each row, logit scale"}
 

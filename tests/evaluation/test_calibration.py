@@ -18,6 +18,7 @@ from sklearn.metrics import brier_score_loss, log_loss
 from bertlab.evaluation.calibration import (
     BINS,
     at_temperature,
+    bin_numbers,
     brier_of_rows,
     by_chance,
     calibration_error,
@@ -30,6 +31,7 @@ from bertlab.evaluation.calibration import (
     reliability,
     two_class,
 )
+from bertlab.evaluation.curves import one_hot
 
 SIMULATIONS = int(os.environ.get("BERTLAB_SIMULATIONS", 40))
 
@@ -45,7 +47,7 @@ def drawn(n: int, classes: int, seed: int, sharpness: float = 1.0) -> tuple[np.n
 def test_a_small_example_has_the_numbers_worked_out_by_hand() -> None:
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7]])
     gold = np.array([0, 1, 1, 1])
-    found = calibration_metrics(gold, probabilities, resamples=50)
+    found = calibration_metrics(one_hot(gold, 2), probabilities, resamples=50)
     assert found["brier"] == pytest.approx((0.01 + 0.64 + 0.16 + 0.09) / 4)
     assert found["nll"] == pytest.approx(-np.log([0.9, 0.2, 0.6, 0.7]).mean())
     # each of the four has a bin of its own: .9 right, .8 wrong, .6 right, .7 right
@@ -90,9 +92,9 @@ def test_probabilities_of_nothing_and_of_float32_are_finite_and_scikit_learns() 
     gold = np.array([0, 0])
     assert nll_of_rows(sure, gold).mean() == pytest.approx(log_loss(gold, sure, labels=[0, 1]))
     single = softmax(np.random.default_rng(0).normal(size=(20, 3)), 1).astype(np.float32)
-    json.dumps(calibration_metrics(np.zeros(20, int), single, resamples=20), allow_nan=False)
-    json.dumps(calibration_metrics(gold, sure, resamples=20), allow_nan=False)
-    json.dumps(calibration_metrics(gold[:1], sure[:1], resamples=20), allow_nan=False)
+    json.dumps(calibration_metrics(one_hot(np.zeros(20, int), 3), single, resamples=20), allow_nan=False)
+    json.dumps(calibration_metrics(one_hot(gold, 2), sure, resamples=20), allow_nan=False)
+    json.dumps(calibration_metrics(one_hot(gold[:1], 2), sure[:1], resamples=20), allow_nan=False)
 
 
 # --- temperature ------------------------------------------------------------------------------------------------------------------------
@@ -135,6 +137,24 @@ def test_labels_by_themselves_are_so_many_answers_yes_or_no() -> None:
     )
 
 
+def test_labels_by_themselves_have_the_numbers_of_their_yes_and_whole_examples_are_drawn() -> None:
+    draw = np.random.default_rng(11)
+    probabilities = draw.random((200, 4)) * [1, 0.5, 0.2, 0.05]
+    gold = draw.random((200, 4)) < probabilities
+    found = calibration_metrics(gold, probabilities, exclusive=False, resamples=400)
+    assert found["brier"] == pytest.approx(brier_score_loss(gold.ravel(), probabilities.ravel()))
+    assert found["nll"] == pytest.approx(np.mean([log_loss(gold[:, k], probabilities[:, k], labels=[False, True]) for k in range(4)]))
+    assert found["ece"] == pytest.approx(calibration_error(probabilities.ravel(), gold.ravel()))
+    assert found["ece_classwise"] == pytest.approx(np.mean([calibration_error(probabilities[:, k], gold[:, k]) for k in range(4)]))
+    assert sum(each["n"] for each in found["bins"]) == 800 and found["intervals"]["n"] == 200
+    # four labels that are copies of each other know no more than one
+    one, four = (
+        calibration_metrics(gold[:, :1].repeat(copies, 1), probabilities[:, :1].repeat(copies, 1), exclusive=False, resamples=400)
+        for copies in (1, 4)
+    )
+    assert four["intervals"]["brier"] == pytest.approx(one["intervals"]["brier"]) and four["ece"] == pytest.approx(one["ece"])
+
+
 # --- resampling -------------------------------------------------------------------------------------------------------------------------
 
 
@@ -142,14 +162,18 @@ def test_weighted_rows_give_the_errors_of_rows_written_out_in_the_same_bins() ->
     gold, _, logits = drawn(40, 3, 4, 2.0)
     exact = softmax(logits, 1)
     times = np.random.default_rng(5).integers(4, size=(40, 10)).astype(float)
-    gaps = {name: np.abs(each @ times).sum(0) / times.sum(0) for name, each in gaps_by_bin(exact, gold).items()}
+    parts = {
+        "ece": gaps_by_bin(bin_numbers(exact.max(1))[:, None], (exact.max(1) - (exact.argmax(1) == gold))[:, None]),
+        "ece_classwise": gaps_by_bin(bin_numbers(exact) + BINS * np.arange(3), exact - one_hot(gold, 3)),
+    }
+    gaps = {name: np.abs(each @ times).sum(0) / times.sum(0) for name, each in parts.items()}
     for number in range(10):
         rows = np.repeat(np.arange(40), times[:, number].astype(int))
         confidence, right = exact[rows].max(1), exact[rows].argmax(1) == gold[rows]
         classwise = [calibration_error(exact[rows, k], gold[rows] == k) for k in range(3)]
         assert gaps["ece"][number] == pytest.approx(calibration_error(confidence, right))
         assert gaps["ece_classwise"][number] == pytest.approx(np.mean(classwise))
-    whole = calibration_metrics(gold, exact, resamples=20)
+    whole = calibration_metrics(one_hot(gold, 3), exact, resamples=20)
     confidence, right = exact.max(1), exact.argmax(1) == gold
     assert whole["ece"] == pytest.approx(calibration_error(confidence, right))
     assert whole["ece_equal_mass"] == pytest.approx(calibration_error(confidence, right, equal_mass=True))
@@ -188,20 +212,20 @@ def test_by_chance_is_what_a_calibrated_model_shows_and_falls_with_the_root_of_t
 
 def test_an_overconfident_model_is_beyond_chance_and_one_temperature_brings_it_back() -> None:
     gold, _, logits = drawn(2000, 3, 6, 3.0)
-    before = calibration_metrics(gold, softmax(logits, 1), resamples=500)
-    after = calibration_metrics(gold, at_temperature(logits, 3.0), resamples=500)
+    before = calibration_metrics(one_hot(gold, logits.shape[1]), softmax(logits, 1), resamples=500)
+    after = calibration_metrics(one_hot(gold, 3), at_temperature(logits, 3.0), resamples=500)
     assert before["ece"] > before["by_chance"]["high"] and 0 < before["intervals"]["ece"]["low"] < before["ece"]
     assert after["ece"] < after["by_chance"]["high"] and after["intervals"]["ece"]["low"] == 0.0
     for name in ("brier", "nll", "ece", "ece_equal_mass", "ece_classwise"):
         assert after[name] < before[name]
-    assert len(before["bins"]) <= BINS and before == calibration_metrics(gold, softmax(logits, 1), resamples=500)
+    assert len(before["bins"]) <= BINS and before == calibration_metrics(one_hot(gold, logits.shape[1]), softmax(logits, 1), resamples=500)
 
 
 def test_many_classes_get_fewer_samples_and_it_is_said() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         gold, logits, _ = drawn(300, 150, 7)
-        assert calibration_metrics(gold, softmax(logits, 1))["intervals"]["R"] == 200_000_000 // (300 * 150)
+        assert calibration_metrics(one_hot(gold, logits.shape[1]), softmax(logits, 1))["intervals"]["R"] == 200_000_000 // (300 * 150)
 
 
 # --- coverage ---------------------------------------------------------------------------------------------------------------------------
@@ -212,14 +236,14 @@ def test_coverage_of_brier_nll_and_ece(n: int, sharpness: float) -> None:
     """Three classes, a model that is right about the order of its answers and `sharpness` times too sure."""
     gold, _, logits = drawn(200_000, 3, 8, sharpness)
     exact = softmax(logits, 1)
-    population = [brier_of_rows(exact, gold).mean(), nll_of_rows(exact, gold).mean()]
-    population += [float(np.abs(each.sum(axis=1)).sum() / len(gold)) for each in gaps_by_bin(exact, gold).values()]
+    whole = calibration_metrics(one_hot(gold, 3), exact, resamples=2)
     names = ["brier", "nll", "ece", "ece_equal_mass", "ece_classwise"]
+    population = [whole[name] for name in names]
     covered = dict.fromkeys([*names, "ece within by_chance"], 0)
     draw = np.random.default_rng(9)
     for number in range(SIMULATIONS):
         rows = draw.integers(len(gold), size=n)
-        found = calibration_metrics(gold[rows], exact[rows], seed=number, resamples=499)
+        found = calibration_metrics(one_hot(gold[rows], 3), exact[rows], seed=number, resamples=499)
         for name, true in zip(names, population, strict=True):
             covered[name] += found["intervals"][name]["low"] <= true <= found["intervals"][name]["high"]
         covered["ece within by_chance"] += found["ece"] <= found["by_chance"]["high"]
