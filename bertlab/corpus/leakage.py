@@ -81,10 +81,11 @@ def find_leaks(train: Labelled, test: Labelled, threshold: float = THRESHOLD) ->
         raise ConfigError(f"the similarity of leaks is {threshold}: give a number above 0 and up to 1")
     equal = _equal_rows(train, test)
     near = _near_rows(train, test, threshold, set(equal))
+    train_labels, test_labels = _labels(train), _labels(test)
     leaks = []
     for row in sorted({*equal, *near}):
         other, similarity = (equal[row], 1.0) if row in equal else near[row]
-        same = None if train.labels is None or test.labels is None else train.labels[other] == test.labels[row]
+        same = None if train_labels is None or test_labels is None else train_labels[other] == test_labels[row]
         leaks.append(Leak(test.ids[row], train.ids[other], similarity, row in equal, same))
     return Leakage(len(test), len(equal), len(near), threshold, leaks, conflicting_labels(train, test))
 
@@ -115,10 +116,16 @@ def conflicting_labels(*splits: Labelled) -> list[Conflict]:
     """
     found: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for rows in splits:
-        if rows.labels is not None:
-            for key, id, label in zip(rows.text_hashes(), rows.ids, rows.labels, strict=True):
+        labels = _labels(rows)
+        if labels is not None:
+            for key, id, label in zip(rows.text_hashes(), rows.ids, labels, strict=True):
                 found[key].append((id, label))
     return [Conflict(rows) for rows in found.values() if len({label for _, label in rows}) > 1]
+
+
+def _labels(rows: Labelled) -> list[str] | None:
+    """The label of each row; a set of labels as one."""
+    return rows.labels if rows.label_sets is None else [", ".join(sorted(labels)) for labels in rows.label_sets]
 
 
 # ---- nearly equal texts

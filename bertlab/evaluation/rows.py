@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bertlab.evaluation.intervals import LEVEL, RESAMPLES, SMALL_SET, Interval, bca, percentile
-from bertlab.evaluation.resampling import Units, drawn_with_replacement, generator
+from bertlab.evaluation.intervals import LEVEL, RESAMPLES, Interval, bca, percentile
+from bertlab.evaluation.resampling import SMALL_SET, Units, drawn_with_replacement, generator
 
 Statistics = Callable[[np.ndarray], np.ndarray]  # (n, B) how often each row occurs -> (S, B)
 

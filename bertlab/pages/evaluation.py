@@ -1,10 +1,14 @@
 """What evaluate and finetune say around the table of scores: leaks before any number, then areas, calibration, thresholds, mistakes."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from bertlab.disk import write_text
 from bertlab.pages.screen import inert, table
 
+MISTAKES = "mistakes.jsonl"
 SHOWN = 3  # leaks and conflicts of which the rows are named; metrics.json has more
 LONGEST_TEXT = 60
 
@@ -65,11 +69,22 @@ def between(interval: dict[str, Any]) -> str:
     return "" if interval["low"] is None else f" ({interval['low']:.3f} to {interval['high']:.3f})"
 
 
-def mistake_table(mistakes: Sequence[dict[str, Any]], texts: dict[str, str], most: int = 5) -> str:
-    """The first `most` of the mistakes (evaluation/label_errors.py), surest first, each with the beginning of its text."""
+def write_mistakes(out: Path, mistakes: Sequence[dict[str, Any]] | None) -> list[str]:
+    """Write mistakes.jsonl, one wrong answer a line, the surest first; returns its name, or nothing for None (an earlier one goes)."""
+    if mistakes is None:
+        (out / MISTAKES).unlink(missing_ok=True)
+        return []
+    write_text(out / MISTAKES, "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in mistakes))
+    return [MISTAKES]
+
+
+def mistake_lines(mistakes: Sequence[dict[str, Any]] | None, most: int = 5) -> list[str]:
+    """A table of the first `most` mistakes (tasks/measures.py), each with the beginning of its text, and how many there are; or nothing."""
+    if not mistakes:
+        return []
     rows = [
         [
-            clipped(texts[each["id"]]),
+            clipped(each["text"]),
             clipped(each["gold"]),
             clipped(each["predicted"]),
             f"{each['probability']:.3f}",
@@ -77,7 +92,9 @@ def mistake_table(mistakes: Sequence[dict[str, Any]], texts: dict[str, str], mos
         ]
         for each in mistakes[:most]
     ]
-    return table(["most confidently wrong", "gold", "predicted", "probability", "label wrong?"], rows)
+    suspected = sum(each["likely_label_error"] for each in mistakes)
+    count = f"{len(mistakes):,} wrong, of {suspected:,} the label is a likely error: {MISTAKES}"
+    return [table(["most confidently wrong", "gold", "predicted", "probability", "label wrong?"], rows), count]
 
 
 def clipped(text: str) -> str:

@@ -5,6 +5,7 @@ installed there are none. Up to 10 curves are drawn in a picture, of the classes
 matrix of up to 20 classes; metrics.json has them all.
 """
 
+import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -45,6 +46,7 @@ def write_figures(
     calibrated: the probabilities at the temperature that dev chose. With `exclusive` an example has one class, and there is a confusion
     matrix. Nothing is written without matplotlib.
     """
+    shutil.rmtree(out / FOLDER, ignore_errors=True)  # of an earlier call
     if not can_draw():
         return []
     shown = [short(name) for name in names]

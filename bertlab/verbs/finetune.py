@@ -7,6 +7,7 @@ task's first score on dev (macro-F1; of numbers Spearman's correlation; ties: lo
 measure. The test file is looked at when all choices are made. The same command again goes on with the seeds that are not finished.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -167,7 +168,8 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     from bertlab.disk import sha256_file
     from bertlab.model.encoder import EncoderConfig
     from bertlab.model.folder import fetch, load_config, refuse_misfit, weights_sha256
-    from bertlab.tasks.seeds import start_model, train_seed
+    from bertlab.tasks.measures import LEARNT, leakage, learnt_on_dev
+    from bertlab.tasks.seeds import best_of, start_model, train_seed
     from bertlab.tokens import tokenizer as tokenizers
     from bertlab.training import checkpoint
     from bertlab.training.runlog import remember_inputs, run_sha256
@@ -184,7 +186,8 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         files = {name: getattr(config, name) for name in ("train", "dev", "test")}
         inputs: dict[str, str | None] = {f"{name} file": sha256_file(Path(file)) for name, file in files.items() if file}
         remember_inputs(config, out, inputs | {"model": weights_sha256(folder)})
-        print("\n".join(opening(data, reason)), flush=True)
+        leaks = {split: leakage(data.splits["train"], data.splits[split]) for split in ("dev", "test") if split in data.splits}
+        print("\n".join(opening(data, reason, leaks)), flush=True)
 
     states: list[dict[str, Any]] = []
     test_outputs: dict[int, Any] = {}
@@ -209,8 +212,14 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         return {}
-    metrics = _write_results(config, out, data, states, test_outputs)
     model, _ = start_model(task, folder, len(data.labels.names), 0, **start)
+    chosen = checkpoint.newest_checkpoint(out / "seeds" / f"seed-{best_of(task, states)['seed']}")
+    assert chosen is not None, "the seed was saved before it was chosen"
+    chosen.restore(model, [])
+    dev_outputs = task.run(model.to(accelerator.device), data.encoded["dev"], data.labels, device=accelerator.device)
+    model.cpu()
+    learnt = learnt_on_dev(task, data.gold["dev"], dev_outputs, data.labels)
+    metrics = _write_results(config, out, data, states, test_outputs, {"leakage": leaks, LEARNT: learnt})
     _save(config, out, data, tokenizer, model, metrics)
     print(_summary(config, out, data, metrics), flush=True)
     return metrics
@@ -221,8 +230,9 @@ def labels_of(data: "Data", state: dict[str, Any]) -> "Labels":
     return replace(data.labels, tuned=state["tuned"])
 
 
-def opening(data: "Data", reason: str) -> list[str]:
+def opening(data: "Data", reason: str, leaks: Mapping[str, Any]) -> list[str]:
     """What is said before training: the task and why, the splits, and what flatters the scores."""
+    from bertlab.pages.evaluation import leak_lines
     from bertlab.tasks.data import shared_texts, what_was_cut
 
     lines = [f"task  {data.task.name} ({reason})"]
@@ -230,19 +240,25 @@ def opening(data: "Data", reason: str) -> list[str]:
         cut = "".join(f", {count:,} {name}" for name, count in what_was_cut(encoded).items())
         lines.append(f"{split:5} {len(data.splits[split]):,} examples of {data.of}, {encoded.lengths.mean():.0f} tokens on average{cut}")
     for split, shared in shared_texts(data).items():
-        lines.append(f"warning: {shared} of {len(data.splits[split])} {split} texts are in train too: its scores flatter")
-    return lines
+        if leaks[split] is None:
+            lines.append(f"warning: {shared} of {len(data.splits[split])} {split} texts are in train too: its scores flatter")
+    return [*lines, *(line for split, found in leaks.items() if found is not None for line in leak_lines(found, split))]
 
 
-def _write_results(config: Config, out: Path, data: "Data", states: list[dict[str, Any]], test_outputs: dict[int, Any]) -> dict[str, Any]:
-    """Write metrics.json and the predictions of every seed; returns the metrics."""
+def _write_results(
+    config: Config, out: Path, data: "Data", states: list[dict[str, Any]], test_outputs: dict[int, Any], known: dict[str, Any]
+) -> dict[str, Any]:
+    """Write metrics.json with what is `known` already, the predictions of every seed and the best seed's pictures; returns the metrics."""
     from bertlab.disk import write_json
     from bertlab.evaluation.metrics import mean_and_deviation
+    from bertlab.pages.evaluation import write_mistakes
+    from bertlab.pages.figures import write_figures
+    from bertlab.tasks import measures
     from bertlab.tasks.data import what_was_cut
     from bertlab.tasks.seeds import best_of
 
     task, best = data.task, best_of(data.task, states)
-    metrics: dict[str, Any] = {"task": task.name, "labels": data.labels.names}
+    metrics: dict[str, Any] = {"task": task.name, "labels": data.labels.names, **known}
     metrics |= {"best_seed": best["seed"], "dev": best["dev"], "seeds": states}
     metrics["examples"] = {split: len(rows) for split, rows in data.splits.items()}
     metrics["cut"] = {split: what_was_cut(encoded) for split, encoded in data.encoded.items()}
@@ -255,7 +271,13 @@ def _write_results(config: Config, out: Path, data: "Data", states: list[dict[st
         of_seeds = [task.headlines(state["test"]) for state in states]
         metrics["over_seeds"] = {name: mean_and_deviation([each[name] for each in of_seeds]) for name in task.scores}
         metrics["baselines"] = task.baselines(train, data.gold["train"], test, gold, data.labels) if config.baselines else {}
-        task.write(out / "predictions.parquet", test, gold, test_outputs[best["seed"]], labels_of(data, best))
+        outputs, learnt = test_outputs[best["seed"]], known[measures.LEARNT]
+        metrics["test_probabilities"] = measures.of_probabilities(task, gold, outputs, data.labels, learnt)
+        write_mistakes(out, measures.mistakes_of(task, test, gold, outputs, data.labels))
+        if task.exclusive is not None:
+            truth, calibrated = measures.is_gold(task, gold, data.labels), measures.calibrated(task, outputs, learnt)
+            write_figures(out, truth, outputs, data.labels.names, exclusive=task.exclusive, calibrated=calibrated)
+        task.write(out / "predictions.parquet", test, gold, outputs, labels_of(data, best))
         for state in states:  # what `bertlab compare` makes claims about methods from
             path = out / "predictions" / f"seed-{state['seed']}.parquet"
             task.write(path, test, gold, test_outputs[state["seed"]], labels_of(data, state))
@@ -268,13 +290,10 @@ def _save(config: Config, out: Path, data: "Data", tokenizer: "Tokenizer", model
     from bertlab.disk import sha256_file
     from bertlab.model.folder import save_model
     from bertlab.pages.card import classifier_card
-    from bertlab.training import checkpoint
+    from bertlab.tasks.measures import LEARNT
     from bertlab.training.runlog import run_files
 
     task, names = data.task, data.labels.names
-    chosen = checkpoint.newest_checkpoint(out / "seeds" / f"seed-{metrics['best_seed']}")
-    assert chosen is not None, "the seed was saved before it was chosen"
-    chosen.restore(model, [])
     task.settle(model, data.labels)
     files = {"train": config.train, "dev": config.dev, "test": config.test}
     facts = {
@@ -294,6 +313,7 @@ def _save(config: Config, out: Path, data: "Data", tokenizer: "Tokenizer", model
         "best_seed": metrics["best_seed"],
         "dev": metrics["dev"],
         "test": metrics.get("test"),
+        LEARNT: metrics[LEARNT],
     }
     by_seed = [f"predictions/seed-{state['seed']}.parquet" for state in metrics["seeds"]]
     predictions = ["predictions.parquet", *by_seed] if config.test else []
@@ -311,6 +331,7 @@ def _save(config: Config, out: Path, data: "Data", tokenizer: "Tokenizer", model
 
 
 def _summary(config: Config, out: Path, data: "Data", metrics: dict[str, Any]) -> str:
+    from bertlab.pages.evaluation import probability_lines
     from bertlab.pages.screen import metric_words
 
     task = data.task
@@ -325,6 +346,7 @@ def _summary(config: Config, out: Path, data: "Data", metrics: dict[str, Any]) -
         deviation = "" if spread["sd"] is None else f" (sd {spread['sd']:.3f})"
         lines.append(f"test       {scores(metrics['test'])} (the seed chosen on dev)")
         lines.append(f"           {metric_words(first)} over seeds {spread['mean']:.3f}{deviation}")
+        lines += [f"           {line}" for line in probability_lines(metrics["test"] | metrics["test_probabilities"])]
         for name, baseline in metrics["baselines"].items():
             lines.append(f"           {name}: {metric_words(first)} {task.score(baseline):.3f}")
     return "\n".join([*lines, f"model      {out / 'model'}", f"next       bertlab evaluate --model {out / 'model'} --data FILE --out DIR"])

@@ -1,5 +1,8 @@
 """What is said around the scores: leaks with their rows, numbers with their intervals, and no terminal steered by a label."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -7,7 +10,7 @@ from bertlab.corpus.labelled import Labelled
 from bertlab.corpus.leakage import find_leaks
 from bertlab.evaluation.curves import one_hot
 from bertlab.evaluation.probabilities import learn_on_dev, probability_metrics
-from bertlab.pages.evaluation import between, leak_lines, mistake_table, probability_lines
+from bertlab.pages.evaluation import between, leak_lines, mistake_lines, probability_lines, write_mistakes
 
 
 def labelled(name: str, texts: list[str], labels: list[str]) -> Labelled:
@@ -55,13 +58,21 @@ def test_numbers_stand_with_their_intervals_before_and_after_the_temperature() -
 
 
 def test_mistakes_have_the_beginning_of_their_text() -> None:
-    sure = {"id": "a", "gold": "x", "predicted": "y\x1b", "probability": 0.987, "likely_label_error": True}
-    wrong = [sure, {"id": "b", "gold": "y", "predicted": "x", "probability": 0.6, "likely_label_error": False}]
-    shown = mistake_table(wrong, {"a": "some\ntext " * 40, "b": "short"}).splitlines()
-    assert len(shown) == 4 and "some text some text" in shown[2] and "…" in shown[2]
-    assert "0.987" in shown[2] and shown[2].endswith("yes")
-    assert "\x1b" not in shown[2] and shown[3].startswith("short")
-    assert len(mistake_table(wrong, {"a": "", "b": ""}, most=1).splitlines()) == 3
+    sure = {"text": "some\ntext " * 40, "gold": "x", "predicted": "y\x1b", "probability": 0.987, "likely_label_error": True}
+    wrong = [sure, {"text": "short", "gold": "y", "predicted": "x", "probability": 0.6, "likely_label_error": False}]
+    shown, count = mistake_lines(wrong)
+    _, _, first, second = shown.splitlines()
+    assert "some text some text" in first and "…" in first and "0.987" in first and first.endswith("yes") and "\x1b" not in first
+    assert second.startswith("short") and count == "2 wrong, of 1 the label is a likely error: mistakes.jsonl"
+    assert len(mistake_lines(wrong, most=1)[0].splitlines()) == 3 and mistake_lines([]) == mistake_lines(None) == []
+
+
+def test_the_file_of_mistakes_has_a_line_each_and_goes_where_there_can_be_none(tmp_path: Path) -> None:
+    assert write_mistakes(tmp_path, [{"text": "雨\n"}, {"text": "b"}]) == ["mistakes.jsonl"]
+    lines = (tmp_path / "mistakes.jsonl").read_text().splitlines()
+    assert [json.loads(line)["text"] for line in lines] == ["雨\n", "b"] and "雨" in lines[0]
+    assert write_mistakes(tmp_path, []) == ["mistakes.jsonl"] and (tmp_path / "mistakes.jsonl").read_text() == ""
+    assert write_mistakes(tmp_path, None) == [] and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("count", [1, 2])
