@@ -186,7 +186,9 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         files = {name: getattr(config, name) for name in ("train", "dev", "test")}
         inputs: dict[str, str | None] = {f"{name} file": sha256_file(Path(file)) for name, file in files.items() if file}
         remember_inputs(config, out, inputs | {"model": weights_sha256(folder)})
-        leaks = {split: leakage(data.splits["train"], data.splits[split]) for split in ("dev", "test") if split in data.splits}
+        leaks: dict[str, Any] = {
+            split: leakage(data.splits["train"], data.splits[split]) for split in ("dev", "test") if split in data.splits
+        }
         print("\n".join(opening(data, reason, leaks)), flush=True)
 
     states: list[dict[str, Any]] = []
