@@ -67,6 +67,11 @@ def write_figures(
     return [f"{FOLDER}/{file}" for file in drawn]
 
 
+def figures_in(out: Path) -> list[str]:
+    """The names below `out` of the pictures that are there."""
+    return sorted(path.relative_to(out).as_posix() for path in (out / FOLDER).glob("*.svg"))
+
+
 @contextmanager
 def picture(path: Path, inches: float) -> Iterator["Axes"]:
     """Yield the axes of a square picture that is written to `path` when the block ends well."""

@@ -292,6 +292,8 @@ def _save(config: Config, out: Path, data: "Data", tokenizer: "Tokenizer", model
     from bertlab.disk import sha256_file
     from bertlab.model.folder import save_model
     from bertlab.pages.card import classifier_card
+    from bertlab.pages.evaluation import MISTAKES
+    from bertlab.pages.figures import figures_in
     from bertlab.tasks.measures import LEARNT
     from bertlab.training.runlog import run_files
 
@@ -318,7 +320,7 @@ def _save(config: Config, out: Path, data: "Data", tokenizer: "Tokenizer", model
         LEARNT: metrics[LEARNT],
     }
     by_seed = [f"predictions/seed-{state['seed']}.parquet" for state in metrics["seeds"]]
-    predictions = ["predictions.parquet", *by_seed] if config.test else []
+    predictions = ["predictions.parquet", *by_seed, MISTAKES, *figures_in(out)] if config.test else []
     save_model(
         out / "model",
         model,

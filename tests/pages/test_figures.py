@@ -32,6 +32,7 @@ def test_one_label_has_four_pictures_with_its_names_and_areas_in_them(tmp_path: 
     names = ["ale", "bread", "cheese"]
     written = write_figures(tmp_path, gold, probabilities, names, exclusive=True, calibrated=probabilities)
     assert written == [f"figures/{name}.svg" for name in ("confusion", "roc", "precision_recall", "reliability")]
+    assert figures.figures_in(tmp_path) == sorted(written) and figures.figures_in(tmp_path / "nothing") == []
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     for file, area in (("roc", roc_auc_score), ("precision_recall", average_precision_score)):
