@@ -160,7 +160,7 @@ def test_what_cannot_vary_has_no_interval() -> None:
 
 @pytest.mark.parametrize("n, rho", [(60, 0.8), (400, 0.8), (400, 0.3)])
 def test_coverage_of_both_correlations(n: int, rho: float) -> None:
-    """Of two normal numbers, of which Spearman's is 6 / pi asin(rho / 2). BERTLAB_SIMULATIONS=4000 is worth printing (docs/evaluating.md)."""
+    """Of two normal numbers, of which Spearman's is 6 / pi asin(rho / 2); BERTLAB_SIMULATIONS=4000 for docs/evaluating.md."""
     simulations = int(os.environ.get("BERTLAB_SIMULATIONS", 40))
     true = {"pearson": rho, "spearman": 6 / np.pi * np.arcsin(rho / 2)}
     covered = dict.fromkeys(true, 0)
