@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bertlab.batches.labelled import Examples
-from bertlab.corpus.labelled import Labelled, Rows, cut_dev, overlap
+from bertlab.corpus.labelled import Labelled, Rows, cut_dev
 from bertlab.errors import DataError
 from bertlab.tasks.contract import Columns, Gold, Labels, Long, Task
 from bertlab.tokens.tokenizer import Tokenizer
@@ -66,9 +66,3 @@ def what_was_cut(examples: Examples) -> dict[str, int]:
         "answers that no window holds": getattr(examples, "num_unreachable", 0),
     }
     return {name: count for name, count in counts.items() if count}
-
-
-def shared_texts(data: Data) -> dict[str, int]:
-    """How many texts of dev and of test are in train too, where any are."""
-    counts = {split: overlap(data.splits["train"], data.splits[split]) for split in ("dev", "test") if split in data.splits}
-    return {split: count for split, count in counts.items() if count}

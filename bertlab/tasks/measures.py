@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from bertlab.corpus.labelled import Labelled, Rows
+from bertlab.corpus.labelled_tokens import LabelledTokens
 from bertlab.corpus.leakage import find_leaks
+from bertlab.corpus.questions import Questions
 from bertlab.disk import sha256_file
 from bertlab.errors import BertlabError
 from bertlab.evaluation.curves import one_hot
@@ -76,10 +78,19 @@ def mistakes_of(task: Task, rows: Rows, gold: Gold, outputs: Outputs, labels: La
 
 
 def leakage(train: Rows | None, rows: Rows) -> dict[str, Any] | None:
-    """What of the rows is in train, for metrics.json; None where there is no train, or the rows are not of texts."""
-    if not isinstance(train, Labelled) or not isinstance(rows, Labelled):
-        return None
-    return find_leaks(train, rows).as_json()
+    """What of the rows is in train, for metrics.json; None where there is no train."""
+    return None if train is None else find_leaks(as_texts(train), as_texts(rows)).as_json()
+
+
+def as_texts(rows: Rows) -> Labelled:
+    """The rows of any kind as texts: of tokens with their tags as the label, a question and its context as a pair without one."""
+    if isinstance(rows, LabelledTokens):
+        labels = None if rows.tags is None else [" ".join(tags) for tags in rows.tags]
+        return Labelled(rows.ids, [" ".join(words) for words in rows.tokens], None, labels, rows.origin)
+    if isinstance(rows, Questions):
+        return Labelled(rows.ids, rows.questions, rows.contexts, None, rows.origin)
+    assert isinstance(rows, Labelled), "every kind of rows has texts"
+    return rows
 
 
 def training_file(folder: str) -> tuple[str, Columns] | None:

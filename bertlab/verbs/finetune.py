@@ -235,16 +235,13 @@ def labels_of(data: "Data", state: dict[str, Any]) -> "Labels":
 def opening(data: "Data", reason: str, leaks: Mapping[str, Any]) -> list[str]:
     """What is said before training: the task and why, the splits, and what flatters the scores."""
     from bertlab.pages.evaluation import leak_lines
-    from bertlab.tasks.data import shared_texts, what_was_cut
+    from bertlab.tasks.data import what_was_cut
 
     lines = [f"task  {data.task.name} ({reason})"]
     for split, encoded in data.encoded.items():
         cut = "".join(f", {count:,} {name}" for name, count in what_was_cut(encoded).items())
         lines.append(f"{split:5} {len(data.splits[split]):,} examples of {data.of}, {encoded.lengths.mean():.0f} tokens on average{cut}")
-    for split, shared in shared_texts(data).items():
-        if leaks[split] is None:
-            lines.append(f"warning: {shared} of {len(data.splits[split])} {split} texts are in train too: its scores flatter")
-    return [*lines, *(line for split, found in leaks.items() if found is not None for line in leak_lines(found, split))]
+    return [*lines, *(line for split, found in leaks.items() for line in leak_lines(found, split))]
 
 
 def _write_results(

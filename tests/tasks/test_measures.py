@@ -9,6 +9,8 @@ from scipy.special import softmax
 from sklearn.metrics import f1_score, roc_auc_score
 
 from bertlab.corpus.labelled import Labelled
+from bertlab.corpus.labelled_tokens import LabelledTokens
+from bertlab.corpus.questions import Questions
 from bertlab.disk import sha256_file, write_json, write_text
 from bertlab.tasks.contract import Labels
 from bertlab.tasks.measures import calibrated, leakage, learnt_on_dev, mistakes_of, of_probabilities, training_file
@@ -88,6 +90,17 @@ def test_leaks_are_looked_for_in_texts_with_one_label_or_several() -> None:
     assert found is not None and found["equal"] == 2 and [leak["same_label"] for leak in found["leaks"]] == [True, False]
     assert found["conflicts"] == [[["t2", "x"], ["r2", ""]]]
     assert leakage(None, rows) is None
+
+
+def test_leaks_are_looked_for_in_sentences_of_tokens_and_in_questions_with_their_contexts() -> None:
+    train = LabelledTokens(["t1"], [["John", "sleeps"]], [["B-PER", "O"]], None, 0, "")
+    rows = LabelledTokens(["r1", "r2"], [["john", "SLEEPS"], ["he", "sleeps"]], [["O", "O"], ["O", "O"]], None, 0, "")
+    found = leakage(train, rows)
+    assert found is not None and found["equal"] == 1 and found["conflicts"] == [[["t1", "B-PER O"], ["r1", "O O"]]]
+    asked = Questions(["q1"], ["Who sleeps?"], ["John sleeps."], None, "")
+    others = Questions(["q2", "q3"], ["Who sleeps?", "Does he sleep?"], ["JOHN  sleeps.", "John sleeps."], None, "")
+    found = leakage(asked, others)  # the same context with another question is no leak
+    assert found is not None and [leak["test_id"] for leak in found["leaks"]] == ["q2"]
 
 
 def test_a_run_knows_its_training_file_as_long_as_it_is_the_same(tmp_path: Path) -> None:

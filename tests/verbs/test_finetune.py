@@ -260,7 +260,7 @@ def test_the_classes_are_those_of_train_in_their_order_whatever_order_the_test_h
 
 def test_texts_of_test_that_are_in_train_are_told(base: str, files: dict[str, str], tmp_path: Path) -> None:
     data = read(config(base, files | {"dev": files["test"], "test": files["train"]}, tmp_path), base)
-    leaks = {"dev": None, "test": leakage(data.splits["train"], data.splits["test"])}
+    leaks = {split: leakage(data.splits["train"], data.splits[split]) for split in ("dev", "test")}
     warnings = [line for line in finetune.opening(data, "as asked", leaks) if line.startswith("warning")]
     assert warnings[-1].startswith("warning: 160 of 160 test texts are in train, 160 equal and 0 nearly")
 
