@@ -1,13 +1,13 @@
-"""A model folder at work: sentence vectors, class probabilities, words for gaps. No training happens here.
+"""A model folder at work: sentence vectors, answers of a fine-tuned model, words for gaps. No training happens here.
 
 Every call makes flat batches of like lengths under a token budget, and gives results in the order of its input; a vector
 does not depend on what else was in the call beyond the last bits of rounding.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,84 +16,25 @@ from torch import Tensor
 from bertlab.batches.cloze import Frames, frames_of_gaps
 from bertlab.batches.flat import LabelledBatch
 from bertlab.batches.labelled import Examples, encode_examples
+from bertlab.disk import read_json
 from bertlab.embedding.engine import Embedder, What, finished
-from bertlab.errors import ConfigError, CorruptError, DataError
+from bertlab.errors import ConfigError, DataError
 from bertlab.model.encoder import Bert
-from bertlab.model.folder import fetch, load_config, load_facts, load_labels, load_model, refuse_misfit
-from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
+from bertlab.model.folder import WithHead, fetch, load_config, load_facts, load_labels, load_model, refuse_misfit
+from bertlab.model.heads import BertForPreTraining
 from bertlab.model.pooling import POOLINGS, Pooling, recorded
-from bertlab.progress import progress, silent
+from bertlab.tasks import choosing
+from bertlab.tasks.contract import Labels, Task
 from bertlab.tokens import tokenizer
-from bertlab.training.processes import Precision, autocast, choose_device
+from bertlab.training.forward import in_order
+from bertlab.training.processes import Precision, choose_device
 
-MICRO_TOKENS = 8192  # of a batch without gradients: about 0.3 GB for a BERT-base
 _LOGITS_AT_ONCE = 2**24  # over the vocabulary, at masked places: 64 MB in fp32
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """One text's class and its probability, and the probabilities of all classes by name."""
-
-    label: str
-    probability: float
-    probabilities: dict[str, float]
-
-
-def in_order(
-    model: torch.nn.Module,
-    examples: Examples,
-    compute: Callable[[LabelledBatch], Tensor],
-    width: int,
-    *,
-    device: torch.device,
-    precision: Precision,
-    micro_tokens: int = MICRO_TOKENS,
-    of_tokens: bool = False,
-    what: str | None = None,
-) -> np.ndarray:
-    """compute(batch) -> (N, width) for every example, without gradients or dropout. Shape (n, width) float32, in the order of `examples`.
-
-    With `of_tokens` compute gives (T, width), a row a token, and so does this for all tokens of all examples. Progress is shown under the
-    name `what`, if there is one.
-
-    Raises CorruptError when the model gives NaN or infinity.
-    """
-    results = np.zeros((len(examples.ids) if of_tokens else len(examples), width), dtype=np.float32)
-    training = model.training
-    model.eval()
-    done = 0
-    watch = progress(what, "tokens", len(examples.ids)) if what else silent()
-    with watch as report, torch.inference_mode(), autocast(device, precision):
-        for batch in examples.by_length(micro_tokens):
-            places = examples.tokens_of(batch.rows.numpy()) if of_tokens else batch.rows.numpy()
-            results[places] = compute(batch.to(device)).float().cpu().numpy()
-            done += batch.num_tokens
-            report(done, "")
-    model.train(training)
-    if not np.isfinite(results).all():
-        raise CorruptError("the model gives NaN or infinity: its weights are broken, or its training went wrong")
-    return results
-
-
-def class_probabilities(
-    model: torch.nn.Module,
-    examples: Examples,
-    num_labels: int,
-    *,
-    device: torch.device,
-    precision: Precision = "fp32",
-    what: str | None = None,
-) -> np.ndarray:
-    """Softmax of a classifier's logits. Shape (n, num_labels), float32."""
-
-    def probabilities(batch: LabelledBatch) -> Tensor:
-        return model(**batch.encoder_inputs()).float().softmax(-1)
-
-    return in_order(model, examples, probabilities, num_labels, device=device, precision=precision, what=what)
-
-
 class LoadedModel:
-    """A model folder, opened once. Attributes: model, tokenizer, labels (of a classifier, else None), device, max_length, pooling."""
+    """A model folder, opened once. Attributes: model, tokenizer, device, max_length, pooling; of a fine-tuned one task and labels (its
+    classes in order), else None."""
 
     def __init__(self, folder: str, device: str | None = None, precision: Precision = "fp32") -> None:
         self.folder = fetch(folder)
@@ -101,11 +42,14 @@ class LoadedModel:
         self.precision: Precision = precision
         architecture = (load_config(self.folder).get("architectures") or [""])[0]  # first: it names a run folder given for its model
         self.tokenizer = tokenizer.load(self.folder)
+        self.task: Task | None = None
+        self.known = Labels([])
         self.labels: list[str] | None = None
-        self.model: Bert | BertForPreTraining | BertForSequenceClassification
-        if architecture == "BertForSequenceClassification":
-            self.labels = load_labels(self.folder)
-            self.model, self.absent = load_model(self.folder, BertForSequenceClassification)
+        self.model: Bert | WithHead
+        if architecture in {task.head.__name__ for task in choosing.TASKS.values()}:
+            self.task, self.known = choosing.of_folder(self.folder)
+            self.labels = self.known.names
+            self.model, self.absent = load_model(self.folder, self.task.head)
         elif architecture in ("BertForPreTraining", "BertForMaskedLM"):
             self.model, self.absent = load_model(self.folder, BertForPreTraining)
         else:
@@ -116,6 +60,7 @@ class LoadedModel:
         self.recorded = recorded(Path(self.folder))
         self.pooling: Pooling = self.recorded.pooling or "mean"
         self.pairs: bool | None = load_facts(self.folder).get("pairs")
+        self.long: Any = load_facts(self.folder).get("long") or (self.task.longs[0] if self.task else "head")
         positions = self.model.config.max_position_embeddings
         self.max_length = min(positions, self.recorded.max_length or positions)
 
@@ -130,13 +75,19 @@ class LoadedModel:
         """This model's encoder made fast for vectors, once: of weights that are changed after that it sees a part."""
         return Embedder(self.encoder, self.tokenizer, recorded=self.recorded, device=self.device, precision=self.precision)
 
-    def predict(self, texts: Sequence[str], texts_b: Sequence[str] | None = None) -> list[Prediction]:
-        """Classes of texts, or of pairs (texts[i], texts_b[i]). Raises ConfigError for a folder without a classifier."""
-        labels = self.labels or load_labels(self.folder)  # the latter raises, and says what to do
-        return [
-            Prediction(labels[int(row.argmax())], float(row.max()), dict(zip(labels, row.tolist(), strict=True)))
-            for row in self.probabilities_of(self.encode(texts, texts_b))
-        ]
+    def predict(self, texts: Sequence[Any], texts_b: Sequence[str] | None = None) -> list[Any]:
+        """Answers by the folder's task to texts, or to pairs (texts[i], texts_b[i]): a Prediction, a LabelSet or an Estimate each; Entities
+        of sentences (texts, or lists of words); an Answer to each of (questions, contexts).
+
+        Raises ConfigError for a folder that was not fine-tuned.
+        """
+        if self.task is None:
+            load_labels(self.folder)  # raises, and says what to do
+        assert self.task is not None
+        _refuse_one_text(texts, texts_b)
+        rows = self.task.ask(texts, texts_b)
+        examples = self.task.encode(self.tokenizer, rows, None, self.known, max_length=self.max_length, long=self.long)
+        return self.task.answers(self.outputs_of(examples), self.known)
 
     def encode(self, texts: Sequence[str], texts_b: Sequence[str] | None = None) -> Examples:
         """Texts, or pairs, as token ids, truncated to `max_length`; says how many were."""
@@ -153,13 +104,16 @@ class LoadedModel:
         vectors = self.embedder.vectors(examples, what)
         return finished(vectors, self.recorded.normalize if normalize is None else normalize)
 
-    def probabilities_of(self, examples: Examples, what: str | None = None) -> np.ndarray:
-        """Class probabilities (n, K) of encoded texts, in the order of `labels`; named by `what`, progress is shown."""
-        assert self.labels is not None, "only a classifier has probabilities"
+    def outputs_of(self, examples: Examples, what: str | None = None) -> Any:
+        """The outputs of the folder's task for encoded texts: class probabilities (n, K) in the order of `labels`, numbers (n,), ...
+
+        Named by `what`, progress is shown.
+        """
+        assert self.task is not None, "only a fine-tuned model has outputs"
         if self.pairs is not None and self.pairs != examples.are_pairs:
             wanted = "pairs: give a second text (text_b)" if self.pairs else "single texts: give no text_b"
             raise DataError(f"{self.folder} was fine-tuned on {wanted}")
-        return class_probabilities(self.model, examples, len(self.labels), device=self.device, precision=self.precision, what=what)
+        return self.task.run(self.model, examples, self.known, device=self.device, precision=self.precision, what=what)
 
     def fill(self, text: str, top: int = 5, text_b: str | None = None) -> list[list[tuple[str, float]]]:
         """For each [MASK] in `text`, or in the pair, the `top` likeliest tokens with their probabilities, the other gaps left open.
@@ -218,3 +172,24 @@ class LoadedModel:
 def _refuse_one_text(*texts: Sequence[str] | None) -> None:
     if any(isinstance(each, str) for each in texts):
         raise DataError("one text was given where a list of texts is wanted: write [text]")
+
+
+def _refuse_one_text(texts: Any, texts_b: Any) -> None:
+    if isinstance(texts, str) or isinstance(texts_b, str):
+        raise DataError("one text was given where a list of texts is wanted: write [text]")
+    if texts_b is not None and len(texts_b) != len(texts):
+        raise DataError(f"{len(texts)} texts and {len(texts_b)} second texts: give one for each")
+
+
+def _recorded_pooling(folder: Path) -> Pooling:
+    path = folder / "1_Pooling" / "config.json"
+    values = read_json(path) if path.is_file() else {}
+    for mode in ("cls", "max", "mean"):
+        if values.get("pooling_mode") == mode or values.get({"cls": "pooling_mode_cls_token"}.get(mode, f"pooling_mode_{mode}_tokens")):
+            return mode
+    return "mean"
+
+
+def _recorded_length(folder: Path, positions: int) -> int:
+    path = folder / "sentence_bert_config.json"
+    return min(positions, (read_json(path) if path.is_file() else {}).get("max_seq_length") or positions)

@@ -23,7 +23,7 @@ FLOORS = [
     {"tokens"},
     {"batches", "model"},
     {"training"},
-    {"embedding"},
+    {"embedding", "tasks"},
     {"inference"},
     {"cloze"},
     {"pages"},

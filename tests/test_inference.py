@@ -341,7 +341,7 @@ def test_predicting_leaves_dropout_off_and_the_same_question_gets_the_same_answe
     assert not model.model.training and model.predict(["the old river"]) == first
     examples = model.encode(["the old river"])
     model.model.train()  # as between two epochs of a training
-    np.testing.assert_allclose(model.probabilities_of(examples)[0], list(first[0].probabilities.values()), atol=1e-7)
+    np.testing.assert_allclose(model.outputs_of(examples)[0], list(first[0].probabilities.values()), atol=1e-7)
     assert model.model.training
 
 

@@ -22,7 +22,7 @@ def lanes(batch: FlatBatch, number: int) -> list[int]:
     digest = hashlib.sha256(number.to_bytes(8, "little"))
     for tensor in _content(batch):
         digest.update(len(tensor).to_bytes(8, "little"))
-        digest.update(tensor.numpy().astype("<i4").tobytes())
+        digest.update(tensor.numpy().astype("<f4" if tensor.is_floating_point() else "<i4").tobytes())
     return np.frombuffer(digest.digest()[: 4 * LANES], dtype="<u4").tolist()
 
 

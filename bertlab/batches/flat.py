@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from bertlab.tokens.shards import ragged_arange
 
-IGNORED = -100  # the label of filler: it is in no loss and no count
+IGNORED = -100  # the label of filler, in floating point NaN: it is in no loss and no count
 
 # Filler brings these to a multiple: few shapes, little waste.
 SEQUENCES_AT_ONCE, MASKS_AT_ONCE = 32, 64
@@ -108,10 +108,29 @@ class PretrainingBatch(FlatBatch):
 
 @dataclass(frozen=True)
 class LabelledBatch(FlatBatch):
-    """labels (N,) class numbers, of tokens (T,), or the first and last tokens of answers (N, 2); rows (N,) which examples these are."""
+    """labels: class numbers (N,), of tokens (T,), first and last tokens of answers (N, 2), or in floating point numbers (N,) or (N, K).
+
+    rows (N,): which examples these are.
+    """
 
     labels: Tensor
     rows: Tensor
+
+    def as_filler(self) -> "LabelledBatch":
+        """The same sequences without a label: what counts for nothing."""
+        return replace(self, labels=torch.full_like(self.labels, float("nan") if self.labels.is_floating_point() else IGNORED))
+
+
+@dataclass(frozen=True)
+class WindowedBatch(LabelledBatch):
+    """Texts as several sequences each: texts (N,) is the number of the text, of those of `labels` and `rows`, that a sequence is of."""
+
+    texts: Tensor
+
+    def pooled(self, logits: Tensor) -> Tensor:
+        """The mean of the logits (N, K) of each text's sequences, one row a text."""
+        sums = logits.new_zeros(len(self.rows), logits.shape[1]).index_add(0, self.texts, logits)
+        return sums / torch.bincount(self.texts, minlength=len(self.rows))[:, None]
 
 
 def flat_fields(input_ids: np.ndarray, token_type_ids: np.ndarray, lengths: np.ndarray) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """Texts as flat batches, with or without labels: for fine-tuning, evaluation and embedding.
 
 A single text is [CLS] A [SEP], a pair [CLS] A [SEP] B [SEP] with segments 0 and 1. What is too long loses tokens at the
-end of its longer side, and is counted.
+end of its longer side (or at its beginning, or in its middle), and is counted.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ from bertlab.tokens.tokenizer import Tokenizer
 class Examples:
     """n encoded examples end to end; num_truncated of them lost tokens.
 
-    ids (T,), segments (T,); example i is [offsets[i], offsets[i+1]), offsets (n+1,); labels (n,), -1 where there is none.
+    ids (T,), segments (T,); example i is [offsets[i], offsets[i+1]), offsets (n+1,); labels (n,) class numbers, -1 where there is none, or
+    in floating point (n,) or (n, K) numbers.
     """
 
     ids: np.ndarray
@@ -84,11 +86,17 @@ def encode_examples(
     tokenizer: Tokenizer,
     texts: Sequence[str],
     texts_b: Sequence[str] | None = None,
-    labels: Sequence[int] | None = None,
+    labels: Sequence[int] | np.ndarray | None = None,
     *,
     max_length: int,
+    keep: Literal["head", "tail", "head+tail"] = "head",
 ) -> Examples:
-    """Encode n texts, or n pairs, to at most `max_length` tokens each (at least 5). An empty text is [CLS] [SEP]."""
+    """Encode n texts, or n pairs, to at most `max_length` tokens each (at least 5). An empty text is [CLS] [SEP].
+
+    keep: what is kept of a side that is too long; of head and tail the head is a quarter (128 of 510 in Sun et al. 2019).
+
+    labels: (n,) class numbers, or in floating point (n,) or (n, K).
+    """
     assert max_length >= 5
     ids_a, offsets_a = tokenizer.encode(texts)
     wanted_a = np.diff(offsets_a)
@@ -108,12 +116,13 @@ def encode_examples(
     ids = np.full(offsets[-1], tokenizer.sep_id, dtype=np.int32)
     segments = np.zeros(offsets[-1], dtype=np.int8)
     ids[starts] = tokenizer.cls_id
-    ids[runs(starts + 1, lengths_a)] = ids_a[runs(offsets_a[:-1], lengths_a)]
+    ids[runs(starts + 1, lengths_a)] = ids_a[_kept(offsets_a, lengths_a, keep)]
     if texts_b is not None:
         start_b = starts + lengths_a + 2
-        ids[runs(start_b, lengths_b)] = ids_b[runs(offsets_b[:-1], lengths_b)]
+        ids[runs(start_b, lengths_b)] = ids_b[_kept(offsets_b, lengths_b, keep)]
         segments[runs(start_b, lengths_b + 1)] = 1
-    known = np.asarray(labels, dtype=np.int64) if labels is not None else np.full(len(texts), -1, dtype=np.int64)
+    known = np.full(len(texts), -1, dtype=np.int64) if labels is None else labels
+    known = known if isinstance(known, np.ndarray) else np.array(known, dtype=np.int64)
     return Examples(ids, segments, offsets, known, num_truncated)
 
 
@@ -121,6 +130,14 @@ def share_room(wanted_a: np.ndarray, wanted_b: np.ndarray, room: int) -> tuple[n
     """What each side of n pairs keeps, (n,) and (n,): the shorter one what it has up to half of the room, the other the rest."""
     kept_a = np.minimum(wanted_a, np.maximum(room - wanted_b, (room + 1) // 2))
     return kept_a, np.minimum(wanted_b, room - kept_a)
+
+
+def _kept(offsets: np.ndarray, lengths: np.ndarray, keep: str) -> np.ndarray:
+    """Which tokens of texts [offsets[i], offsets[i+1]) are kept where lengths[i] of each are, end to end."""
+    heads = {"head": lengths, "tail": np.zeros_like(lengths), "head+tail": -(-lengths // 4)}[keep]
+    place, text = ragged_arange(lengths), np.repeat(np.arange(len(lengths)), lengths)
+    left_out = np.where(place < heads[text], 0, (np.diff(offsets) - lengths)[text])
+    return np.asarray(offsets[:-1][text] + place + left_out)
 
 
 def runs(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -24,10 +24,11 @@ class QuestionExamples(Examples):
 
     An example is a question with a window of its context; num_truncated counts questions (not contexts) that lost tokens, num_windowed
     contexts that became several windows, num_unreachable answers that no window holds.
-    question (W,): the number of each window's question. spans (T, 2): the characters of the context that a token stands for, -1 for
-    others. owned (T,): True for tokens of the context that no other window of the question knows better.
+    contexts: of the n questions. question (W,): the number of each window's question. spans (T, 2): the characters of the context that a
+    token stands for, -1 for others. owned (T,): True for tokens of the context that no other window of the question knows better.
     """
 
+    contexts: Sequence[str]
     question: np.ndarray
     spans: np.ndarray
     owned: np.ndarray
@@ -124,6 +125,7 @@ def encode_questions(
         offsets=offsets,
         labels=labels,
         num_truncated=int((np.diff(asked_offsets) > max_question).sum()),
+        contexts=contexts,
         question=of_question,
         spans=spans,
         owned=is_best,

@@ -27,10 +27,12 @@ class TaggedExamples(Examples):
     """Examples whose labels are of tokens, (T,). An example is a sentence, or a window of one; num_truncated counts sentences that were cut
     and num_windowed those that became several windows.
 
-    words (T,): the number of the word, of all W words of all sentences end to end, whose label a token bears, or -1.
+    sizes (n,): how many words each sentence has. words (T,): the number of the word, of all W words of all sentences end to end, whose
+    label a token bears, or -1.
     unseen (W,): True for words that no token stands for.
     """
 
+    sizes: np.ndarray
     words: np.ndarray
     unseen: np.ndarray
     num_windowed: int
@@ -51,7 +53,7 @@ class TaggedExamples(Examples):
 
 
 def decode_tags(
-    examples: TaggedExamples, of_tokens: np.ndarray, names: Sequence[str], sizes: Sequence[int]
+    examples: TaggedExamples, of_tokens: np.ndarray, names: Sequence[str], sizes: Sequence[int] | np.ndarray
 ) -> tuple[list[list[str]], list[np.ndarray]]:
     """The likeliest tag of every word of sentences of `sizes` words, from the tokens' probabilities (T, K) over `names`, and how likely.
 
@@ -111,6 +113,7 @@ def encode_tagged(
         offsets=offsets,
         labels=of_tokens,
         num_truncated=several if long == "cut" else 0,
+        sizes=np.diff(word_bounds),
         words=of_words,
         unseen=unseen,
         num_windowed=0 if long == "cut" else several,

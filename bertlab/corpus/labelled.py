@@ -1,15 +1,17 @@
-"""Labelled examples in: a table with a text (or a pair of texts) and a label in each row.
+"""Labelled examples in: a table with a text (or a pair of texts) and a label, a list of labels or a number in each row.
 
-Held in memory whole: a labelled file has up to a few million rows. Labels are text from here on: "1", "1.0" and "true" are three labels.
-Which rows go to the development split, and which of two files overlap, follows from a hash of the texts alone. Knows nothing of tokens.
+Held in memory whole: a labelled file has up to a few million rows. Labels are text from here on: "1", "1.0" and "true" are three labels;
+where a number is wanted it is read from that text. Which rows go to the development split, and which of two files overlap, follows from
+a hash of the texts alone. Knows nothing of tokens.
 """
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 
 from bertlab.corpus.files import kind_of, lines
 from bertlab.corpus.identity import normalised_sha256, ranked, share_of
@@ -19,13 +21,14 @@ from bertlab.errors import ConfigError, DataError
 BETWEEN_TEXTS = " \x00 "  # what no text holds, and white space normalisation leaves: ("a b", "c") is not ("a", "b c")
 MOST_LABELS = 65_536  # classes; a column with more of them is another one, and a classifier of a million is gigabytes
 _INTEGER = re.compile(r"[+-]?[0-9]{1,4000}")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 
 
 @dataclass(frozen=True)
 class Labelled:
     """N examples in the order of their file: `ids`, `texts`, and where there are any `texts_b` and `labels`, each a list of N.
 
-    `origin` is the file that they came from, for messages.
+    `origin` is the file that they came from, for messages. A file whose rows have lists of labels has `label_sets` instead of `labels`.
     """
 
     ids: list[str]
@@ -33,6 +36,7 @@ class Labelled:
     texts_b: list[str] | None
     labels: list[str] | None
     origin: str
+    label_sets: list[tuple[str, ...]] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -45,6 +49,7 @@ class Labelled:
             texts=[self.texts[i] for i in indices],
             texts_b=None if self.texts_b is None else [self.texts_b[i] for i in indices],
             labels=None if self.labels is None else [self.labels[i] for i in indices],
+            label_sets=None if self.label_sets is None else [self.label_sets[i] for i in indices],
         )
 
     def text_hashes(self) -> list[str]:
@@ -52,6 +57,25 @@ class Labelled:
         if self.texts_b is None:
             return [normalised_sha256(text) for text in self.texts]
         return [normalised_sha256(a + BETWEEN_TEXTS + b) for a, b in zip(self.texts, self.texts_b, strict=True)]
+
+
+class Rows(Protocol):
+    """What examples of every kind of task have: ids, their file, hashes of their texts, and parts that are of the same kind."""
+
+    @property
+    def ids(self) -> list[str]: ...
+
+    @property
+    def origin(self) -> str: ...
+
+    def __len__(self) -> int: ...
+
+    def subset(self, indices: Sequence[int]) -> Self: ...
+
+    def text_hashes(self) -> list[str]: ...
+
+
+Cut = TypeVar("Cut", bound=Rows)
 
 
 # ---- reading
@@ -65,11 +89,14 @@ def read_labelled(
     label: str = "label",
     id: str = "id",
     needs_label: bool = True,
+    sets: bool = False,
+    separator: str | None = None,
 ) -> Labelled:
     """Read a CSV, TSV, JSONL or Parquet file (compressed or not); with needs_label=False also a text file, where each line is a text.
 
     A column "text_b" is the second text where there is one, or the column that `text_b` names. Without an id column an id is
-    "<file name>:<line number>". With needs_label=False labels are read only if every row has one.
+    "<file name>:<line number>". With needs_label=False labels are read only if every row has one. With sets=True a label may be a list
+    (of no label, too), or a text of labels between `separator`s: one such row makes the labels of all rows `label_sets`.
     Raises ConfigError for a file that is not there, DataError (file:line) for a missing column, a missing label, a value that is no text.
     """
     path = Path(path)
@@ -83,19 +110,21 @@ def read_labelled(
         texts = [line or "" for _, line in lines(path, "stop", Counter())]
         read = Labelled([f"{path.name}:{number}" for number in range(1, len(texts) + 1)], texts, None, None, str(path))
     else:
-        read = _read_table(path, text, text_b, label, id, needs_label)
+        read = _read_table(path, text, text_b, label, id, needs_label, sets, separator)
     if not len(read):
         raise DataError(f"{path}: no rows: the file holds no example")
     return read
 
 
-def _read_table(path: Path, text: str, text_b: str | None, label: str, id: str, needs_label: bool) -> Labelled:
+def _read_table(
+    path: Path, text: str, text_b: str | None, label: str, id: str, needs_label: bool, sets: bool, separator: str | None
+) -> Labelled:
     second = "text_b" if text_b is None else text_b
     paired = text_b is not None
     ids: list[str] = []
     texts: list[str] = []
     texts_b: list[str] = []
-    labels: list[str | None] = []
+    labels: list[str | tuple[str, ...] | None] = []
     for number, row in rows(path, columns=(text, second, label, id), required=text, invalid_utf8="stop", tally=Counter()):
         assert row is not None, "invalid text stops"
         place = f"{path}:{number}"
@@ -108,12 +137,16 @@ def _read_table(path: Path, text: str, text_b: str | None, label: str, id: str, 
             texts_b.append(text_of(row, second, place))
         if needs_label and label not in row:
             raise missing_column(label, row, place)
-        labels.append(_label_of(row.get(label), place))
+        labels.append(_labels_of(row.get(label), separator, place) if sets else _label_of(row.get(label), place))
         if needs_label and labels[-1] is None:
             raise DataError(f"{place}: the label in column '{label}' is empty: give every row a label")
         ids.append(id_of(row.get(id), f"{path.name}:{number}", place))
-    every_label = [each for each in labels if each is not None]
-    return Labelled(ids, texts, texts_b if paired else None, every_label if len(every_label) == len(labels) else None, str(path))
+    read = Labelled(ids, texts, texts_b if paired else None, None, str(path))
+    if any(each is None for each in labels):
+        return read
+    if any(isinstance(each, tuple) for each in labels):
+        return replace(read, label_sets=[each if isinstance(each, tuple) else (str(each),) for each in labels])
+    return replace(read, labels=[str(each) for each in labels])
 
 
 def _label_of(value: Any, place: str) -> str | None:
@@ -125,6 +158,18 @@ def _label_of(value: Any, place: str) -> str | None:
     if not isinstance(value, str | int | float):
         raise DataError(f"{place}: the label is a {type(value).__name__}: give one label, text or a number, in a row")
     return str(value) if str(value).strip() else None
+
+
+def _labels_of(value: Any, separator: str | None, place: str) -> str | tuple[str, ...] | None:
+    """A list of labels as texts, each once, and so a text that is split at `separator`; anything else is one label, or None."""
+    if isinstance(value, str) and separator is not None:
+        value = [part.strip() for part in value.split(separator)] if value.strip() else []
+    if not isinstance(value, list):
+        return _label_of(value, place)
+    labels = [_label_of(each, place) for each in value]
+    if any(each is None for each in labels):
+        raise DataError(f"{place}: a label of the list is empty: leave it out")
+    return tuple(dict.fromkeys(str(each) for each in labels))
 
 
 def id_of(value: Any, otherwise: str, place: str) -> str:
@@ -145,6 +190,18 @@ def label_names(train: Labelled) -> list[str]:
     if len(distinct) < 2:
         only = f"one label, '{next(iter(distinct))}'" if distinct else "no label"
         raise DataError(f"{train.origin}: {only} in {len(train)} rows: a classifier needs at least two")
+    return _in_order(distinct, train)
+
+
+def set_names(train: Labelled) -> list[str]:
+    """The distinct labels of all lists in order, as `label_names` has them. Raises DataError for none."""
+    distinct = {name for each in _sets_of(train) for name in each}
+    if not distinct:
+        raise DataError(f"{train.origin}: every list of labels is empty: there is nothing to learn")
+    return _in_order(distinct, train)
+
+
+def _in_order(distinct: set[str], train: Labelled) -> list[str]:
     if len(distinct) > MOST_LABELS:
         raise DataError(
             f"{train.origin}: {len(distinct):,} different labels in {len(train):,} rows, and at most {MOST_LABELS:,} can be learnt: "
@@ -157,31 +214,81 @@ def label_names(train: Labelled) -> list[str]:
 
 def label_ids(labelled: Labelled, names: Sequence[str]) -> list[int]:
     """The place of each example's label in `names`. Raises DataError for a label that is not among them."""
+    place = {name: index for index, name in enumerate(names)}
+    labels = _labels(labelled)
+    for row, name in zip(labelled.ids, labels, strict=True):
+        if name not in place:
+            raise _unknown_label(labelled, name, row, names)
+    return [place[name] for name in labels]
+
+
+def set_ids(labelled: Labelled, names: Sequence[str]) -> list[list[int]]:
+    """The places of each example's labels in `names`, in ascending order. Raises DataError for a label that is not among them."""
+    place = {name: index for index, name in enumerate(names)}
+    found = []
+    for row, labels in zip(labelled.ids, _sets_of(labelled), strict=True):
+        strange = next((name for name in labels if name not in place), None)
+        if strange is not None:
+            raise _unknown_label(labelled, strange, row, names)
+        found.append(sorted(place[name] for name in labels))
+    return found
+
+
+def numbers(labelled: Labelled) -> list[float]:
+    """Each example's label as a number. Raises DataError for one that is none, or not finite."""
+    found = []
+    for row, label in zip(labelled.ids, _labels(labelled), strict=True):
+        value = number_of(label)
+        if value is None:
+            raise DataError(f"{labelled.origin}: label '{label}' (example {row}) is no finite number, as regression wants")
+        found.append(value)
+    return found
+
+
+def number_of(label: str) -> float | None:
+    """The finite number that a label is, or None."""
+    stripped = label.strip()
+    if len(stripped) > 400 or not _NUMBER.fullmatch(stripped) or not math.isfinite(float(stripped)):
+        return None
+    return float(stripped)
+
+
+def _labels(labelled: Labelled) -> list[str]:
+    if labelled.label_sets is not None:
+        raise DataError(f"{labelled.origin}: there are lists of labels where one is wanted: fine-tune with --task multi-label")
     if labelled.labels is None:
         raise DataError(f"{labelled.origin}: no labels: give a file with a label in every row")
-    place = {name: index for index, name in enumerate(names)}
-    for row, name in zip(labelled.ids, labelled.labels, strict=True):
-        if name not in place:
-            known = ", ".join(f"'{known}'" for known in names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-            raise DataError(f"{labelled.origin}: label '{name}' (example {row}) is not one that train has: {known}")
-    return [place[name] for name in labelled.labels]
+    return labelled.labels
+
+
+def _sets_of(labelled: Labelled) -> list[tuple[str, ...]]:
+    """The lists of labels; one label alone is a list of one."""
+    if labelled.label_sets is not None:
+        return labelled.label_sets
+    return [(label,) for label in _labels(labelled)]
+
+
+def _unknown_label(labelled: Labelled, name: str, row: str, names: Sequence[str]) -> DataError:
+    known = ", ".join(f"'{known}'" for known in names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    return DataError(f"{labelled.origin}: label '{name}' (example {row}) is not one that train has: {known}")
 
 
 # ---- splits
 
 
-def cut_dev(train: Labelled, share: float, names: Sequence[str]) -> tuple[Labelled, Labelled]:
-    """(train, dev): for each label floor(share * n) of its n distinct texts, at least one, go to dev, as long as one stays.
+def cut_dev(train: Cut, share: float, strata: Sequence[int], together: Sequence[str] | None = None) -> tuple[Cut, Cut]:
+    """(train, dev): for each stratum floor(share * n) of its n distinct texts, at least one, go to dev, as long as one stays.
 
-    Rows with equal texts stay together (under the label that comes first in `names`, where they disagree). Which texts go follows from
-    their hashes alone, not from the order of the rows.
-    Raises ConfigError for a share outside (0, 1), DataError when no label has two texts.
+    strata: a number for each row, of its label for example. Rows with equal texts (or where `together` says what must not be divided,
+    with an equal one of these) stay together, under the lowest number where they disagree. Which texts go follows from their hashes
+    alone, not from the order of the rows.
+    Raises ConfigError for a share outside (0, 1), DataError when no stratum has two texts.
     """
     if not 0 < share < 1:
         raise ConfigError(f"the dev share is {share}: give a number between 0 and 1")
-    hashes = train.text_hashes()
+    hashes = train.text_hashes() if together is None else together
     label_of: dict[str, int] = {}
-    for text_hash, label in zip(hashes, label_ids(train, names), strict=True):
+    for text_hash, label in zip(hashes, strata, strict=True):
         label_of[text_hash] = min(label, label_of.get(text_hash, label))
     texts_of: dict[int, list[str]] = defaultdict(list)
     for text_hash, label in label_of.items():
@@ -197,7 +304,7 @@ def cut_dev(train: Labelled, share: float, names: Sequence[str]) -> tuple[Labell
     return train.subset(kept), train.subset(cut)
 
 
-def overlap(a: Labelled, b: Labelled) -> int:
+def overlap(a: Rows, b: Rows) -> int:
     """How many rows of `b` have a text that is also in `a`."""
     known = set(a.text_hashes())
     return sum(text_hash in known for text_hash in b.text_hashes())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bertlab.corpus.files import kind_of, lines
-from bertlab.corpus.identity import normalised_sha256, ranked, share_of
+from bertlab.corpus.identity import normalised_sha256
 from bertlab.corpus.labelled import id_of
 from bertlab.corpus.schemes import OUTSIDE, Scheme, normalised
 from bertlab.corpus.tables import kind_name, missing_column, rows
@@ -142,7 +142,7 @@ def _cells(line: str) -> list[str]:
     return line.split("\t") if "\t" in line else [cell for cell in line.split(" ") if cell]
 
 
-# ---- types and splits
+# ---- types
 
 
 def entity_types(train: LabelledTokens) -> list[str]:
@@ -172,18 +172,3 @@ def tag_ids(labelled: LabelledTokens, names: Sequence[str]) -> list[list[int]]:
 
 def _types(sentences: Iterable[Sequence[str]]) -> set[str]:
     return {tag[2:] for tags in sentences for tag in tags if tag != OUTSIDE}
-
-
-def cut_groups(groups: Sequence[str], share: float, origin: str) -> tuple[list[int], list[int]]:
-    """(rows of train, rows of dev): floor(share * n) of the n distinct groups, at least one, go to dev, and at least one stays.
-
-    groups: for each row the hash of what must stay together, equal texts for example. Which go follows from the hashes alone.
-    Raises ConfigError for a share outside (0, 1), DataError for fewer than two groups.
-    """
-    if not 0 < share < 1:
-        raise ConfigError(f"the dev share is {share}: give a number between 0 and 1")
-    distinct = ranked(groups, "dev")
-    if len(distinct) < 2:
-        raise DataError(f"{origin}: one text only: too little to cut a dev split from, give a dev file")
-    dev = set(distinct[: min(max(1, share_of(share, len(distinct))), len(distinct) - 1)])
-    return [row for row, group in enumerate(groups) if group not in dev], [row for row, group in enumerate(groups) if group in dev]

@@ -85,7 +85,7 @@ def read_questions(
         raise ConfigError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: give a JSONL, Parquet or SQuAD JSON file")
     if kind_of(path) not in ("jsonl", "parquet"):
         raise DataError(f"{path}: answers need JSONL, Parquet or SQuAD JSON: rows with '{question}', '{context}' and '{answers}'")
-    nested = _squad(path)
+    nested = squad_articles(path)
     read = _nested(nested, path, needs_answers) if nested else _flat(path, question, context, answers, id, needs_answers)
     columns: list[list[Any]] = [list(column) for column in zip(*read, strict=True)]
     if not columns:
@@ -107,7 +107,7 @@ def _flat(path: Path, question: str, context: str, answers: str, id: str, needs_
         yield id_of(row.get(id), f"{path.name}:{number}", place), asked, text, found
 
 
-def _squad(path: Path) -> list[Any] | None:
+def squad_articles(path: Path) -> list[Any] | None:
     """The articles of a file in SQuAD's form, None for any other."""
     name = path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
     if name.suffix.lower() != ".json":

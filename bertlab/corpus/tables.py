@@ -169,7 +169,7 @@ def _parquet_rows(
                 for values in zip(*cells, strict=True):
                     number += 1
                     yield number, _decoded_row(dict(zip(batch.schema.names, values, strict=True)), f"{path}:{number}", invalid_utf8, tally)
-        except (pyarrow.ArrowException, OSError) as error:
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: in lists, whose text is not counted
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise DataError(
@@ -200,6 +200,25 @@ def _decoded_row(row: dict[str, Any], place: str, invalid_utf8: InvalidUtf8, tal
 
 def first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def first_columns(path: Path) -> set[str]:
+    """The columns of a JSONL file's first row or of a Parquet file; none of any other file, or of one that is damaged there."""
+    kind = kind_of(path)
+    if kind == "parquet" and path.suffix.lower() not in COMPRESSIONS:
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            return set(pyarrow.parquet.read_schema(path).names)
+        except pyarrow.ArrowException:
+            return set()
+    if kind != "jsonl":
+        return set()
+    try:
+        return set(next((row for _, row in _jsonl_rows(path, (), "replace", Counter()) if row), ()))
+    except DataError:
+        return set()
 
 
 def text_of(row: dict[str, Any], column: str, place: str) -> str:

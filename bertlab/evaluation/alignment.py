@@ -1,8 +1,8 @@
 """Predictions files of several systems read together: the same examples in the same order, or a refusal that says what differs.
 
-Two rows are of the same example when id, hash of the text and gold label are equal; the order of the rows does not matter. A file that a
-manifest binds is first compared with it: Parquet itself does not notice a bit that has turned. Held in memory whole, without the
-probabilities: a test set has up to a few million rows.
+Two rows are of the same example when id, hash of the text and gold label (or labels, or number) are equal; the order of the rows does not
+matter. A file that a manifest binds is first compared with it: Parquet itself does not notice a bit that has turned. Held in memory whole,
+without the probabilities: a test set has up to a few million rows.
 """
 
 import json
@@ -10,12 +10,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bertlab.disk import MANIFEST, SEAL, read_json, read_sealed, verify_file
 from bertlab.errors import ConfigError, CorruptError, DataError
 
+TASKS = ("single-label", "multi-label", "regression", "tokens", "answers")
+WITHOUT_CLASSES = ("regression", "answers")
 COLUMNS = ("id", "text_sha256", "gold", "predicted")
 
 Key = tuple[str, str, int]  # id, hash of the text, how many rows before have both
@@ -23,13 +26,17 @@ Key = tuple[str, str, int]  # id, hash of the text, how many rows before have bo
 
 @dataclass(frozen=True)
 class PredictionsFile:
-    """n rows by their keys, and the class names in the order of the file. `clusters` has what a further column says of each row."""
+    """n rows by their keys, the kind of task, and the class names in the order of the file. `clusters` has what a further column says.
+
+    gold, predicted: n labels, or lists of labels, or numbers, by the task.
+    """
 
     origin: str
+    task: str
     names: list[str]
     keys: list[Key]
-    gold: list[str]
-    predicted: list[str]
+    gold: list[Any]
+    predicted: list[Any]
     clusters: list[str] | None
 
     def __len__(self) -> int:
@@ -38,8 +45,13 @@ class PredictionsFile:
 
 @dataclass(frozen=True)
 class Aligned:
-    """S systems on n examples: gold (n,), predicted (S, n) class numbers over `names`; clusters (n,) numbers or None."""
+    """S systems on n examples: gold (n,), predicted (S, n) class numbers over `names`; clusters (n,) numbers or None.
 
+    Sets of labels are truth values, (n, K) and (S, n, K); numbers are themselves; tags are tuples, a sentence each, and so are the texts
+    that answer a question, in arrays of objects.
+    """
+
+    task: str
     names: list[str]
     gold: np.ndarray
     predicted: np.ndarray
@@ -65,17 +77,23 @@ def read_predictions(path: Path, cluster: str | None = None) -> PredictionsFile:
         if missing:
             raise DataError(f"{path}: no column '{missing[0]}': is it the predictions.parquet of an evaluation?")
         columns = pq.read_table(path, columns=list(dict.fromkeys(wanted))).to_pydict()
-        names = json.loads((schema.metadata or {}).get(b"labels", b"null"))
+        metadata = schema.metadata or {}
+        task = metadata.get(b"task", b"single-label").decode()
+        names = [] if task in WITHOUT_CLASSES else json.loads(metadata.get(b"labels", b"null"))
     except (pa.ArrowException, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise CorruptError(f"{path}: not a predictions file ({' '.join(str(error).split())[:200]}): evaluate again") from None
-    if not isinstance(names, list) or not names or len({str(name) for name in names}) != len(names):
+    if task not in TASKS:
+        raise CorruptError(f"{path}: predictions of an unknown kind of task, {task[:50]!r}: evaluate again, with this version")
+    if not isinstance(names, list) or (not names and task not in WITHOUT_CLASSES) or len({str(name) for name in names}) != len(names):
         raise CorruptError(f"{path}: the file's metadata does not list its classes under `labels`: evaluate again")
     if not columns["id"]:
         raise DataError(f"{path}: no rows: there is nothing to compare")
     unknown = sum(label is None for label in columns["gold"])
     if unknown:
         raise DataError(f"{path}: {unknown:,} of {len(columns['id']):,} rows have no gold label: evaluate on a labelled file")
-    strays = (set(columns["gold"]) | set(columns["predicted"])) - set(names)
+    if any(each is None for each in columns["predicted"]):
+        raise CorruptError(f"{path}: a row has no prediction: evaluate again")
+    strays = _labels_of(task, [*columns["gold"], *columns["predicted"]]) - set(names)
     if strays:
         raise CorruptError(f"{path}: label {min(map(str, strays))!r} is not among the classes that the file lists: evaluate again")
     seen: Counter[tuple[str, str]] = Counter()
@@ -84,7 +102,13 @@ def read_predictions(path: Path, cluster: str | None = None) -> PredictionsFile:
         keys.append((*each, seen[each]))
         seen[each] += 1
     clusters = list(map(str, columns[cluster])) if cluster else None
-    return PredictionsFile(str(path), names, keys, columns["gold"], columns["predicted"], clusters)
+    return PredictionsFile(str(path), task, names, keys, columns["gold"], columns["predicted"], clusters)
+
+
+def _labels_of(task: str, values: list[Any]) -> set[str]:
+    if task in WITHOUT_CLASSES:
+        return set()
+    return {label for each in values for label in each} if task in ("multi-label", "tokens") else set(values)
 
 
 def _refuse_damaged(path: Path) -> None:
@@ -102,18 +126,37 @@ def _refuse_damaged(path: Path) -> None:
 def align(files: Sequence[PredictionsFile]) -> Aligned:
     """Bring all files into the row order and the class order of the first. Raises DataError where one is of other examples or classes."""
     first = files[0]
-    number = {name: place for place, name in enumerate(first.names)}
     predicted = []
     for file in files:
         _refuse_other_classes(first, file)
         row_of = {key: row for row, key in enumerate(file.keys)}
         _refuse_other_examples(first, file, row_of)
-        predicted.append([number[file.predicted[row_of[key]]] for key in first.keys])
+        predicted.append(_as_array(first, [file.predicted[row_of[key]] for key in first.keys]))
     clusters = np.unique(first.clusters, return_inverse=True)[1] if first.clusters else None
-    return Aligned(first.names, np.array([number[label] for label in first.gold]), np.array(predicted), clusters)
+    return Aligned(first.task, first.names, _as_array(first, first.gold), np.array(predicted), clusters)
+
+
+def _as_array(file: PredictionsFile, values: list[Any]) -> np.ndarray:
+    """n values as class numbers (n,), truth values (n, K), numbers (n,) or tuples and texts (n,), by the file's task and names."""
+    if file.task in ("tokens", "answers"):
+        objects = np.empty(len(values), dtype=object)
+        for row, value in enumerate(values):
+            objects[row] = tuple(value) if isinstance(value, list) else value
+        return objects
+    if file.task == "regression":
+        return np.array(values, dtype=np.float64)
+    number = {name: place for place, name in enumerate(file.names)}
+    if file.task == "single-label":
+        return np.array([number[label] for label in values])
+    found = np.zeros((len(values), len(file.names)), dtype=bool)
+    for row, labels in enumerate(values):
+        found[row, [number[label] for label in labels]] = True
+    return found
 
 
 def _refuse_other_classes(a: PredictionsFile, b: PredictionsFile) -> None:
+    if a.task != b.task:
+        raise DataError(f"{a.origin} is of a {a.task} task and {b.origin} of a {b.task} one: compare systems that do the same")
     odd = sorted(set(a.names) ^ set(b.names))
     if odd:
         where = a if odd[0] in a.names else b

@@ -1,12 +1,16 @@
-"""What a model must beat to be worth its electricity: the majority class, TF-IDF with logistic regression, unigrams.
+"""What a model must beat to be worth its electricity: the majority class or the mean, TF-IDF with a linear model, unigrams.
 
 A score without these beside it says little; where the BERT loses to one of them, that is the result.
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+
+_WORD, _SENTENCE = re.compile(r"\w+"), re.compile(r"[^.!?]+[.!?]*")
 
 
 def majority_class(train_labels: Sequence[int], num_test: int) -> np.ndarray:
@@ -21,16 +25,66 @@ def tfidf_logistic_regression(
 
     One fixed, ordinary setting, not tuned on anything: a strong baseline for topics, a weak one for word order.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
+
+    features = _tfidf(train_texts, test_texts)
+    if features is None:  # all that is left to learn from is how frequent the classes are
+        return majority_class(train_labels, len(test_texts))
+    model = LogisticRegression(C=10.0, max_iter=1000, random_state=seed).fit(features[0], np.asarray(train_labels))
+    return np.asarray(model.predict(features[1]))
+
+
+def most_frequent_set(train_sets: np.ndarray, num_test: int) -> np.ndarray:
+    """The training set's most frequent set of labels, (n, K) truth values (of equals the first), for every test example: (num_test, K)."""
+    commonest = Counter(map(bytes, np.asarray(train_sets, dtype=bool))).most_common(1)[0][0]
+    return np.tile(np.frombuffer(commonest, dtype=bool), (num_test, 1))
+
+
+def tfidf_one_vs_rest(train_texts: Sequence[str], train_sets: np.ndarray, test_texts: Sequence[str], seed: int = 0) -> np.ndarray:
+    """Predicted truth values (n, K) for sets of labels: the same features, a logistic regression a label, each label where p > 1/2."""
+    from sklearn.linear_model import LogisticRegression
+
+    train_sets = np.asarray(train_sets, dtype=bool)
+    features = _tfidf(train_texts, test_texts)
+    predicted = np.tile(train_sets.mean(0) > 0.5, (len(test_texts), 1))  # of labels that are on every text or on none, too
+    if features is not None:
+        for label in np.flatnonzero(train_sets.any(0) & ~train_sets.all(0)):
+            model = LogisticRegression(C=10.0, max_iter=1000, solver="liblinear", random_state=seed).fit(features[0], train_sets[:, label])
+            predicted[:, label] = model.predict(features[1])
+    return predicted
+
+
+def tfidf_ridge(train_texts: Sequence[str], train_numbers: np.ndarray, test_texts: Sequence[str], seed: int = 0) -> np.ndarray:
+    """Predicted numbers (n,): the same features, ridge regression with alpha = 1 on numbers of mean 0."""
+    from sklearn.linear_model import Ridge
+
+    features = _tfidf(train_texts, test_texts)
+    mean = float(np.mean(train_numbers))
+    if features is None:
+        return np.full(len(test_texts), mean)
+    model = Ridge(alpha=1.0, solver="lsqr", random_state=seed).fit(features[0], np.asarray(train_numbers) - mean)
+    return np.asarray(model.predict(features[1])) + mean
+
+
+def _tfidf(train_texts: Sequence[str], test_texts: Sequence[str]) -> tuple[Any, Any] | None:
+    """Words and word pairs of both by TF-IDF (sublinear, in at least 2 texts) fitted on the first; None where train has no word."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
     words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=2 if len(train_texts) >= 100 else 1)
     try:
-        features = words.fit_transform(train_texts)
-    except ValueError:  # no word to count: all that is left to learn from is how frequent the classes are
-        return majority_class(train_labels, len(test_texts))
-    model = LogisticRegression(C=10.0, max_iter=1000, random_state=seed).fit(features, np.asarray(train_labels))
-    return np.asarray(model.predict(words.transform(test_texts)))
+        return words.fit_transform(train_texts), words.transform(test_texts)
+    except ValueError:
+        return None
+
+
+def nearest_sentence(questions: Sequence[str], contexts: Sequence[str]) -> list[str]:
+    """For each question the sentence of its context that has most of its words (of equals the first), as the answer: ends at . ! or ?."""
+    found = []
+    for question, context in zip(questions, contexts, strict=True):
+        asked = set(_WORD.findall(question.lower()))
+        sentences = [part for part in _SENTENCE.findall(context) if part.strip()] or [context]
+        found.append(max(sentences, key=lambda sentence: len(asked & set(_WORD.findall(sentence.lower())))).strip())
+    return found
 
 
 def unigram_loss(train_counts: np.ndarray, masked_counts: np.ndarray) -> float:

@@ -91,10 +91,19 @@ def _metrics(types: Sequence[str]) -> tuple[list[tuple[str, ...]], list[Metric]]
         for part, of_classes in _OF_CLASSES.items():
             names.append(("per_type", kind, part))
             metrics.append(number if part == "f1" else partial(_of_class, of_classes, number))
-    for part, of_classes in _OF_CLASSES.items():
-        names += [("micro", part), ("macro", part), ("weighted", part)]
-        metrics += [partial(_micro, of_classes), f"macro_{part}", f"weighted_{part}"]
+    for name, metric in entity_averages().items():
+        kind, _, part = name.partition("_")
+        names.append((kind, part))
+        metrics.append(metric)
     return names, metrics
+
+
+def entity_averages() -> dict[str, Metric]:
+    """The averages over types by name, as `entity_units` takes them: micro_f1, macro_precision, ..."""
+    found: dict[str, Metric] = {}
+    for part, of_classes in _OF_CLASSES.items():
+        found |= {f"micro_{part}": partial(_micro, of_classes), f"macro_{part}": f"macro_{part}", f"weighted_{part}": f"weighted_{part}"}
+    return found
 
 
 def _of_class(of_classes: Callable[[np.ndarray], np.ndarray], number: int, counts: np.ndarray) -> np.ndarray:

@@ -14,11 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from bertlab.evaluation.resampling import AVERAGES, Metric, Units, bootstrap_scores, generator, leave_one_out_scores, scores, units_of
+from bertlab.evaluation.resampling import (
+    AVERAGES,
+    SET_AVERAGES,
+    Metric,
+    Sample,
+    bootstrap_scores,
+    generator,
+    leave_one_out_scores,
+    units_of,
+    units_of_sets,
+)
 
 RESAMPLES = 10_000
 LEVEL = 0.95
-SMALL_SET, SMALL_CLASS = 200, 30  # below these the percentile interval of an F1 covers too little (docs/comparing.md)
 ONE_SCORE = 1  # the purpose of the random stream
 
 Interval = dict[str, Any]  # low, high, method
@@ -69,11 +78,19 @@ def _between(samples: np.ndarray, low: float, high: float, method: str) -> Inter
     return {"low": float(ends[0]), "high": float(ends[1]), "method": method}
 
 
-def is_small(units: Units, metric: Metric) -> bool:
-    """Whether a test set is too small for the percentile interval: few units, or few examples of a class that the metric turns on."""
-    support = units.observed(0)[1]
-    turns_on = support[metric] if isinstance(metric, int) else min(support[support > 0], default=0)
-    return bool(units.times.sum() < SMALL_SET or turns_on < SMALL_CLASS)
+def of_units(units: Sample, metrics: Sequence[Any], *, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL) -> list[Interval]:
+    """The bootstrap's interval for each metric of one system: BCa where the sample is small for it, else the percentile one."""
+    samples = bootstrap_scores(units, metrics, resamples, generator(seed, ONE_SCORE))[0]
+    small = [units.is_small(metric) for metric in metrics]
+    if not any(small):
+        return [percentile(values, level) for values in samples]
+    values, left_out = units.observed_scores(0, metrics), leave_one_out_scores(units, metrics)[0]
+    return [
+        bca(samples[number], float(values[number]), left_out[number], units.times, level)
+        if is_small
+        else percentile(samples[number], level)
+        for number, is_small in enumerate(small)
+    ]
 
 
 def of_scores(
@@ -92,25 +109,10 @@ def of_scores(
     With (n,) cluster numbers whole clusters are drawn, and accuracy has the bootstrap's interval too.
     """
     units = units_of(np.asarray(gold), np.asarray(predicted), num_classes, clusters)
-    right = int((np.asarray(gold) == np.asarray(predicted)).sum())
-    return [
-        wilson(right, len(gold), level) if metric in ("accuracy", "micro_f1") and clusters is None else interval
-        for metric, interval in zip(metrics, of_units(units, metrics, seed=seed, resamples=resamples, level=level), strict=True)
-    ]
-
-
-def of_units(units: Units, metrics: Sequence[Metric], *, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL) -> list[Interval]:
-    """The bootstrap's interval for each metric of one system: BCa where the test set is small for the metric, else percentile."""
-    samples = bootstrap_scores(units, metrics, resamples, generator(seed, ONE_SCORE))[0]
-    values = scores(units.observed(0), metrics)
-    small = [is_small(units, metric) for metric in metrics]
-    left_out = leave_one_out_scores(units, metrics)[0] if any(small) else None
-    return [
-        bca(samples[number], float(values[number]), left_out[number], units.times, level)
-        if small[number] and left_out is not None
-        else percentile(samples[number], level)
-        for number in range(len(metrics))
-    ]
+    found = of_units(units, metrics, seed=seed, resamples=resamples, level=level)
+    right = wilson(int((np.asarray(gold) == np.asarray(predicted)).sum()), len(gold), level)
+    proportions = ("accuracy", "micro_f1") if clusters is None else ()
+    return [right if metric in proportions else interval for metric, interval in zip(metrics, found, strict=True)]
 
 
 def of_metrics(
@@ -155,4 +157,38 @@ def of_metrics(
         "micro": dict.fromkeys(("precision", "recall", "f1"), accuracy),
         "macro": average("macro"),
         "weighted": average("weighted") | {"recall": accuracy},  # recall weighted by support is accuracy
+    }
+
+
+def of_set_metrics(
+    gold: np.ndarray, predicted: np.ndarray, names: Sequence[str], *, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL
+) -> dict[str, Any]:
+    """Intervals for what `metrics.set_metrics` gives, under the same keys. gold, predicted: (n, K) truth values."""
+    units = units_of_sets(gold, np.asarray(predicted)[None])
+    averages = {name: formula for name, formula in SET_AVERAGES.items() if name != "exact_match"}
+    found = of_units(units, [*averages.values(), *range(len(names))], seed=seed, resamples=resamples, level=level)
+    of_averages, of_labels = dict(zip(averages, found, strict=False)), found[len(averages) :]
+    right, support, chosen = units.observed(0).astype(int)
+    per_class = {
+        name: {
+            "precision": wilson(int(right[number]), int(chosen[number]), level),
+            "recall": wilson(int(right[number]), int(support[number]), level),
+            "f1": of_labels[number],
+        }
+        for number, name in enumerate(names)
+    }
+
+    def average(kind: str) -> dict[str, Interval]:
+        return {part: of_averages[f"{kind}_{part}"] for part in ("precision", "recall", "f1")}
+
+    return {
+        "level": level,
+        "n": len(gold),
+        "R": resamples,
+        "seed": seed,
+        "exact_match": wilson(int(right[-1]), len(gold), level),
+        "per_class": per_class,
+        "micro": average("micro"),
+        "macro": average("macro"),
+        "weighted": average("weighted"),
     }

@@ -2,7 +2,8 @@
 
 Conventions: the label set is the training set's, whether or not a class occurs in the test; 0/0 counts as 0; macro-F1 is
 the mean of the classes' F1 (not the F1 of mean precision and recall: Opitz and Burst 2019); for one label an example,
-micro-averaged precision, recall and F1 all equal accuracy.
+micro-averaged precision, recall and F1 all equal accuracy. Where an example has a set of labels, exact match (scikit-learn's accuracy)
+wants the whole set right.
 """
 
 from collections.abc import Sequence
@@ -14,10 +15,13 @@ import numpy as np
 def classification_metrics(gold: Sequence[int] | np.ndarray, predicted: Sequence[int] | np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     """Metrics of n examples over K classes, both given as class numbers (n,).
 
-    Returns accuracy; per_class {name: precision, recall, f1, support}; micro, macro and weighted averages; the confusion
-    matrix (K rows of gold, K columns of predicted); n.
+    Returns accuracy; mcc (Matthews' correlation, 0 where gold or predictions are of one class); per_class {name: precision, recall, f1,
+    support}; micro, macro and weighted averages; the confusion matrix (K rows of gold, K columns of predicted); n.
     """
     from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+
+    from bertlab.evaluation.resampling import scores as scores_of_counts
+    from bertlab.evaluation.resampling import units_of
 
     assert len(gold) == len(predicted) > 0
     classes = np.arange(len(names))
@@ -33,11 +37,37 @@ def classification_metrics(gold: Sequence[int] | np.ndarray, predicted: Sequence
     return {
         "n": len(gold),
         "accuracy": float(accuracy_score(gold, predicted)),
+        "mcc": float(scores_of_counts(units_of(np.asarray(gold), np.asarray(predicted), len(names)).observed(0), ["mcc"])[0]),
         "per_class": {name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(s)} for name, p, r, f, s in rows},
         "micro": average("micro"),
         "macro": average("macro"),
         "weighted": average("weighted"),
         "confusion_matrix": confusion_matrix(gold, predicted, labels=classes).tolist(),
+    }
+
+
+def set_metrics(gold: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """Metrics of n examples that each have any number of K labels, gold and predicted as truth values (n, K).
+
+    Returns exact_match; hamming_loss (the share of the n K decisions that are wrong); per_class {name: precision, recall, f1, support};
+    micro, macro and weighted averages; labels_per_example of both; n.
+    """
+    from bertlab.evaluation.resampling import SET_AVERAGES, f1_of_classes, units_of_sets
+
+    gold, predicted = np.asarray(gold, dtype=bool), np.asarray(predicted, dtype=bool)
+    assert gold.shape == predicted.shape == (len(gold), len(names)) and len(gold) > 0
+    counts = units_of_sets(gold, predicted[None]).observed(0)
+    averages = {name: float(formula(counts)) for name, formula in SET_AVERAGES.items()}
+    right, support, chosen = counts[:, :-1]
+    precision, recall = (np.divide(right, below, out=np.zeros(len(names)), where=below > 0) for below in (chosen, support))
+    rows = zip(names, precision, recall, f1_of_classes(counts), support, strict=False)  # the last F1 is of whole sets
+    return {
+        "n": len(gold),
+        "exact_match": averages["exact_match"],
+        "hamming_loss": float((gold != predicted).mean()),
+        "per_class": {name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(s)} for name, p, r, f, s in rows},
+        **{kind: {part: averages[f"{kind}_{part}"] for part in ("precision", "recall", "f1")} for kind in ("micro", "macro", "weighted")},
+        "labels_per_example": {"gold": float(gold.sum(1).mean()), "predicted": float(predicted.sum(1).mean())},
     }
 
 

@@ -1,12 +1,14 @@
 """Predictions files: one row an example, so that any two runs can be compared later with no model at hand.
 
-Parquet with columns id, text_sha256, gold, predicted, probabilities (one number a class); the class names, in the order of
-the probabilities, stand in the schema's metadata under `labels`.
+Parquet with columns id, text_sha256, gold, predicted and, where there are any, probabilities (one number a class). The schema's metadata
+say the kind of task under `task`, and under `labels` the class names in the order of the probabilities. gold and predicted are text for
+one label, lists of text for sets of labels, and numbers for regression.
 """
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,14 +28,55 @@ def write_predictions(
 ) -> None:
     """Write n rows: class numbers `gold` (n,) or None where unknown, probabilities (n, K) over `names`."""
     predicted = probabilities.argmax(1)
-    flat = pa.array(probabilities.astype(np.float32).ravel())
     columns = {
-        "id": pa.array(list(ids), pa.string()),
-        "text_sha256": pa.array(list(text_hashes), pa.string()),
         "gold": pa.array([names[number] for number in gold] if gold is not None else [None] * len(ids), pa.string()),
         "predicted": pa.array([names[number] for number in predicted], pa.string()),
-        "probabilities": pa.FixedSizeListArray.from_arrays(flat, len(names)),
+        "probabilities": _probabilities(probabilities),
     }
-    table = pa.table(columns).replace_schema_metadata({"labels": json.dumps(list(names), ensure_ascii=False)})
+    write_rows(path, ids=ids, text_hashes=text_hashes, columns=columns, task="single-label", names=names)
+
+
+def write_set_predictions(
+    path: Path,
+    *,
+    ids: Sequence[str],
+    text_hashes: Sequence[str],
+    gold: np.ndarray | None,
+    predicted: np.ndarray,
+    probabilities: np.ndarray,
+    names: Sequence[str],
+) -> None:
+    """Write n rows of sets of labels: truth values `gold` (or None) and `predicted`, probabilities, all (n, K) over `names`."""
+
+    def named(sets: np.ndarray) -> list[list[str]]:
+        return [[names[number] for number in np.flatnonzero(each).tolist()] for each in sets]
+
+    columns = {
+        "gold": pa.array([None] * len(ids) if gold is None else named(gold), pa.list_(pa.string())),
+        "predicted": pa.array(named(predicted), pa.list_(pa.string())),
+        "probabilities": _probabilities(probabilities),
+    }
+    write_rows(path, ids=ids, text_hashes=text_hashes, columns=columns, task="multi-label", names=names)
+
+
+def write_number_predictions(
+    path: Path, *, ids: Sequence[str], text_hashes: Sequence[str], gold: np.ndarray | None, predicted: np.ndarray
+) -> None:
+    """Write n rows of numbers: `gold` (n,), or None where unknown, and `predicted` (n,)."""
+    columns = {"gold": pa.array([None] * len(ids) if gold is None else gold, pa.float64()), "predicted": pa.array(predicted, pa.float64())}
+    write_rows(path, ids=ids, text_hashes=text_hashes, columns=columns, task="regression", names=[])
+
+
+def _probabilities(values: np.ndarray) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.astype(np.float32).ravel()), values.shape[1])
+
+
+def write_rows(
+    path: Path, *, ids: Sequence[str], text_hashes: Sequence[str], columns: dict[str, Any], task: str, names: Sequence[str]
+) -> None:
+    """Write n rows with further `columns`, among them gold and predicted, whole or not at all."""
+    known = {"id": pa.array(list(ids), pa.string()), "text_sha256": pa.array(list(text_hashes), pa.string())}
+    table = pa.table(known | columns)
+    table = table.replace_schema_metadata({"task": task, "labels": json.dumps(list(names), ensure_ascii=False)})
     with whole_file(path) as temporary:
         pq.write_table(table, temporary)

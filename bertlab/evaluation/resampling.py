@@ -1,9 +1,10 @@
 """A test set as counts: examples that look alike are one cell, and resampling draws how often each cell occurs.
 
-Every metric here depends on the predictions through three numbers a class: how many are right, how many have the label, how many were
+Every metric of classes depends on the predictions through three numbers a class: how many are right, how many have the label, how many were
 given it. So a bootstrap sample is one multinomial draw over the cells (gold, prediction of A, prediction of B, ...), distributed as if the
 n examples were drawn one by one with replacement, and a randomisation is one binomial draw for each cell in which two systems differ:
-10,000 samples of macro-F1 on 10,000 examples of 50 classes in about a second or less (docs/comparing.md). Random streams are numpy's:
+10,000 samples of macro-F1 on 10,000 examples of 50 classes in about a second or less (docs/comparing.md). Sets of labels are counted
+alike, an example adding to each of its labels. Random streams are numpy's:
 the same seed gives the same numbers as long as numpy does not change them.
 
 Letters: n examples, K classes, U units (cells or clusters), B resamples of a block, R of all.
@@ -11,13 +12,15 @@ Letters: n examples, K classes, U units (cells or clusters), B resamples of a bl
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-Metric = str | int | Callable[[np.ndarray], np.ndarray]  # one of AVERAGES, a class's number (its F1), or a function of (3, K, ...) counts
+Formula = Callable[[np.ndarray], np.ndarray]  # (3, K, ...) counts -> (...)
+Metric = str | int | Formula  # one of AVERAGES, a class's number (the F1 of that class), or what makes a number of counts
 
 SCARCE = 8  # units that occur less often are drawn one by one: a binomial draw costs about as much as eight of them
+SMALL_SET, SMALL_CLASS = 200, 30  # below these the percentile interval of an F1 covers too little (docs/comparing.md)
 BLOCK = 2**18  # numbers at a time: what fits into a processor's cache
 
 
@@ -44,7 +47,7 @@ def recall_of_classes(counts: np.ndarray) -> np.ndarray:
     return _ratio(counts[0], counts[1])
 
 
-def _weighted(of_classes: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+def _weighted(of_classes: Formula) -> Formula:
     return lambda counts: _ratio((of_classes(counts) * counts[1]).sum(0), counts[1].sum(0))
 
 
@@ -60,7 +63,7 @@ def _mcc(counts: np.ndarray) -> np.ndarray:
     return _ratio(right.sum(0) * n - (gold * predicted).sum(0), np.sqrt(spread))
 
 
-AVERAGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+AVERAGES: dict[str, Formula] = {
     "accuracy": _accuracy,
     "macro_f1": lambda counts: f1_of_classes(counts).mean(0),
     "micro_f1": _accuracy,  # one label an example, every class counted: the two are equal
@@ -73,20 +76,75 @@ AVERAGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+def _of_labels(formula: Formula) -> Formula:
+    """Of sets of labels: without the last row of the counts, which is of whole sets."""
+    return lambda counts: formula(counts[:, :-1])
+
+
+def _micro(above: Sequence[int], below: Sequence[int]) -> Formula:
+    """The sum over all classes of the rows `above` of the counts divided by that of the rows `below`."""
+    return _of_labels(lambda counts: _ratio(counts[list(above)].sum((0, 1)), counts[list(below)].sum((0, 1))))
+
+
+SET_AVERAGES: dict[str, Formula] = {
+    "exact_match": lambda counts: _ratio(counts[0, -1], counts[1, -1]),
+    "macro_f1": _of_labels(AVERAGES["macro_f1"]),
+    "micro_f1": _micro((0, 0), (1, 2)),
+    "weighted_f1": _of_labels(AVERAGES["weighted_f1"]),
+    "macro_precision": _of_labels(AVERAGES["macro_precision"]),
+    "macro_recall": _of_labels(AVERAGES["macro_recall"]),
+    "micro_precision": _micro((0,), (2,)),
+    "micro_recall": _micro((0,), (1,)),
+    "weighted_precision": _of_labels(AVERAGES["weighted_precision"]),
+    "weighted_recall": _of_labels(AVERAGES["weighted_recall"]),
+}
+
+
 def scores(counts: np.ndarray, metrics: Sequence[Metric]) -> np.ndarray:
     """The metrics of (3, K, ...) counts, shape (len(metrics), ...)."""
-    of_classes = f1_of_classes(counts) if any(isinstance(metric, int) for metric in metrics) else np.empty(0)
+    of_classes = f1_of_classes(counts) if any(isinstance(metric, int) for metric in metrics) else None
 
     def score(metric: Metric) -> np.ndarray:
         if isinstance(metric, int):
-            found: np.ndarray = of_classes[metric]
-            return found
+            assert of_classes is not None
+            return np.asarray(of_classes[metric])
         return AVERAGES[metric](counts) if isinstance(metric, str) else metric(counts)
 
     return np.stack([score(metric) for metric in metrics])
 
 
 # --- a test set as units ----------------------------------------------------------------------------------------------------------------
+
+
+class Sample(Protocol):
+    """A test set that can be drawn again: U units, each `times` as many (U,), and S systems that are scored on the same draws.
+
+    `width` is how many numbers a draw costs. B resamples of a block are (U, B): how often each unit occurs.
+    """
+
+    @property
+    def times(self) -> np.ndarray: ...
+
+    @property
+    def systems(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
+
+    def observed_scores(self, system: int, metrics: Sequence[Any]) -> np.ndarray:
+        """(len(metrics),) of the test set as it is."""
+
+    def drawn_scores(self, system: int, times: np.ndarray, metrics: Sequence[Any]) -> np.ndarray:
+        """(len(metrics), B) when the units occur (U, B) times."""
+
+    def left_out_scores(self, system: int, metrics: Sequence[Any]) -> np.ndarray:
+        """(len(metrics), U) with one of a unit left out."""
+
+    def swapped_differences(self, metrics: Sequence[Any], resamples: int, draw: np.random.Generator) -> Iterator[np.ndarray]:
+        """Blocks of (len(metrics), B): the first system's scores less the second's where a coin swaps their answers to each example."""
+
+    def is_small(self, metric: Any) -> bool:
+        """Whether there are too few examples for the percentile interval of a metric."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +158,14 @@ class Units:
     adds: tuple[Any, ...]
     num_classes: int
 
+    @property
+    def systems(self) -> int:
+        return len(self.adds)
+
+    @property
+    def width(self) -> int:
+        return max(len(self.times), 3 * self.num_classes)
+
     def counts(self, system: int, times: np.ndarray) -> np.ndarray:
         """(3, K, B) counts of a system when the units occur (U, B) times."""
         return np.asarray(self.adds[system] @ times).reshape(3, self.num_classes, -1)
@@ -107,6 +173,40 @@ class Units:
     def observed(self, system: int) -> np.ndarray:
         """(3, K) counts of a system on the test set as it is."""
         return self.counts(system, self.times[:, None].astype(np.float64))[:, :, 0]
+
+    def observed_scores(self, system: int, metrics: Sequence[Metric]) -> np.ndarray:
+        return scores(self.observed(system), metrics)
+
+    def drawn_scores(self, system: int, times: np.ndarray, metrics: Sequence[Metric]) -> np.ndarray:
+        return scores(self.counts(system, times), metrics)
+
+    def left_out_scores(self, system: int, metrics: Sequence[Metric]) -> np.ndarray:
+        width = max(1, 16 * BLOCK // (3 * self.num_classes))
+        whole, columns = self.observed(system), self.adds[system].tocsc()
+        parts = [
+            scores(whole[:, :, None] - columns[:, start : start + width].toarray().reshape(3, self.num_classes, -1), metrics)
+            for start in range(0, len(self.times), width)
+        ]
+        return np.concatenate(parts, axis=1)
+
+    def swapped_differences(self, metrics: Sequence[Metric], resamples: int, draw: np.random.Generator) -> Iterator[np.ndarray]:
+        a, b = self.observed(0), self.observed(1)
+        moves = (self.adds[1] - self.adds[0]).tocsc()
+        moves.eliminate_zeros()
+        differs = np.diff(moves.indptr) > 0
+        moves, times = moves[:, differs].tocsr(), self.times[differs]
+        if not len(times):
+            yield np.zeros((len(metrics), resamples))
+            return
+        for heads in swapped(times, self.num_classes, resamples, draw):
+            moved = np.asarray(moves @ heads).reshape(3, self.num_classes, -1)
+            yield scores(a[:, :, None] + moved, metrics) - scores(b[:, :, None] - moved, metrics)
+
+    def is_small(self, metric: Metric) -> bool:
+        """Few examples, or few of a class that the metric turns on."""
+        support = self.observed(0)[1]
+        turns_on = support[metric] if isinstance(metric, int) else min(support[support > 0], default=0)
+        return bool(self.times.sum() < SMALL_SET or turns_on < SMALL_CLASS)
 
 
 def units_of(gold: np.ndarray, predicted: np.ndarray, num_classes: int, clusters: np.ndarray | None = None) -> Units:
@@ -136,6 +236,34 @@ def units_of(gold: np.ndarray, predicted: np.ndarray, num_classes: int, clusters
     return Units(times, tuple(adds(row) for row in predicted), num_classes)
 
 
+def units_of_sets(gold: np.ndarray, predicted: np.ndarray, clusters: np.ndarray | None = None) -> Units:
+    """The units of (n, K) truth values, which labels an example has, and the (S, n, K) of S systems.
+
+    One "class" more than there are labels counts whole sets: each example has it, and it is right where the sets are equal.
+    """
+    from scipy import sparse
+
+    gold, predicted = np.asarray(gold, dtype=bool), np.asarray(predicted, dtype=bool)
+    assert gold.ndim == 2 and len(gold) > 0 and predicted.shape[1:] == gold.shape
+    n, systems, whole = len(gold), len(predicted), np.ones((len(gold), 1), dtype=bool)
+    if clusters is None:
+        packed = np.packbits(np.concatenate([gold, *predicted], axis=1), axis=1)
+        _, rows, times = np.unique(packed, axis=0, return_index=True, return_counts=True)
+        gold, predicted, whole, unit = gold[rows], predicted[:, rows], whole[rows], np.arange(len(rows))
+    else:
+        unit = np.unique(np.asarray(clusters), return_inverse=True)[1]
+        times = np.ones(unit.max() + 1, dtype=np.int64)
+    assert times.sum() == n or clusters is not None
+
+    def adds(labels: np.ndarray) -> Any:
+        exact = (labels == gold).all(axis=1, keepdims=True)
+        counted = np.concatenate([labels & gold, exact, gold, whole, labels, whole], axis=1)  # (n, 3 (K + 1))
+        examples, places = np.nonzero(counted)
+        return sparse.csr_array((np.ones(len(places)), (places, unit[examples])), shape=(counted.shape[1], len(times)))
+
+    return Units(times, tuple(adds(predicted[system]) for system in range(systems)), gold.shape[1] + 1)
+
+
 # --- random draws -----------------------------------------------------------------------------------------------------------------------
 
 
@@ -150,14 +278,14 @@ def _blocks(width: int, resamples: int) -> Iterator[int]:
         yield min(size, resamples - start)
 
 
-def drawn_with_replacement(units: Units, resamples: int, draw: np.random.Generator) -> Iterator[np.ndarray]:
+def drawn_with_replacement(units: Sample, resamples: int, draw: np.random.Generator) -> Iterator[np.ndarray]:
     """Blocks of (U, B): how often each unit occurs when as many as there are are drawn with replacement."""
     total = int(units.times.sum())
     scarce = np.flatnonzero(units.times < SCARCE)
     common = np.flatnonzero(units.times >= SCARCE)
     copies = np.repeat(np.arange(len(scarce)), units.times[scarce])  # the scarce units' examples, each by its unit
     shares = np.append(units.times[common], len(copies)) / total
-    for size in _blocks(max(len(units.times), 3 * units.num_classes), resamples):
+    for size in _blocks(units.width, resamples):
         drawn = draw.multinomial(total, shares, size=size)
         times = np.zeros((len(units.times), size))
         times[common] = drawn[:, :-1].T
@@ -180,24 +308,15 @@ def swapped(times: np.ndarray, num_classes: int, resamples: int, draw: np.random
         yield heads
 
 
-def bootstrap_scores(units: Units, metrics: Sequence[Metric], resamples: int, draw: np.random.Generator) -> np.ndarray:
+def bootstrap_scores(units: Sample, metrics: Sequence[Any], resamples: int, draw: np.random.Generator) -> np.ndarray:
     """(S, len(metrics), R): every system's metrics on R bootstrap samples, the same samples for all systems."""
     blocks = [
-        np.stack([scores(units.counts(system, times), metrics) for system in range(len(units.adds))])
+        np.stack([units.drawn_scores(system, times, metrics) for system in range(units.systems)])
         for times in drawn_with_replacement(units, resamples, draw)
     ]
     return np.concatenate(blocks, axis=2)
 
 
-def leave_one_out_scores(units: Units, metrics: Sequence[Metric]) -> np.ndarray:
+def leave_one_out_scores(units: Sample, metrics: Sequence[Any]) -> np.ndarray:
     """(S, len(metrics), U): the metrics with one of a unit left out, which `times` of the jackknife's values share."""
-    width = max(1, 16 * BLOCK // (3 * units.num_classes))
-    systems = []
-    for system, adds in enumerate(units.adds):
-        whole, columns = units.observed(system), adds.tocsc()
-        parts = [
-            scores(whole[:, :, None] - columns[:, start : start + width].toarray().reshape(3, units.num_classes, -1), metrics)
-            for start in range(0, len(units.times), width)
-        ]
-        systems.append(np.concatenate(parts, axis=1))
-    return np.stack(systems)
+    return np.stack([units.left_out_scores(system, metrics) for system in range(units.systems)])

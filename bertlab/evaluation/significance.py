@@ -21,13 +21,10 @@ import numpy as np
 
 from bertlab.evaluation.intervals import LEVEL, Interval, percentile
 from bertlab.evaluation.resampling import (
-    Metric,
-    Units,
+    Sample,
     bootstrap_scores,
     drawn_with_replacement,
     generator,
-    scores,
-    swapped,
 )
 
 TOLERANCE = 1e-12  # of two sums of floating-point numbers that stand for the same fraction
@@ -52,29 +49,20 @@ def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> dict[str, Any]:
     return {"only_a": only_a, "only_b": only_b, "p_exact": exact, "p_mid": mid}
 
 
-def randomisation_p(units: Units, metrics: Sequence[Metric], resamples: int, seed: int) -> np.ndarray:
+def randomisation_p(units: Sample, metrics: Sequence[Any], resamples: int, seed: int) -> np.ndarray:
     """Approximate randomisation of two systems, (len(metrics),) p-values.
 
     Each example's (or cluster's) two answers are swapped with probability 1/2 and d is measured again:
     p = (1 + #{|d_r| >= |d|}) / (R + 1).
     """
-    a, b = units.observed(0), units.observed(1)
-    moves = (units.adds[1] - units.adds[0]).tocsc()
-    moves.eliminate_zeros()
-    differs = np.diff(moves.indptr) > 0
-    moves, times = moves[:, differs].tocsr(), units.times[differs]
-    least = np.abs(scores(a, metrics) - scores(b, metrics)) - TOLERANCE
-    if not len(times):
-        return np.ones(len(metrics))
+    least = np.abs(units.observed_scores(0, metrics) - units.observed_scores(1, metrics)) - TOLERANCE
     as_large = np.zeros(len(metrics))
-    for heads in swapped(times, units.num_classes, resamples, generator(seed, RANDOMISED)):
-        moved = np.asarray(moves @ heads).reshape(3, units.num_classes, -1)
-        differences = scores(a[:, :, None] + moved, metrics) - scores(b[:, :, None] - moved, metrics)
+    for differences in units.swapped_differences(metrics, resamples, generator(seed, RANDOMISED)):
         as_large += (np.abs(differences) >= least[:, None]).sum(1)
     return (1 + as_large) / (resamples + 1)
 
 
-def paired_bootstrap(units: Units, metrics: Sequence[Metric], resamples: int, seed: int, level: float = LEVEL) -> list[dict[str, Any]]:
+def paired_bootstrap(units: Sample, metrics: Sequence[Any], resamples: int, seed: int, level: float = LEVEL) -> list[dict[str, Any]]:
     """For each metric the difference of two systems, its interval, its standard error and its bootstrap p-values.
 
     Both systems are scored on the same samples of the examples. The interval is the percentile one: of differences BCa covered no better,
@@ -83,7 +71,7 @@ def paired_bootstrap(units: Units, metrics: Sequence[Metric], resamples: int, se
     """
     of_a, of_b = bootstrap_scores(units, metrics, resamples, generator(seed, PAIRED))
     samples = of_a - of_b
-    estimates = scores(units.observed(0), metrics) - scores(units.observed(1), metrics)
+    estimates = units.observed_scores(0, metrics) - units.observed_scores(1, metrics)
     found = []
     for values, estimate in zip(samples, estimates, strict=True):
         found.append(
@@ -106,7 +94,7 @@ def _as_far(samples: np.ndarray, estimate: float) -> float:
 
 
 def two_level_bootstrap(
-    units: Units, seeds_of_a: int, metrics: Sequence[Metric], resamples: int, seed: int, level: float = LEVEL
+    units: Sample, seeds_of_a: int, metrics: Sequence[Any], resamples: int, seed: int, level: float = LEVEL
 ) -> list[dict[str, Any]]:
     """Mean difference of two methods: seeds are drawn for each method and examples jointly. Systems 0 to seeds_of_a - 1 are A's.
 
@@ -116,13 +104,13 @@ def two_level_bootstrap(
     (seeds) + (examples) - (both - seeds - examples). p-value and interval are read from Student's t with Satterthwaite's degrees of
     freedom, because a handful of seeds knows its own spread badly. A method of one seed is taken as it is: its spread is unknown.
     """
-    systems = len(units.adds)
+    systems = units.systems
     groups = [np.arange(seeds_of_a), np.arange(seeds_of_a, systems)]
-    observed = np.stack([scores(units.observed(system), metrics) for system in range(systems)])  # (S, M)
+    observed = np.stack([units.observed_scores(system, metrics) for system in range(systems)])  # (S, M)
     draw = generator(seed, OF_METHODS)
     parts, fixed_seeds = [], []
     for times in drawn_with_replacement(units, resamples, draw):
-        values = np.stack([scores(units.counts(system, times), metrics) for system in range(systems)])  # (S, M, B)
+        values = np.stack([units.drawn_scores(system, times, metrics) for system in range(systems)])  # (S, M, B)
         fixed_seeds.append(values[groups[0]].mean(0) - values[groups[1]].mean(0))
         means = []
         for group in groups:

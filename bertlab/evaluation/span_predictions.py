@@ -4,15 +4,13 @@ Parquet with the columns id and text_sha256 that all such files have, gold and p
 "answers". What `bertlab compare` needs is in them: entities and matches follow from gold and predicted.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from bertlab.disk import whole_file
+from bertlab.evaluation.predictions import write_rows
 
 
 def write_tagged_predictions(
@@ -27,12 +25,11 @@ def write_tagged_predictions(
 ) -> None:
     """Write n sentences: their tags `gold` and `predicted`, and how likely the model holds each predicted tag, in lists."""
     columns = {
-        **_keys(ids, text_hashes),
         "gold": pa.array(gold if gold is not None else [None] * len(ids), pa.list_(pa.string())),
         "predicted": pa.array(predicted, pa.list_(pa.string())),
         "probabilities": pa.array([each.tolist() for each in probabilities], pa.list_(pa.float32())),
     }
-    _write(path, columns, {"task": "tokens", "labels": json.dumps(list(names), ensure_ascii=False)})
+    write_rows(path, ids=ids, text_hashes=text_hashes, columns=columns, task="tokens", names=names)
 
 
 def write_answer_predictions(
@@ -49,21 +46,10 @@ def write_answer_predictions(
     """Write n questions: the texts that would be right in `gold` (none: no answer is right), the text `predicted` ("": no answer), how
     likely the model holds it among its best, how far it puts no answer above the best one, and the hash of the context, for clusters."""
     columns = {
-        **_keys(ids, text_hashes),
         "context_sha256": pa.array(list(contexts), pa.string()),
         "gold": pa.array(gold if gold is not None else [None] * len(ids), pa.list_(pa.string())),
         "predicted": pa.array(list(predicted), pa.string()),
         "probability": pa.array(list(probabilities), pa.float32()),
         "no_answer": pa.array(list(no_answer), pa.float32()),
     }
-    _write(path, columns, {"task": "answers"})
-
-
-def _keys(ids: Sequence[str], text_hashes: Sequence[str]) -> dict[str, pa.Array]:
-    """What rows are known by in all files."""
-    return {"id": pa.array(list(ids), pa.string()), "text_sha256": pa.array(list(text_hashes), pa.string())}
-
-
-def _write(path: Path, columns: dict[str, pa.Array], metadata: dict[str, str]) -> None:
-    with whole_file(path) as temporary:
-        pq.write_table(pa.table(columns).replace_schema_metadata(metadata), temporary)
+    write_rows(path, ids=ids, text_hashes=text_hashes, columns=columns, task="answers", names=[])

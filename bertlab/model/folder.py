@@ -67,12 +67,13 @@ def save_model(
     facts: dict[str, Any],
     card: str,
     labels: list[str] | None = None,
+    problem_type: str | None = "single_label_classification",
     max_length: int | None = None,
     pooling: str = "mean",
     run: dict[str, str] | None = None,
 ) -> None:
-    """Write a model folder. `facts` become bertlab.json, `card` README.md; `labels` name a classifier's classes in order; `run` is the
-    sha256 of the files of the run that made it.
+    """Write a model folder. `facts` become bertlab.json, `card` README.md; `labels` name a classifier's classes in order, `problem_type` is
+    transformers' word for its kind (of a number: "regression", one label), and `run` the sha256 of the files of the run that made it.
 
     `max_length` (default: every position) is where texts are truncated, and `pooling` (cls, mean or max) how sentence vectors are
     made, here and in sentence-transformers. Raises ConfigError if `folder` has content.
@@ -83,7 +84,7 @@ def save_model(
         config |= {"id2label": {str(number): label for number, label in enumerate(labels)}}
         config |= {"label2id": {label: number for number, label in enumerate(labels)}}
     if labels is not None and isinstance(model, BertForSequenceClassification):
-        config |= {"problem_type": "single_label_classification"}
+        config |= {"problem_type": problem_type}
     length = min(max_length or model.config.max_position_embeddings, model.config.max_position_embeddings)
     refuse_full(folder, sum(value.nbytes for value in model.state_dict().values()))
     with whole_folder(folder) as temporary:

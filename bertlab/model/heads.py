@@ -103,7 +103,8 @@ class BertForTokenClassification(nn.Module):
 class BertForQuestionAnswering(nn.Module):
     """For each token the logits (T, 2) of an answer that begins, and of one that ends with it."""
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig, num_labels: int = 2) -> None:
+        assert num_labels == 2, "an answer begins and ends"
         super().__init__()
         self.config = config
         self.bert = Bert(config, pooler=False)

@@ -4,7 +4,7 @@ import json
 from html import escape
 from typing import Any
 
-from bertlab.pages.screen import inert
+from bertlab.pages.screen import inert, metric_words
 
 _USE = """## Use
 
@@ -53,20 +53,28 @@ def pretrained_card(facts: dict[str, Any]) -> str:
 
 
 def classifier_card(facts: dict[str, Any], labels: list[str]) -> str:
-    """The card of a fine-tuned classifier, from its bertlab.json."""
-    dev, test = facts["dev"], facts.get("test")
+    """The card of a fine-tuned model, from its bertlab.json."""
+    from bertlab.tasks.choosing import TASKS
+
+    task, dev, test = TASKS[facts.get("task", "single-label")], facts["dev"], facts.get("test")
+
+    def scores(metrics: dict[str, Any]) -> str:
+        shown = reversed(task.headlines(metrics).items())
+        return f"{', '.join(f'{metric_words(name)} {value:.3f}' for name, value in shown)} (n = {metrics['n']})"
+
+    of = task.of.format(count=len(labels))
+    of = of if len(labels) < 2 else f"{of}: {', '.join(map(_safe, labels[:50]))}{' ...' if len(labels) > 50 else ''}"
     lines = [
-        *_front_matter("text-classification", []),
-        f"# A classifier fine-tuned by bertlab {facts['bertlab']}",
+        *_front_matter(task.pipeline, []),
+        f"# A {'classifier' if task.name == 'single-label' else f'{task.name} model'} fine-tuned by bertlab {facts['bertlab']}",
         "",
-        f"{len(labels)} classes: {', '.join(map(_safe, labels[:50]))}{' ...' if len(labels) > 50 else ''}."
-        f" Started from {facts['started_from']}; {facts['train_examples']:,} training examples;"
-        f" the best of {facts['seeds']} seeds by dev macro-F1.",
+        f"{of[0].upper()}{of[1:]}. Started from {facts['started_from']}; {facts['train_examples']:,} training examples;"
+        f" the best of {facts['seeds']} seeds by dev {metric_words(next(iter(task.scores)))}.",
         "",
-        f"Dev: accuracy {dev['accuracy']:.3f}, macro-F1 {dev['macro']['f1']:.3f} (n = {dev['n']}); chosen by these, so they flatter.",
-        *([f"Test: accuracy {test['accuracy']:.3f}, macro-F1 {test['macro']['f1']:.3f} (n = {test['n']})."] if test else []),
+        f"Dev: {scores(dev)}; chosen by these, so they flatter.",
+        *([f"Test: {scores(test)}."] if test else []),
         "",
-        _USE.format(folder="RUN/model", call='model.predict(["a text to classify"])'),
+        _USE.format(folder="RUN/model", call=task.call),
     ]
     return "\n".join(lines)
 

@@ -3,7 +3,7 @@
 import textwrap
 from typing import Any
 
-from bertlab.pages.screen import inert, table
+from bertlab.pages.screen import inert, metric_words, table
 
 _OF_WHAT = {
     "McNemar exact": "of such test sets, were each equally likely to be the one that is right where only one is",
@@ -19,14 +19,6 @@ def screen(facts: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def metric_words(metric: str) -> str:
-    """macro_f1 -> macro-F1, f1:news -> F1 of news, mcc -> MCC."""
-    kind, colon, name = metric.partition(":")
-    if colon:
-        return f"F1 of {inert(name)}"
-    return {"mcc": "MCC"}.get(kind, kind.replace("_", "-").replace("f1", "F1"))
-
-
 def _level(facts: dict[str, Any]) -> str:
     return f"{100 * facts['level']:g} %"
 
@@ -34,7 +26,8 @@ def _level(facts: dict[str, Any]) -> str:
 def _scores(facts: dict[str, Any]) -> str:
     names = list(facts["systems"][0]["scores"])
     rows = [[system["name"], *(_score(system["scores"][name]) for name in names)] for system in facts["systems"]]
-    of = f"{facts['n']:,} examples of {len(facts['classes'])} classes"
+    kinds = {"regression": "numbers", "answers": "answers", "multi-label": f"{len(facts['classes'])} labels", "tokens": "tagged words"}
+    of = f"{facts['n']:,} examples of {kinds.get(facts.get('task', ''), str(len(facts['classes'])) + ' classes')}"
     if facts["clusters"]:
         of += f" in {facts['clusters']['number']:,} clusters ({inert(facts['clusters']['column'])})"
     lines = [f"{len(rows)} systems on {of}", table(["system", *map(metric_words, names)], rows)]
@@ -118,7 +111,7 @@ def verdict(facts: dict[str, Any], pair: dict[str, Any], result: dict[str, Any])
         many = f" Corrected for {facts['comparisons']} comparisons ({_CORRECTION[facts['correction']]}) p is {_p(p)}."
     alpha = 1 - facts["level"]
     if p <= alpha + 1e-12:
-        better = "better" if result["difference"] > 0 else "worse"
+        better = "better" if (result["difference"] > 0) != result.get("lower_is_better", False) else "worse"
         return f"{a} is {better} than {b} on this test set by {metric}: {numbers}; {chance}.{many}"
     passed_alone = result["p"] <= alpha + 1e-12
     opening = f"Not enough evidence among {facts['comparisons']} comparisons" if passed_alone else "No evidence"

@@ -26,21 +26,66 @@ def inert(text: str) -> str:
     return text.translate(_CONTROL)
 
 
+def score_table(metrics: dict[str, Any]) -> str:
+    """The scores of an evaluation, whatever its kind of task."""
+    if "per_class" in metrics or "per_type" in metrics:
+        return class_table(metrics)
+    return number_table(metrics) if "spearman" in metrics else answer_table(metrics)
+
+
 def class_table(metrics: dict[str, Any]) -> str:
-    """Precision, recall and F1 of every class and their averages (bertlab/evaluation/metrics.py)."""
-    rows = [[name, *_scores(scores), str(scores["support"])] for name, scores in metrics["per_class"].items()]
+    """Precision, recall and F1 of every class or type of entity and their averages (bertlab/evaluation/metrics.py, entities.py)."""
+    of = "per_class" if "per_class" in metrics else "per_type"
+    rows = [[name, *_scores(scores), str(scores["support"])] for name, scores in metrics[of].items()]
     rows += [[f"{kind} average", *_scores(metrics[kind]), ""] for kind in ("macro", "weighted", "micro")]
-    lines = [table(["class", "precision", "recall", "F1", "n"], rows), f"accuracy {metrics['accuracy']:.3f} of {metrics['n']:,}"]
+    lines = [table([of.removeprefix("per_"), "precision", "recall", "F1", "n"], rows)]
+    if name := _whole_answers(metrics):
+        lines.append(f"{metric_words(name)} {metrics[name]:.3f} of {metrics['n']:,}")
+    else:
+        lines.append(f"entities of {metrics['n']:,} sentences; strict IOB2 micro-F1 {metrics['strict']['f1']:.3f}")
     return "\n".join([*lines, *interval_lines(metrics.get("intervals", {}))])
 
 
+def answer_table(metrics: dict[str, Any]) -> str:
+    """Exact match and F1 of answers, and of the questions with and without one apart (bertlab/evaluation/answers.py)."""
+    parts = {"all": metrics, "with an answer": metrics.get("has_answer"), "without": metrics.get("no_answer")}
+    rows = [[name, f"{each['exact_match']:.3f}", f"{each['f1']:.3f}", f"{each['n']:,}"] for name, each in parts.items() if each]
+    return "\n".join([table(["questions", "exact match", "F1", "n"], rows), *interval_lines(metrics.get("intervals", {}))])
+
+
+def number_table(metrics: dict[str, Any]) -> str:
+    """Correlations and errors of predicted numbers, with their intervals (bertlab/evaluation/numbers.py)."""
+    intervals = metrics.get("intervals", {})
+    rows = []
+    for name in ("spearman", "pearson", "mae", "rmse", "r2"):
+        interval = intervals.get(name) or {"low": None}
+        between = "?" if interval["low"] is None else f"{interval['low']:.3f} to {interval['high']:.3f}"
+        rows.append([metric_words(name), f"{metrics[name]:.3f}", between])
+    return table(["metric", "value", f"{intervals.get('level', 0.95):.0%} interval"], rows) + f"\n{metrics['n']:,} numbers"
+
+
+def _whole_answers(metrics: dict[str, Any]) -> str | None:
+    return next((name for name in ("accuracy", "exact_match") if name in metrics), None)
+
+
 def interval_lines(intervals: dict[str, Any]) -> list[str]:
-    """What the test set's size leaves open of accuracy and macro-F1 (bertlab/evaluation/intervals.py); a line, or none."""
+    """What the test set's size leaves open of two of the scores (bertlab/evaluation/intervals.py); a line, or none."""
     if not intervals:
         return []
-    known = [("accuracy", intervals["accuracy"]), ("macro-F1", intervals["macro"]["f1"])]
+    whole = _whole_answers(intervals)
+    known = [(metric_words(whole), intervals[whole])] if whole else [("micro-F1", intervals["micro"]["f1"])]
+    known.append(("macro-F1", intervals["macro"]["f1"]) if "macro" in intervals else ("F1", intervals["f1"]))
     shown = [f"{name} {each['low']:.3f} to {each['high']:.3f}" for name, each in known if each["low"] is not None]
     return [f"with {intervals['level']:.0%} confidence {', '.join(shown)}"] if shown else []
+
+
+def metric_words(metric: str) -> str:
+    """macro_f1 -> macro-F1, f1:news -> F1 of news, mcc -> MCC, exact_match -> exact match."""
+    kind, colon, name = metric.partition(":")
+    if colon:
+        return f"F1 of {inert(name)}"
+    named = {"mcc": "MCC", "mae": "MAE", "rmse": "RMSE", "spearman": "Spearman", "pearson": "Pearson", "exact_match": "exact match"}
+    return named.get(kind, kind.replace("_", "-").replace("f1", "F1"))
 
 
 def _scores(scores: dict[str, float]) -> list[str]:

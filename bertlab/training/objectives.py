@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bertlab.batches.flat import IGNORED, FlatBatch, LabelledBatch, PretrainingBatch
+from bertlab.batches.flat import IGNORED, FlatBatch, LabelledBatch, PretrainingBatch, WindowedBatch
 
 Batch = TypeVar("Batch", bound=FlatBatch, contravariant=True)
 
@@ -87,6 +87,12 @@ def pretraining_scores(model: nn.Module, batch: PretrainingBatch) -> Tensor:
     return torch.stack(scores)
 
 
+def logits_of(model: nn.Module, batch: LabelledBatch) -> Tensor:
+    """The model's logits in fp32, of texts in several windows the mean over a text's windows."""
+    logits = model(**batch.encoder_inputs()).float()
+    return batch.pooled(logits) if isinstance(batch, WindowedBatch) else logits
+
+
 class Classification:
     """Cross-entropy with optional label smoothing: q = (1 - e) onehot + e / K (Szegedy et al. 2016).
 
@@ -102,8 +108,41 @@ class Classification:
         return [int((batch.labels != IGNORED).sum())]
 
     def losses(self, model: nn.Module, batch: LabelledBatch) -> Tensor:
-        logits = model(**batch.encoder_inputs()).float()
+        logits = logits_of(model, batch)
         return F.cross_entropy(logits, batch.labels, ignore_index=IGNORED, reduction="sum", label_smoothing=self.label_smoothing)[None]
+
+
+class LabelSets:
+    """Binary cross-entropy over examples and their K labels, with optional smoothing: t = (1 - e) t + e / 2. NaN is no label."""
+
+    names = ("loss",)
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = label_smoothing
+
+    def counts(self, batch: LabelledBatch) -> list[int]:
+        return [int((~batch.labels.isnan()).sum())]
+
+    def losses(self, model: nn.Module, batch: LabelledBatch) -> Tensor:
+        logits = logits_of(model, batch)
+        counted = ~batch.labels.isnan()
+        targets = torch.where(counted, batch.labels, 0.0) * (1 - self.label_smoothing) + self.label_smoothing / 2
+        losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        return (losses * counted).sum()[None]
+
+
+class SquaredError:
+    """(logit - number)^2, of one logit an example. NaN is no number."""
+
+    names = ("loss",)
+
+    def counts(self, batch: LabelledBatch) -> list[int]:
+        return [int((~batch.labels.isnan()).sum())]
+
+    def losses(self, model: nn.Module, batch: LabelledBatch) -> Tensor:
+        logits = logits_of(model, batch)[:, 0]
+        counted = ~batch.labels.isnan()
+        return ((logits - torch.where(counted, batch.labels, 0.0)).square() * counted).sum()[None]
 
 
 class Answering:

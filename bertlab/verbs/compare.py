@@ -15,7 +15,6 @@ from bertlab.errors import ConfigError
 
 if TYPE_CHECKING:
     from bertlab.evaluation.alignment import Aligned
-    from bertlab.evaluation.resampling import Metric
 
 PREDICTIONS = "predictions.parquet"
 
@@ -24,8 +23,9 @@ PREDICTIONS = "predictions.parquet"
 class Config:
     runs: tuple[str, ...]
     """Two or more systems: a predictions.parquet, a folder with one, a folder with one *.parquet a seed, or NAME:FILE,FILE,..."""
-    metrics: tuple[str, ...] = ("accuracy", "macro_f1")
-    """accuracy, macro_f1, micro_f1, weighted_f1, mcc, macro_ or weighted_ precision or recall, f1:CLASS, or per_class for all of these."""
+    metrics: tuple[str, ...] | None = None
+    """accuracy, macro_f1, micro_f1, weighted_f1, mcc, macro_ or weighted_ precision or recall, f1:CLASS, or per_class for all of these; for
+    sets of labels exact_match and the same averages; for numbers spearman, pearson, mae, rmse, r2. Default: the usual two or three."""
     against_first: bool = False
     """Compare the first system with each of the others, instead of all with all: fewer comparisons to correct for."""
     correction: Literal["holm", "benjamini-hochberg", "none"] = "holm"
@@ -44,7 +44,7 @@ class Config:
     def __post_init__(self) -> None:
         if len(self.runs) < 2:
             raise ConfigError(f"runs={', '.join(self.runs)}: name two systems or more")
-        if not self.metrics:
+        if self.metrics == ():
             raise ConfigError("metrics is empty: name one or more, such as accuracy macro_f1")
         if not 100 <= self.resamples <= 10_000_000:
             raise ConfigError(f"resamples={self.resamples}: give a number from 100 to 10,000,000")
@@ -137,21 +137,23 @@ def _files_in(path: Path) -> list[Path]:
 # --- the comparison ---------------------------------------------------------------------------------------------------------------------
 
 
-def metrics_of(asked: tuple[str, ...], names: list[str]) -> dict[str, "Metric"]:
+def metrics_of(asked: tuple[str, ...] | None, aligned: "Aligned") -> dict[str, Any]:
     """The metrics asked for, by name. Raises ConfigError for one that is not known."""
     from bertlab.config import suggestion
-    from bertlab.evaluation.resampling import AVERAGES
+    from bertlab.evaluation.comparable import USUAL, known_metrics
 
-    of_class: dict[str, Metric] = {f"f1:{name}": number for number, name in enumerate(names)}
-    known: dict[str, Metric] = {**{name: name for name in AVERAGES}, **of_class}
-    found: dict[str, Metric] = {}
-    for name in asked:
-        if name == "per_class":
+    known = known_metrics(aligned)
+    of_class = {name: metric for name, metric in known.items() if name.startswith("f1:")}
+    found: dict[str, Any] = {}
+    for name in asked or USUAL[aligned.task]:
+        if name == "per_class" and of_class:
             found |= of_class
         elif name in known:
             found[name] = known[name]
         else:
-            near = suggestion(name, [*known, "per_class"]) or f": known are {', '.join(AVERAGES)}, per_class, f1:CLASS"
+            classes = ["per_class", "f1:CLASS"] if of_class else []
+            all_known = ", ".join([*(name for name in known if name not in of_class), *classes])
+            near = suggestion(name, [*known, "per_class"]) or f": known are {all_known}"
             raise ConfigError(f"metrics: unknown metric {name!r}{near}")
     return found
 
@@ -160,9 +162,10 @@ def compare(config: Config, systems: list[System], aligned: "Aligned") -> dict[s
     """All facts of the comparison: what the screen shows and the JSON holds."""
     import bertlab
     from bertlab.disk import sha256_file
+    from bertlab.evaluation.comparable import classes_never_seen
     from bertlab.evaluation.significance import benjamini_hochberg, holm
 
-    metrics = metrics_of(config.metrics, aligned.names)
+    metrics = metrics_of(config.metrics, aligned)
     pairs = [(a, b) for place, a in enumerate(systems) for b in systems[place + 1 :] if not config.against_first or place == 0]
     compared = [_pair(config, a, b, aligned, metrics) for a, b in pairs]
     results = [result for pair in compared for result in pair["metrics"]]
@@ -173,6 +176,7 @@ def compare(config: Config, systems: list[System], aligned: "Aligned") -> dict[s
     return {
         "bertlab": bertlab.__version__,
         "n": len(aligned.gold),
+        "task": aligned.task,
         "clusters": None if aligned.clusters is None else {"column": config.cluster, "number": int(aligned.clusters.max()) + 1},
         "classes": aligned.names,
         "R": config.resamples,
@@ -185,7 +189,7 @@ def compare(config: Config, systems: list[System], aligned: "Aligned") -> dict[s
                 "name": system.name,
                 "files": [{"name": "/".join(file.parts[-2:]), "sha256": sha256_file(file)} for file in system.files],
                 "scores": _scores(config, system, aligned, metrics),
-                "classes_never_seen": _never_seen(system, aligned),
+                "classes_never_seen": classes_never_seen(aligned, system.rows),
             }
             for system in systems
         ],
@@ -193,68 +197,55 @@ def compare(config: Config, systems: list[System], aligned: "Aligned") -> dict[s
     }
 
 
-def _never_seen(system: System, aligned: "Aligned") -> list[str]:
-    """The classes in neither gold nor the system's predictions: their F1 is 0/0 and counts as 0."""
-    seen = {*aligned.gold.tolist(), *aligned.predicted[system.rows].ravel().tolist()}
-    return [name for number, name in enumerate(aligned.names) if number not in seen]
-
-
-def _scores(config: Config, system: System, aligned: "Aligned", metrics: dict[str, "Metric"]) -> dict[str, dict[str, Any]]:
+def _scores(config: Config, system: System, aligned: "Aligned", metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Each metric's value with its interval, or over several seeds mean and standard deviation."""
-    from bertlab.evaluation.intervals import of_scores
+    from bertlab.evaluation.comparable import PROPORTIONS, is_right, sample_of
+    from bertlab.evaluation.intervals import of_units, wilson
     from bertlab.evaluation.metrics import mean_and_deviation
-    from bertlab.evaluation.resampling import scores, units_of
 
-    units = units_of(aligned.gold, aligned.predicted[system.rows], len(aligned.names))
-    of_seeds = [scores(units.observed(seed), list(metrics.values())) for seed in range(len(system.rows))]
+    units, wanted = sample_of(aligned, system.rows), list(metrics.values())
+    of_seeds = [units.observed_scores(seed, wanted) for seed in range(len(system.rows))]
     spread = [mean_and_deviation([float(values[number]) for values in of_seeds]) for number in range(len(metrics))]
     if len(system.rows) > 1:
         return {name: {"value": both["mean"], "sd": both["sd"], "interval": None} for name, both in zip(metrics, spread, strict=True)}
-    found = of_scores(
-        aligned.gold,
-        aligned.predicted[system.rows[0]],
-        len(aligned.names),
-        list(metrics.values()),
-        seed=config.seed,
-        resamples=config.resamples,
-        level=config.level,
-        clusters=aligned.clusters,
-    )
+    found = of_units(units, wanted, seed=config.seed, resamples=config.resamples, level=config.level)
+    if aligned.clusters is None and (proportions := [name for name in metrics if name in PROPORTIONS.get(aligned.task, ())]):
+        right = is_right(aligned, system.rows[0])
+        exact = wilson(int(right.sum()), len(right), config.level)
+        found = [exact if name in proportions else interval for name, interval in zip(metrics, found, strict=True)]
     rows = zip(metrics, spread, found, strict=True)
     return {name: {"value": both["mean"], "sd": None, "interval": interval} for name, both, interval in rows}
 
 
-def _pair(config: Config, a: System, b: System, aligned: "Aligned", metrics: dict[str, "Metric"]) -> dict[str, Any]:
+def _pair(config: Config, a: System, b: System, aligned: "Aligned", metrics: dict[str, Any]) -> dict[str, Any]:
     """Two systems: `metrics` has for each its difference, interval, p and test, and what the test set could have shown."""
-    from bertlab.evaluation.resampling import units_of
-
-    predicted = aligned.predicted[a.rows + b.rows]
-    units = units_of(aligned.gold, predicted, len(aligned.names), aligned.clusters)
+    rows = a.rows + b.rows
     facts: dict[str, Any] = {"a": a.name, "b": b.name, "seeds": [len(a.rows), len(b.rows)]}
-    if len(predicted) > 2:
-        results = _of_methods(config, units, len(a.rows), metrics)
+    if len(rows) > 2:
+        results = _of_methods(config, aligned, rows, len(a.rows), metrics)
     else:
-        facts["different_answers"] = int((predicted[0] != predicted[1]).sum())
-        results = _of_models(config, units, aligned, predicted, metrics)
-    return facts | {"claim_about": "methods" if len(predicted) > 2 else "models", "metrics": results}
+        differs = aligned.predicted[rows[0]] != aligned.predicted[rows[1]]
+        facts["different_answers"] = int(differs.reshape(len(differs), -1).any(1).sum())
+        results = _of_models(config, aligned, rows, metrics)
+    return facts | {"claim_about": "methods" if len(rows) > 2 else "models", "metrics": results}
 
 
-def _of_models(config: Config, units: Any, aligned: "Aligned", predicted: Any, metrics: dict[str, "Metric"]) -> list[dict[str, Any]]:
+def _of_models(config: Config, aligned: "Aligned", rows: list[int], metrics: dict[str, Any]) -> list[dict[str, Any]]:
     from bertlab.evaluation import power
-    from bertlab.evaluation.resampling import scores
+    from bertlab.evaluation.comparable import PROPORTIONS, is_right, lower_is_better, sample_of
     from bertlab.evaluation.significance import mcnemar, paired_bootstrap, randomisation_p
 
-    wanted, n = list(metrics.values()), len(aligned.gold)
+    units, wanted, n = sample_of(aligned, rows), list(metrics.values()), len(aligned.gold)
     randomised = randomisation_p(units, wanted, config.resamples, config.seed)
-    of_a, of_b = scores(units.observed(0), wanted), scores(units.observed(1), wanted)
+    of_a, of_b = units.observed_scores(0, wanted), units.observed_scores(1, wanted)
     alpha, results = 1 - config.level, []
     for number, found in enumerate(paired_bootstrap(units, wanted, config.resamples, config.seed, config.level)):
         name, error, difference = list(metrics)[number], found["standard_error"], found["difference"]
-        result = {"metric": name, "a": float(of_a[number]), "b": float(of_b[number])} | found
+        result = {"metric": name, "lower_is_better": lower_is_better(name), "a": float(of_a[number]), "b": float(of_b[number])} | found
         result |= {"p": float(randomised[number]), "test": "randomisation", "p_randomisation": float(randomised[number])}
         least, needed = power.smallest_difference_by_error(error, alpha), power.examples_needed_by_error(n, error, difference, alpha)
-        if name in ("accuracy", "micro_f1") and aligned.clusters is None:
-            test = mcnemar(predicted[0] == aligned.gold, predicted[1] == aligned.gold)
+        if name in PROPORTIONS.get(aligned.task, ()) and aligned.clusters is None:
+            test = mcnemar(is_right(aligned, rows[0]), is_right(aligned, rows[1]))
             share = (test["only_a"] + test["only_b"]) / n
             result |= {"p": test["p_exact"], "test": "McNemar exact", "mcnemar": test}
             least, needed = power.smallest_difference(n, share, alpha), power.examples_needed(share, difference, alpha)
@@ -262,17 +253,20 @@ def _of_models(config: Config, units: Any, aligned: "Aligned", predicted: Any, m
     return results
 
 
-def _of_methods(config: Config, units: Any, seeds_of_a: int, metrics: dict[str, "Metric"]) -> list[dict[str, Any]]:
+def _of_methods(config: Config, aligned: "Aligned", rows: list[int], seeds_of_a: int, metrics: dict[str, Any]) -> list[dict[str, Any]]:
     import numpy as np
 
     from bertlab.evaluation import power
+    from bertlab.evaluation.comparable import lower_is_better, sample_of
     from bertlab.evaluation.significance import two_level_bootstrap
 
     results = []
+    units = sample_of(aligned, rows)
     every = two_level_bootstrap(units, seeds_of_a, list(metrics.values()), config.resamples, config.seed, config.level)
     for name, found in zip(metrics, every, strict=True):
         values = {"a": float(np.mean(found["seed_scores_a"])), "b": float(np.mean(found["seed_scores_b"]))}
         least = power.smallest_difference_by_error(found["standard_error"], 1 - config.level)
         could_show = {"power": power.POWER, "smallest_difference": least, "examples_needed": None}  # more seeds might do as well
-        results.append({"metric": name} | values | found | {"p": found["p_two_level"], "test": "two-level bootstrap", "power": could_show})
+        which = {"metric": name, "lower_is_better": lower_is_better(name)}
+        results.append(which | values | found | {"p": found["p_two_level"], "test": "two-level bootstrap", "power": could_show})
     return results

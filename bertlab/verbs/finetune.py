@@ -1,30 +1,26 @@
-"""bertlab finetune: a BERT and a labelled file -> a classifier on the [CLS] vector, over several seeds.
+"""bertlab finetune: a BERT and a labelled file -> a model for the task that the labels set, over several seeds.
 
     bertlab finetune --model DIR --train FILE [--dev FILE] --test FILE --out RUN
 
-Each seed keeps its best epoch by dev macro-F1 (ties: lower dev loss); RUN/model is the best seed's by the same measure. The
-test file is looked at when all choices are made. The same command again goes on with the seeds that are not finished.
+The kinds of task are in bertlab/tasks, and which one it is follows from the labels, or from --task. Each seed keeps its best epoch by the
+task's first score on dev (macro-F1; of numbers Spearman's correlation; ties: lower dev loss); RUN/model is the best seed's by the same
+measure. The test file is looked at when all choices are made. The same command again goes on with the seeds that are not finished.
 """
 
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bertlab.errors import ConfigError, DataError
+from bertlab.errors import ConfigError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from bertlab.batches.labelled import Examples
-    from bertlab.corpus.labelled import Labelled
-    from bertlab.model.heads import BertForSequenceClassification
+    from bertlab.tasks.contract import Labels
+    from bertlab.tasks.data import Data
+    from bertlab.tasks.seeds import Recipe
     from bertlab.tokens.tokenizer import Tokenizer
-
-
-# Widest model -> peak rate. google-research/bert's grid for small models ends at 3e-4; tiny, pretrained for minutes, measured better with
-# more (docs/results.md).
-LEARNING_RATES = {128: 1e-3, 512: 1e-4, 2**30: 2e-5}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +35,17 @@ class Config:
     """Labelled file to choose by; without one a share of train is cut off by a hash of the texts."""
     test: str | None = None
     """Labelled file to score at the end; nothing is chosen by it."""
-    text: str = "text"
-    """Column of the text."""
+    text: str | None = None
+    """Column of the text: by default text; for tokens tokens, for answers context."""
     text_b: str | None = None
-    """Column of the second text of a pair; a column named text_b is used without asking."""
-    label: str = "label"
-    """Column of the label."""
+    """Column of the second text of a pair: text_b is used without asking; for answers question."""
+    label: str | None = None
+    """Column of the label, the list of labels or the number: by default label; for tokens tags, for answers answers."""
+    label_separator: str | None = None
+    """What stands between several labels in one cell, as | in a|b; a JSONL file may have lists instead."""
+    task: Literal["auto", "single-label", "multi-label", "regression", "tokens", "answers"] = "auto"
+    """What is to be learnt. auto: by columns (tokens and tags; question, context and answers), else sets of labels where labels are lists,
+    numbers where all are and not all are whole, else one label."""
     dev_share: float = 0.1
     """Share of train that becomes dev when there is no dev file."""
     from_random: bool = False
@@ -70,13 +71,17 @@ class Config:
     attention_dropout: float = 0.0
     """On attention weights."""
     label_smoothing: float = 0.0
-    """Share of the target spread over all classes; 0.1 is usual."""
-    max_length: int = 128
-    """Most tokens of an example; longer ones are truncated and counted."""
+    """Share of the target spread over all classes; 0.1 is usual. Not for numbers."""
+    max_length: int | None = None
+    """Most tokens of an example: by default 128, for answers 384. What is longer is truncated, for tokens and answers read in windows, and
+    counted."""
+    long: Literal["head", "tail", "head+tail", "windows"] | None = None
+    """What is kept of a longer text: by default its head; of head+tail the head is a quarter; windows: all, in overlapping windows whose
+    logits are averaged. Entities and answers are always looked for in windows (entities in the head, if so asked)."""
     micro_tokens: int = 8192
     """Most tokens in a micro-batch; lower it when memory runs out."""
     baselines: bool = True
-    """Also score the majority class and TF-IDF with logistic regression on the test file."""
+    """Also score the majority class (or set, or the mean) and TF-IDF with a linear model on the test file."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of training: bf16 autocast where the hardware multiplies it, or as said. Scores are always made in fp32."""
     device: Literal["cpu", "cuda"] | None = None
@@ -95,7 +100,9 @@ class Config:
                 raise ConfigError(f"{name}={getattr(self, name)}: give a number from 0 to below 1")
         if not 0 < self.dev_share < 1 or not 0 <= self.warmup <= 1:
             raise ConfigError(f"dev_share={self.dev_share} and warmup={self.warmup} are shares: give numbers between 0 and 1")
-        if self.max_length < 8:
+        if self.label_separator == "":
+            raise ConfigError("label_separator is empty: give what stands between labels, such as |")
+        if self.max_length is not None and self.max_length < 8:
             raise ConfigError(f"max_length={self.max_length}: give 8 tokens or more")
         for name in ("workers", "weight_decay", "seed"):
             if getattr(self, name) < 0:
@@ -104,16 +111,6 @@ class Config:
             raise ConfigError(f"seed={self.seed}: give less than 2,147,483,648")
         if (self.learning_rate is not None and self.learning_rate <= 0) or self.clip <= 0:
             raise ConfigError("learning_rate and clip must be above 0")
-
-
-@dataclass(frozen=True)
-class Task:
-    """The data of a run: the splits as read, the classes in order, and the splits encoded."""
-
-    names: list[str]
-    splits: dict[str, "Labelled"]
-    gold: dict[str, list[int]]
-    encoded: dict[str, "Examples"]
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -140,43 +137,39 @@ def run(config: Config) -> dict[str, Any]:
         return _finetune(config, out, accelerator)
 
 
-def read_task(config: Config, tokenizer: "Tokenizer", max_length: int) -> Task:
-    """Read and check every split before anything is trained. Raises DataError for columns, labels and pairs that do not agree."""
-    from bertlab.batches.labelled import encode_examples
-    from bertlab.corpus.labelled import cut_dev, label_ids, label_names, overlap, read_labelled
+def read(config: Config, tokenizer: "Tokenizer", positions: int) -> tuple["Data", str]:
+    """The data of the run, and why it is of its kind of task; at most `positions` tokens an example.
 
-    def read(file: str) -> "Labelled":
-        return read_labelled(file, text=config.text, text_b=config.text_b, label=config.label)
+    Raises ConfigError for settings that the task has no use for, DataError for columns, labels and pairs that do not agree.
+    """
+    from bertlab.tasks.choosing import choose
+    from bertlab.tasks.contract import Columns
+    from bertlab.tasks.data import read_data
 
-    splits = {"train": read(config.train)}
-    names = label_names(splits["train"])
-    if config.dev is None:
-        splits["train"], splits["dev"] = cut_dev(splits["train"], config.dev_share, names)
-    else:
-        splits["dev"] = read(config.dev)
-    if config.test is not None:
-        splits["test"] = read(config.test)
-    for split, rows in splits.items():
-        if (rows.texts_b is None) != (splits["train"].texts_b is None):
-            raise DataError(f"{rows.origin}: one of train and {split} has text_b and the other has not: give both the same columns")
-    gold = {split: label_ids(rows, names) for split, rows in splits.items()}
-    encoded = {
-        split: encode_examples(tokenizer, rows.texts, rows.texts_b, gold[split], max_length=max_length) for split, rows in splits.items()
-    }
-    for split in ("dev", "test"):
-        if split in splits and (shared := overlap(splits["train"], splits[split])):
-            print(f"warning: {shared} of {len(splits[split])} {split} texts are in train too: its scores flatter")
-    return Task(names, splits, gold, encoded)
+    columns = Columns(config.text, config.text_b, config.label, config.label_separator)
+    task, reason = choose(config.task, config.train, columns)
+    if config.label_smoothing and not task.smooths:
+        raise ConfigError(f"label_smoothing={config.label_smoothing}: the task is {task.name}, which knows no smoothing: leave it out")
+    if config.long is not None and config.long not in task.longs:
+        raise ConfigError(f"long={config.long}: the task is {task.name}, which takes {' or '.join(task.longs)}")
+    files = {name: file for name in ("train", "dev", "test") if (file := getattr(config, name)) is not None}
+    longest = min(config.max_length or task.max_length, positions)
+    data = read_data(task, files, columns, tokenizer, dev_share=config.dev_share, max_length=longest, long=config.long or task.longs[0])
+    return data, reason
+
+
+def recipe_of(config: Config) -> "Recipe":
+    from bertlab.tasks.seeds import Recipe
+
+    return Recipe(**{field.name: getattr(config, field.name) for field in fields(Recipe)})
 
 
 def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, Any]:
-    from bertlab.disk import sha256_file, write_json
-    from bertlab.evaluation.intervals import of_metrics
-    from bertlab.evaluation.metrics import classification_metrics, mean_and_deviation
-    from bertlab.evaluation.predictions import write_predictions
-    from bertlab.inference import class_probabilities
+    from bertlab.disk import sha256_file
     from bertlab.model.encoder import EncoderConfig
     from bertlab.model.folder import fetch, load_config, refuse_misfit, weights_sha256
+    from bertlab.tasks.measures import LEARNT, leakage, learnt_on_dev
+    from bertlab.tasks.seeds import best_of, start_model, train_seed
     from bertlab.tokens import tokenizer as tokenizers
     from bertlab.training import checkpoint
     from bertlab.training.runlog import remember_inputs, run_sha256
@@ -185,234 +178,176 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     encoder = EncoderConfig.from_published(load_config(folder), f"{folder}/config.json")
     tokenizer = tokenizers.load(folder)
     refuse_misfit(tokenizer, encoder, folder)
-    task = read_task(config, tokenizer, min(config.max_length, encoder.max_position_embeddings))
-    if task.splits["train"].texts_b and encoder.type_vocab_size < 2:
+    data, reason = read(config, tokenizer, encoder.max_position_embeddings)
+    task = data.task
+    if data.encoded["train"].are_pairs and encoder.type_vocab_size < 2:
         raise ConfigError(f"{folder} knows one segment, and pairs need two: start from another model")
     if accelerator.is_main_process:
         files = {name: getattr(config, name) for name in ("train", "dev", "test")}
         inputs: dict[str, str | None] = {f"{name} file": sha256_file(Path(file)) for name, file in files.items() if file}
         remember_inputs(config, out, inputs | {"model": weights_sha256(folder)})
-        for split, encoded in task.encoded.items():
-            cut = f", {encoded.num_truncated:,} truncated" if encoded.num_truncated else ""
-            print(
-                f"{split:5} {len(encoded):,} examples of {len(task.names)} classes, {encoded.lengths.mean():.0f} tokens on average{cut}",
-                flush=True,
-            )
+        leaks: dict[str, Any] = {
+            split: leakage(data.splits["train"], data.splits[split]) for split in ("dev", "test") if split in data.splits
+        }
+        print("\n".join(opening(data, reason, leaks)), flush=True)
 
-    results: list[dict[str, Any]] = []
-    test_probabilities = {}
+    states: list[dict[str, Any]] = []
+    test_outputs: dict[int, Any] = {}
+    start: dict[str, Any] = {"dropout": config.dropout, "attention_dropout": config.attention_dropout, "from_random": config.from_random}
     for seed in range(config.seed, config.seed + config.seeds):
-        model = start_model(config, folder, len(task.names), seed)
+        model, absent = start_model(task, folder, len(data.labels.names), seed, **start)
+        if seed == config.seed and any("pooler" in name for name in absent):
+            print(f"note: {folder} has no pooler (next-sentence prediction trains it): it starts at random")
         root = out / "seeds" / f"seed-{seed}"
         finished = checkpoint.newest_checkpoint(root) if accelerator.is_main_process or root.is_dir() else None
         if finished is None:
-            state = train_seed(config, task, model, seed, accelerator)
+            state = train_seed(recipe_of(config), data, model, seed, accelerator)
             if accelerator.is_main_process:
                 checkpoint.save_checkpoint(root, state["step"], model, [], state, keep=1, run=run_sha256(out))
         else:
             finished.restore(model, [])
             state = finished.state
-        if "test" in task.splits:
-            model.to(accelerator.device)
-            test_probabilities[seed] = class_probabilities(model, task.encoded["test"], len(task.names), device=accelerator.device)
-            state["test"] = classification_metrics(task.gold["test"], test_probabilities[seed].argmax(1), task.names)
-        results.append(state)
+        if "test" in data.splits:
+            test_outputs[seed] = task.run(model.to(accelerator.device), data.encoded["test"], data.labels, device=accelerator.device)
+            state["test"] = task.metrics(data.gold["test"], test_outputs[seed], labels_of(data, state))
+        states.append(state)
         accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         return {}
-
-    best = max(results, key=lambda result: (result["dev"]["macro"]["f1"], -result["dev_loss"]))
-    metrics: dict[str, Any] = {"labels": task.names, "best_seed": best["seed"], "dev": best["dev"], "seeds": results}
-    metrics["examples"] = {split: len(rows) for split, rows in task.splits.items()}
-    metrics["truncated"] = {split: encoded.num_truncated for split, encoded in task.encoded.items()}
-    if "test" in task.splits:
-        metrics["test"] = best["test"]
-        metrics["test_intervals"] = of_metrics(task.gold["test"], test_probabilities[best["seed"]].argmax(1), task.names)
-        metrics["over_seeds"] = {
-            "accuracy": mean_and_deviation([result["test"]["accuracy"] for result in results]),
-            "macro_f1": mean_and_deviation([result["test"]["macro"]["f1"] for result in results]),
-        }
-        metrics["baselines"] = score_baselines(task) if config.baselines else {}
-        rows = task.splits["test"]
-        known: dict[str, Any] = {"ids": rows.ids, "text_hashes": rows.text_hashes(), "gold": task.gold["test"], "names": task.names}
-        write_predictions(out / "predictions.parquet", probabilities=test_probabilities[best["seed"]], **known)
-        for seed, probabilities in test_probabilities.items():  # what `bertlab compare` makes claims about methods from
-            write_predictions(out / "predictions" / f"seed-{seed}.parquet", probabilities=probabilities, **known)
-    write_json(out / "metrics.json", metrics)
-    _save(config, out, task, tokenizer, start_model(config, folder, len(task.names), 0), metrics)
-    print(_summary(config, out, metrics), flush=True)
+    model, _ = start_model(task, folder, len(data.labels.names), 0, **start)
+    chosen = checkpoint.newest_checkpoint(out / "seeds" / f"seed-{best_of(task, states)['seed']}")
+    assert chosen is not None, "the seed was saved before it was chosen"
+    chosen.restore(model, [])
+    dev_outputs = task.run(model.to(accelerator.device), data.encoded["dev"], data.labels, device=accelerator.device)
+    model.cpu()
+    learnt = learnt_on_dev(task, data.gold["dev"], dev_outputs, data.labels)
+    metrics = _write_results(config, out, data, states, test_outputs, {"leakage": leaks, LEARNT: learnt})
+    _save(config, out, data, tokenizer, model, metrics)
+    print(_summary(config, out, data, metrics), flush=True)
     return metrics
 
 
-def start_model(config: Config, folder: str, num_labels: int, seed: int) -> "BertForSequenceClassification":
-    """The encoder of `folder`, or random weights of its size, with a fresh classifier drawn from `seed`."""
-    import torch
-
-    from bertlab.model.encoder import EncoderConfig
-    from bertlab.model.folder import load_config, load_model
-    from bertlab.model.heads import BertForSequenceClassification
-
-    dropouts: dict[str, Any] = {"hidden_dropout_prob": config.dropout, "attention_probs_dropout_prob": config.attention_dropout}
-    torch.manual_seed(seed)
-    if config.from_random:
-        values = load_config(folder) | dropouts
-        return BertForSequenceClassification(EncoderConfig.from_published(values, f"{folder}/config.json"), num_labels)
-    model, absent = load_model(folder, BertForSequenceClassification, new_labels=num_labels, **dropouts)
-    if any("pooler" in name for name in absent) and seed == config.seed:
-        print(f"note: {folder} has no pooler (next-sentence prediction trains it): it starts at random")
-    return model
+def labels_of(data: "Data", state: dict[str, Any]) -> "Labels":
+    """What is known of the labels, with what was set on dev for one seed's model."""
+    return replace(data.labels, tuned=state["tuned"])
 
 
-def train_seed(config: Config, task: Task, model: "BertForSequenceClassification", seed: int, accelerator: "Accelerator") -> dict[str, Any]:
-    """Fine-tune `model` and leave it at its best epoch by dev; returns what is known of that epoch."""
-    import torch
-    from sklearn.metrics import log_loss
+def opening(data: "Data", reason: str, leaks: Mapping[str, Any]) -> list[str]:
+    """What is said before training: the task and why, the splits, and what flatters the scores."""
+    from bertlab.pages.evaluation import leak_lines
+    from bertlab.tasks.data import what_was_cut
 
-    from bertlab.evaluation.metrics import classification_metrics
-    from bertlab.inference import class_probabilities
-    from bertlab.progress import progress, silent
-    from bertlab.training import loop
-    from bertlab.training.objectives import Classification
-    from bertlab.training.optimizers import build_optimizers
-
-    train = task.encoded["train"]
-    per_epoch = train.steps_per_epoch(config.batch_size)
-    steps = config.epochs * per_epoch
-    learning_rate = config.learning_rate or next(rate for widest, rate in LEARNING_RATES.items() if model.config.hidden_size <= widest)
-    optimizers = build_optimizers(model.to(accelerator.device), "adamw", learning_rate=learning_rate, weight_decay=config.weight_decay)
-    wrapped = accelerator.prepare(model)
-    best: dict[str, Any] = {}
-    best_weights: dict[str, torch.Tensor] = {}
-    history: list[dict[str, Any]] = []
-
-    def after_step(result: loop.StepResult) -> None:
-        done = result.step + 1
-        report(done, f"loss {result.losses['loss']:.3f}, {result.tokens / result.seconds:,.0f} tokens/s")
-        if done % per_epoch:
-            return
-        probabilities = class_probabilities(model, task.encoded["dev"], len(task.names), device=accelerator.device)
-        dev = classification_metrics(task.gold["dev"], probabilities.argmax(1), task.names)
-        exact = probabilities.astype("float64")
-        exact /= exact.sum(1, keepdims=True)  # in fp32 they miss 1 by some 1e-7, and scikit-learn warns
-        loss = float(log_loss(task.gold["dev"], exact, labels=range(len(task.names))))
-        history.append({"epoch": done // per_epoch, "dev_macro_f1": dev["macro"]["f1"], "dev_accuracy": dev["accuracy"], "dev_loss": loss})
-        if not best or (dev["macro"]["f1"], -loss) > (best["dev"]["macro"]["f1"], -best["dev_loss"]):
-            best.update({"seed": seed, "step": done, "epoch": done // per_epoch, "dev": dev, "dev_loss": loss})
-            best_weights.update({name: value.detach().cpu().clone() for name, value in model.state_dict().items()})
-
-    plan = loop.Plan(
-        steps=steps,
-        warmup_steps=round(config.warmup * steps),
-        seed=seed,
-        clip=config.clip,
-        precision=config.precision,
-        workers=config.workers,
-    )
-    with progress(f"seed {seed}", "steps", steps) if accelerator.is_main_process else silent() as report:
-        loop.train(
-            wrapped,
-            optimizers,
-            Classification(config.label_smoothing),
-            partial(micro_batches, train, config, seed, accelerator.process_index, accelerator.num_processes),
-            plan,
-            accelerator,
-            after_step=after_step,
-        )
-    accelerator.free_memory(wrapped)  # it remembers every model that it prepared
-    model.load_state_dict(best_weights)
-    model.cpu()
-    return best | {"history": history}
+    lines = [f"task  {data.task.name} ({reason})"]
+    for split, encoded in data.encoded.items():
+        cut = "".join(f", {count:,} {name}" for name, count in what_was_cut(encoded).items())
+        lines.append(f"{split:5} {len(data.splits[split]):,} examples of {data.of}, {encoded.lengths.mean():.0f} tokens on average{cut}")
+    return [*lines, *(line for split, found in leaks.items() for line in leak_lines(found, split))]
 
 
-def micro_batches(train: "Examples", config: Config, seed: int, rank: int, ranks: int, step: int) -> list[Any]:
-    """One process's share of a step: every `ranks`-th example of the batch, cut to the token budget.
+def _write_results(
+    config: Config, out: Path, data: "Data", states: list[dict[str, Any]], test_outputs: dict[int, Any], known: dict[str, Any]
+) -> dict[str, Any]:
+    """Write metrics.json with what is `known` already, the predictions of every seed and the best seed's pictures; returns the metrics."""
+    from bertlab.disk import write_json
+    from bertlab.evaluation.metrics import mean_and_deviation
+    from bertlab.pages.evaluation import write_mistakes
+    from bertlab.pages.figures import write_figures
+    from bertlab.tasks import measures
+    from bertlab.tasks.data import what_was_cut
+    from bertlab.tasks.seeds import best_of
 
-    A share with no example is filler that counts for nothing: every process takes part in every step.
-    """
-    import torch
-
-    from bertlab.batches.flat import fill_budget
-    from bertlab.training.objectives import IGNORED
-
-    rows = train.shuffled(step, config.batch_size, seed)
-    mine = rows[rank::ranks]
-    if not len(mine):
-        filler = train.batch(rows[:1])
-        return [replace(filler, labels=torch.full_like(filler.labels, IGNORED))]
-    bounds = fill_budget(train.lengths[mine], config.micro_tokens)
-    return [train.batch(mine[start:end]) for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
-
-
-def score_baselines(task: Task) -> dict[str, dict[str, Any]]:
-    """What the test file yields without a BERT, trained on the same train split."""
-    from bertlab.evaluation.baselines import majority_class, tfidf_logistic_regression
-    from bertlab.evaluation.metrics import classification_metrics
-
-    train, test = task.splits["train"], task.splits["test"]
-
-    def joined(rows: "Labelled") -> list[str]:
-        return [f"{a} {b}" for a, b in zip(rows.texts, rows.texts_b, strict=True)] if rows.texts_b else rows.texts
-
-    predicted = {
-        "TF-IDF + logistic regression": tfidf_logistic_regression(joined(train), task.gold["train"], joined(test)),
-        "majority class": majority_class(task.gold["train"], len(test)),
-    }
-    return {name: classification_metrics(task.gold["test"], labels, task.names) for name, labels in predicted.items()}
+    task, best = data.task, best_of(data.task, states)
+    metrics: dict[str, Any] = {"task": task.name, "labels": data.labels.names, **known}
+    metrics |= {"best_seed": best["seed"], "dev": best["dev"], "seeds": states}
+    metrics["examples"] = {split: len(rows) for split, rows in data.splits.items()}
+    metrics["cut"] = {split: what_was_cut(encoded) for split, encoded in data.encoded.items()}
+    metrics["truncated"] = {split: encoded.num_truncated for split, encoded in data.encoded.items()}
+    if test_outputs:
+        train, test = data.splits["train"], data.splits["test"]
+        gold = data.gold["test"]
+        metrics["test"] = best["test"]
+        metrics["test_intervals"] = task.intervals(gold, test_outputs[best["seed"]], labels_of(data, best))
+        of_seeds = [task.headlines(state["test"]) for state in states]
+        metrics["over_seeds"] = {name: mean_and_deviation([each[name] for each in of_seeds]) for name in task.scores}
+        metrics["baselines"] = task.baselines(train, data.gold["train"], test, gold, data.labels) if config.baselines else {}
+        outputs, learnt = test_outputs[best["seed"]], known[measures.LEARNT]
+        metrics["test_probabilities"] = measures.of_probabilities(task, gold, outputs, data.labels, learnt)
+        write_mistakes(out, measures.mistakes_of(task, test, gold, outputs, data.labels))
+        if task.exclusive is not None:
+            truth, calibrated = measures.is_gold(task, gold, data.labels), measures.calibrated(task, outputs, learnt)
+            write_figures(out, truth, outputs, data.labels.names, exclusive=task.exclusive, calibrated=calibrated)
+        task.write(out / "predictions.parquet", test, gold, outputs, labels_of(data, best))
+        for state in states:  # what `bertlab compare` makes claims about methods from
+            path = out / "predictions" / f"seed-{state['seed']}.parquet"
+            task.write(path, test, gold, test_outputs[state["seed"]], labels_of(data, state))
+    write_json(out / "metrics.json", metrics)
+    return metrics
 
 
-def _save(
-    config: Config, out: Path, task: Task, tokenizer: "Tokenizer", model: "BertForSequenceClassification", metrics: dict[str, Any]
-) -> None:
+def _save(config: Config, out: Path, data: "Data", tokenizer: "Tokenizer", model: Any, metrics: dict[str, Any]) -> None:
     import bertlab
     from bertlab.disk import sha256_file
     from bertlab.model.folder import save_model
     from bertlab.pages.card import classifier_card
-    from bertlab.training import checkpoint
+    from bertlab.pages.evaluation import MISTAKES
+    from bertlab.pages.figures import figures_in
+    from bertlab.tasks.measures import LEARNT
     from bertlab.training.runlog import run_files
 
-    chosen = checkpoint.newest_checkpoint(out / "seeds" / f"seed-{metrics['best_seed']}")
-    assert chosen is not None, "the seed was saved before it was chosen"
-    chosen.restore(model, [])
+    task, names = data.task, data.labels.names
+    task.settle(model, data.labels)
     files = {"train": config.train, "dev": config.dev, "test": config.test}
     facts = {
         "bertlab": bertlab.__version__,
         "kind": "classifier",
+        "task": task.name,
         "started_from": "random weights" if config.from_random else config.model,
         "data": {split: {"name": Path(file).name, "sha256": sha256_file(Path(file))} for split, file in files.items() if file},
         "train_examples": metrics["examples"]["train"],
         "tokenizer_sha256": tokenizer.sha256,
-        "max_length": config.max_length,
+        "max_length": config.max_length or task.max_length,
+        "long": config.long or task.longs[0],
+        "tuned": next(state["tuned"] for state in metrics["seeds"] if state["seed"] == metrics["best_seed"]),
         "pooler_trained": True,
-        "pairs": task.splits["train"].texts_b is not None,
+        "pairs": data.are_pairs,
         "seeds": config.seeds,
         "best_seed": metrics["best_seed"],
         "dev": metrics["dev"],
         "test": metrics.get("test"),
+        LEARNT: metrics[LEARNT],
     }
     by_seed = [f"predictions/seed-{state['seed']}.parquet" for state in metrics["seeds"]]
-    predictions = ["predictions.parquet", *by_seed] if config.test else []
+    predictions = ["predictions.parquet", *by_seed, MISTAKES, *figures_in(out)] if config.test else []
     save_model(
         out / "model",
         model,
         tokenizer,
         facts=facts,
-        card=classifier_card(facts, task.names),
-        labels=task.names,
-        max_length=config.max_length,
+        card=classifier_card(facts, names),
+        labels=names,
+        problem_type=task.problem_type,
+        max_length=config.max_length or task.max_length,
         run=run_files(out, "metrics.json", *predictions),
     )
 
 
-def _summary(config: Config, out: Path, metrics: dict[str, Any]) -> str:
-    dev = metrics["dev"]
-    lines = [
-        f"dev        macro-F1 {dev['macro']['f1']:.3f}, accuracy {dev['accuracy']:.3f} (best of {config.seeds} seeds, chosen on these)"
-    ]
+def _summary(config: Config, out: Path, data: "Data", metrics: dict[str, Any]) -> str:
+    from bertlab.pages.evaluation import probability_lines
+    from bertlab.pages.screen import metric_words
+
+    task = data.task
+    first = next(iter(task.scores))
+
+    def scores(metrics: dict[str, Any]) -> str:
+        return ", ".join(f"{metric_words(name)} {value:.3f}" for name, value in task.headlines(metrics).items())
+
+    lines = [f"dev        {scores(metrics['dev'])} (best of {config.seeds} seeds, chosen on these)"]
     if "test" in metrics:
-        spread = metrics["over_seeds"]["macro_f1"]
-        lines.append(
-            f"test       macro-F1 {metrics['test']['macro']['f1']:.3f}, accuracy {metrics['test']['accuracy']:.3f} (the seed chosen on dev)"
-        )
-        lines.append(f"           macro-F1 over seeds {spread['mean']:.3f}" + ("" if spread["sd"] is None else f" (sd {spread['sd']:.3f})"))
-        lines += [f"           {name}: macro-F1 {scores['macro']['f1']:.3f}" for name, scores in metrics["baselines"].items()]
+        spread = metrics["over_seeds"][first]
+        deviation = "" if spread["sd"] is None else f" (sd {spread['sd']:.3f})"
+        lines.append(f"test       {scores(metrics['test'])} (the seed chosen on dev)")
+        lines.append(f"           {metric_words(first)} over seeds {spread['mean']:.3f}{deviation}")
+        lines += [f"           {line}" for line in probability_lines(metrics["test"] | metrics["test_probabilities"])]
+        for name, baseline in metrics["baselines"].items():
+            lines.append(f"           {name}: {metric_words(first)} {task.score(baseline):.3f}")
     return "\n".join([*lines, f"model      {out / 'model'}", f"next       bertlab evaluate --model {out / 'model'} --data FILE --out DIR"])

@@ -94,3 +94,9 @@ def test_labelled_batches_have_one_too() -> None:
     common = flat_fields(np.array([2, 7, 3]), np.array([0, 0, 0]), np.array([3]))
     one, other = (LabelledBatch(**common, labels=torch.tensor([label]), rows=torch.tensor([0])) for label in (0, 1))
     assert lanes(one, 0) != lanes(other, 0)
+
+
+def test_numbers_as_labels_are_told_apart_beyond_their_whole_part() -> None:
+    fields: dict[str, Any] = flat_fields(np.arange(4), np.zeros(4), np.array([4]))
+    batches = [LabelledBatch(**fields, labels=torch.tensor([label]), rows=torch.tensor([0])) for label in (0.25, 0.5)]
+    assert lanes(batches[0], 0) != lanes(batches[1], 0)

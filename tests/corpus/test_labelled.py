@@ -13,7 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertlab.corpus.identity import normalised_sha256
-from bertlab.corpus.labelled import Labelled, cut_dev, label_ids, label_names, overlap, read_labelled
+from bertlab.corpus.labelled import (
+    Labelled,
+    cut_dev,
+    label_ids,
+    label_names,
+    numbers,
+    overlap,
+    read_labelled,
+    set_ids,
+    set_names,
+)
 from bertlab.errors import ConfigError, DataError
 
 
@@ -156,13 +166,13 @@ def test_a_subset_keeps_all_columns_in_the_order_asked_for() -> None:
 def test_the_dev_split_is_stratified_and_follows_from_the_texts_alone() -> None:
     labels = ["x"] * 100 + ["y"] * 30 + ["z"] * 5 + ["w"]
     whole = made([f"text {number}" for number in range(136)], labels)
-    train, dev = cut_dev(whole, 0.1, label_names(whole))
+    train, dev = cut_dev(whole, 0.1, label_ids(whole, label_names(whole)))
     assert dev.labels is not None
     assert Counter(dev.labels) == {"x": 10, "y": 3, "z": 1}  # floor of the share, at least one, and the only "w" stays in train
     assert len(train) + len(dev) == len(whole)
     order = list(range(136))
     random.Random(2).shuffle(order)
-    _, dev_of_shuffled = cut_dev(whole.subset(order), 0.1, label_names(whole))
+    _, dev_of_shuffled = cut_dev(whole.subset(order), 0.1, label_ids(whole.subset(order), label_names(whole)))
     assert set(dev_of_shuffled.texts) == set(dev.texts)
 
 
@@ -172,7 +182,7 @@ def test_the_dev_split_is_stratified_and_follows_from_the_texts_alone() -> None:
 def test_equal_texts_are_never_on_two_sides(rows: list[tuple[str, str]], share: float) -> None:
     whole = made([text for text, _ in rows], [label for _, label in rows])
     try:
-        train, dev = cut_dev(whole, share, ["x", "y", "z"])
+        train, dev = cut_dev(whole, share, label_ids(whole, ["x", "y", "z"]))
     except DataError:
         return
     assert overlap(train, dev) == overlap(dev, train) == 0
@@ -183,10 +193,66 @@ def test_equal_texts_are_never_on_two_sides(rows: list[tuple[str, str]], share: 
 
 def test_a_dev_split_needs_a_share_and_two_texts() -> None:
     with pytest.raises(ConfigError, match="dev share is 0"):
-        cut_dev(made(["a", "b"], ["x", "y"]), 0, ["x", "y"])
+        cut_dev(made(["a", "b"], ["x", "y"]), 0, [0, 1])
     with pytest.raises(DataError, match="too little to cut a dev split from"):
-        cut_dev(made(["a", "b", "A"], ["x", "y", "x"]), 0.5, ["x", "y"])
+        cut_dev(made(["a", "b", "A"], ["x", "y", "x"]), 0.5, [0, 1, 0])
 
 
 def test_overlap_counts_the_rows_of_the_second_whose_text_is_in_the_first() -> None:
     assert overlap(made(["a", "b", "b"], None), made(["B ", "b", "c"], None)) == 2
+
+
+# ---- lists of labels, and numbers
+
+
+def test_lists_of_labels_are_read_from_lists_and_from_cells(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "t.jsonl", [{"text": "a", "label": label} for label in (["x", "y"], [], "z", ["y", 2, "y"])])
+    read = read_labelled(path, sets=True)
+    assert read.labels is None and read.label_sets == [("x", "y"), (), ("z",), ("y", "2")]
+    assert read.subset([3, 0]).label_sets == [("y", "2"), ("x", "y")]
+    (tmp_path / "t.csv").write_text("text,label\na,x | y\nb,\nc,z\n")
+    assert read_labelled(tmp_path / "t.csv", sets=True, separator="|").label_sets == [("x", "y"), (), ("z",)]
+    with pytest.raises(DataError, match=r"t\.csv:3: the label in column 'label' is empty"):
+        read_labelled(tmp_path / "t.csv", sets=True)
+    single = write_jsonl(tmp_path / "s.jsonl", [{"text": "a", "label": "x|y"}, {"text": "b", "label": 1}])
+    assert read_labelled(single, sets=True).labels == ["x|y", "1"]  # no list, nothing to split at: one label each
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"text": "a", "label": ["x", "y"]}]), tmp_path / "t.parquet")
+    assert read_labelled(tmp_path / "t.parquet", sets=True).label_sets == [("x", "y")]
+
+
+@pytest.mark.parametrize(
+    ("label", "message"), [([None], "a label of the list is empty"), ([["x"]], "the label is a list"), (None, "is empty")]
+)
+def test_a_list_of_what_are_no_labels_is_told_by_file_and_line(tmp_path: Path, label: Any, message: str) -> None:
+    path = write_jsonl(tmp_path / "t.jsonl", [{"text": "a", "label": ["x"]}, {"text": "a", "label": label}])
+    with pytest.raises(DataError, match=rf"t\.jsonl:2: .*{message}"):
+        read_labelled(path, sets=True)
+
+
+def test_names_of_sets_are_trains_and_others_are_named() -> None:
+    train = Labelled(["1", "2", "3"], ["a", "b", "c"], None, None, "made.csv", [("10", "9"), (), ("9",)])
+    assert set_names(train) == ["9", "10"] and set_ids(train, ["9", "10"]) == [[0, 1], [], [0]]
+    assert set_ids(made(["a"], ["9"]), ["9", "10"]) == [[0]]  # one label is a list of one
+    with pytest.raises(DataError, match=r"made\.csv: label '10' \(example 1\) is not one that train has: '9'"):
+        set_ids(train, ["9"])
+    with pytest.raises(DataError, match="every list of labels is empty"):
+        set_names(train.subset([1]))
+    for asked in (label_names, numbers):
+        with pytest.raises(DataError):
+            asked(train)
+    with pytest.raises(DataError, match="lists of labels where one is wanted: fine-tune with --task multi-label"):
+        label_ids(train, ["9"])
+
+
+def test_numbers_are_read_from_text_and_what_is_none_is_named() -> None:
+    assert numbers(made(["a"] * 5, ["1", " -0.5", "1e3", ".25", "3."])) == [1.0, -0.5, 1000.0, 0.25, 3.0]
+    for label in ("nan", "inf", "1e999", "1_000", "0x1", "one", "1,5", "\u0663", "1" * 500):
+        with pytest.raises(DataError, match=r"made\.csv: label '.*' \(example made:1\) is no finite number"):
+            numbers(made(["a", "b"], ["1", label]))
+
+
+def test_what_must_stay_together_does_when_dev_is_cut() -> None:
+    whole = made([f"text {number}" for number in range(40)], None)
+    groups = [f"{number // 4:064x}" for number in range(40)]
+    train, dev = cut_dev(whole, 0.3, [0] * 40, together=groups)
+    assert len(dev) == 12 and not {int(name.split()[1]) // 4 for name in train.texts} & {int(name.split()[1]) // 4 for name in dev.texts}

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bertlab.corpus.labelled_tokens import LabelledTokens, cut_groups, entity_types, read_labelled_tokens, tag_ids, tag_names
+from bertlab.corpus.labelled_tokens import LabelledTokens, entity_types, read_labelled_tokens, tag_ids, tag_names
 from bertlab.errors import ConfigError, DataError
 
 ROWS: list[dict[str, Any]] = [
@@ -141,17 +141,3 @@ def test_equal_sentences_have_equal_hashes_whatever_their_tags() -> None:
     read = LabelledTokens(["a", "b", "c"], [["New", "York"], ["new", "york"], ["New", "Yorks"]], None, None, 0, "here")
     first, second, third = read.text_hashes()
     assert first == second != third
-
-
-def test_a_dev_split_keeps_groups_together_and_follows_from_the_hashes() -> None:
-    groups = [f"text {number // 3}" for number in range(60)]  # 20 texts of 3 rows each
-    train, dev = cut_groups(groups, 0.29, "here")
-    assert sorted(train + dev) == list(range(60)) and len(dev) == 3 * 5
-    assert not {groups[row] for row in train} & {groups[row] for row in dev}
-    turned = cut_groups(groups[::-1], 0.29, "here")[1]
-    assert {groups[::-1][row] for row in turned} == {groups[row] for row in dev}
-    assert len(cut_groups(["a", "b", "c"], 0.01, "here")[1]) == 1 and len(cut_groups(["a", "b", "c"], 0.99, "here")[0]) == 1
-    with pytest.raises(DataError, match="one text only"):
-        cut_groups(["a", "a"], 0.5, "here")
-    with pytest.raises(ConfigError, match="between 0 and 1"):
-        cut_groups(["a", "b"], 1.0, "here")

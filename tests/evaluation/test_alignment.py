@@ -10,7 +10,7 @@ import pytest
 
 from bertlab.errors import BertlabError, ConfigError, CorruptError, DataError
 from bertlab.evaluation.alignment import align, read_predictions
-from bertlab.evaluation.predictions import write_predictions
+from bertlab.evaluation.predictions import write_number_predictions, write_predictions, write_set_predictions
 
 NAMES = ["no", "yes", "perhaps"]
 IDS, HASHES, GOLD = ["a", "b", "c", "d"], ["1" * 64, "2" * 64, "3" * 64, "4" * 64], [0, 1, 2, 1]
@@ -128,3 +128,26 @@ def test_what_is_no_predictions_file_is_refused_in_one_line(tmp_path: Path) -> N
     assert "label 'perhaps' is not among the classes" in refused("stray.parquet", CorruptError)
     assert "no rows" in refused("empty.parquet", DataError)
     assert "4 of 4 rows have no gold label" in refused("unknown.parquet", DataError)
+
+
+def test_sets_and_numbers_are_aligned_and_kinds_are_not_mixed(tmp_path: Path) -> None:
+    gold, predicted = np.eye(4, 3, dtype=bool), np.eye(4, 3, 1, dtype=bool)
+    for name, order, names in (("a", [0, 1, 2, 3], [0, 1, 2]), ("b", [3, 1, 0, 2], [2, 0, 1])):
+        common = {"ids": [IDS[row] for row in order], "text_hashes": [HASHES[row] for row in order]}
+        columns = {"gold": gold[order][:, names], "predicted": predicted[order][:, names], "probabilities": np.ones((4, 3))}
+        write_set_predictions(tmp_path / f"sets-{name}.parquet", names=[NAMES[number] for number in names], **common, **columns)  # type: ignore[arg-type]
+        numbers = np.arange(4.0)
+        write_number_predictions(tmp_path / f"numbers-{name}.parquet", gold=numbers[order], predicted=numbers[order] / 2, **common)
+    sets = align([read_predictions(tmp_path / f"sets-{name}.parquet") for name in "ab"])
+    assert sets.task == "multi-label" and sets.names == NAMES and (sets.gold == gold).all() and (sets.predicted == predicted).all()
+    numbers_of_both = align([read_predictions(tmp_path / f"numbers-{name}.parquet") for name in "ab"])
+    assert numbers_of_both.gold.tolist() == [0, 1, 2, 3] and numbers_of_both.predicted.tolist() == [[0, 0.5, 1, 1.5]] * 2
+    single = write(tmp_path / "single.parquet", [0, 1, 2, 0])
+    assert "is of a single-label task and" in refusal(single, tmp_path / "sets-a.parquet")
+    table = pq.read_table(tmp_path / "sets-a.parquet")
+    pq.write_table(table.replace_schema_metadata({"labels": json.dumps(["no", "yes"]), "task": "multi-label"}), tmp_path / "stray.parquet")
+    with pytest.raises(CorruptError, match="label 'perhaps' is not among the classes"):
+        read_predictions(tmp_path / "stray.parquet")
+    pq.write_table(table.replace_schema_metadata({"labels": json.dumps(NAMES), "task": "ranking"}), tmp_path / "unknown.parquet")
+    with pytest.raises(CorruptError, match="an unknown kind of task, 'ranking'"):
+        read_predictions(tmp_path / "unknown.parquet")

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertlab.evaluation.answers import (
+    ANSWER_SCORES,
     answer_intervals,
     answer_metrics,
     answer_scores,
@@ -126,13 +127,14 @@ def test_questions_about_one_text_are_drawn_together() -> None:
 def test_two_readers_are_compared_on_the_same_questions() -> None:
     gold, predicted = random_answers(400, 2)
     a, b = answer_scores(gold, predicted)[:, 1], answer_scores(gold, predicted[::-1])[:, 1]
-    units = answer_units(np.stack([a, b]))
-    mean: list[Any] = ["accuracy"]
-    assert units.observed(0)[0, 0] / units.times.sum() == pytest.approx(a.mean())
+    both = np.stack([answer_scores(gold, each) for each in (predicted, predicted[::-1])])
+    units = answer_units(both)
+    mean: list[Any] = [ANSWER_SCORES["f1"]]
+    assert units.observed_scores(0, list(ANSWER_SCORES.values())) == pytest.approx(both[0].mean(0))
     difference = paired_bootstrap(units, mean, 1000, 0)[0]
     assert difference["difference"] == pytest.approx(a.mean() - b.mean()) and difference["interval"]["low"] > 0
     assert randomisation_p(units, mean, 500, 0)[0] < 0.01
-    assert randomisation_p(answer_units(np.stack([a, a])), mean, 500, 0)[0] == 1
+    assert randomisation_p(answer_units(both[[0, 0]]), mean, 500, 0)[0] == 1
     rng = np.random.default_rng(3)
     direct = (a - b)[rng.integers(400, size=(4000, 400))].mean(1)
     assert (difference["interval"]["low"], difference["interval"]["high"]) == pytest.approx(

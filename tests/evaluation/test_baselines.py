@@ -6,7 +6,15 @@ import random
 import numpy as np
 import pytest
 
-from bertlab.evaluation.baselines import commonest_tags, majority_class, tfidf_logistic_regression, unigram_loss
+from bertlab.evaluation.baselines import (
+    commonest_tags,
+    majority_class,
+    most_frequent_set,
+    tfidf_logistic_regression,
+    tfidf_one_vs_rest,
+    tfidf_ridge,
+    unigram_loss,
+)
 
 
 def test_the_unigram_loss_is_the_one_worked_out_by_hand() -> None:
@@ -59,6 +67,28 @@ def test_tf_idf_gives_the_same_predictions_when_asked_again_and_sees_only_what_i
 def test_texts_without_a_word_to_count_leave_tf_idf_with_the_majority_class(texts: list[str]) -> None:
     labels = [0, 1, 1, 0, 1] + [1] * (len(texts) - 5)
     assert tfidf_logistic_regression(texts, labels, ["a", "what is this"]).tolist() == [1, 1]
+
+
+def test_the_most_frequent_set_is_of_whole_sets_and_may_be_empty() -> None:
+    sets = np.array([[1, 1], [1, 0], [1, 1], [0, 0]], dtype=bool)
+    assert most_frequent_set(sets, 2).tolist() == [[True, True]] * 2  # not what each label alone would say, were there more [1, 0]
+    assert most_frequent_set(np.zeros((3, 2), bool), 1).tolist() == [[False, False]]
+
+
+def test_one_vs_rest_and_ridge_solve_tasks_of_words() -> None:
+    texts, labels = topics(200, seed=4)
+    others, gold = topics(60, seed=5)
+    both, sets = [f"{a} {b}" for a, b in zip(texts, texts[1:], strict=False)], np.zeros((199, 5), bool)
+    sets[np.arange(199), labels[:-1]] = sets[np.arange(199), labels[1:]] = sets[:, 4] = True  # on no text 3, on every text 4
+    predicted = tfidf_one_vs_rest(both, sets, others)
+    right = np.zeros((60, 5), bool)
+    right[np.arange(60), gold] = right[:, 4] = True
+    assert (predicted == right).mean() > 0.95 and not predicted[:, 3].any() and predicted[:, 4].all()
+    assert tfidf_one_vs_rest(["!"], sets[:1], ["?"]).tolist() == sets[:1].tolist()
+    values = 1000.0 + 10 * np.array(labels)
+    found = tfidf_ridge(texts, values, others)
+    assert np.corrcoef(found, gold)[0, 1] > 0.95 and abs(found.mean() - (1000 + 10 * np.mean(gold))) < 2
+    assert tfidf_ridge(["!", "?"], np.array([1.0, 2.0]), ["x y"]).tolist() == [1.5]
 
 
 def test_a_word_has_the_tag_that_it_has_most_often_in_train() -> None:

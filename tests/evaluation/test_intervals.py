@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bertlab.evaluation.intervals import bca, of_metrics, of_scores, percentile, wilson
-from bertlab.evaluation.metrics import classification_metrics
+from bertlab.evaluation.intervals import bca, of_metrics, of_scores, of_set_metrics, percentile, wilson
+from bertlab.evaluation.metrics import classification_metrics, set_metrics
 from bertlab.evaluation.resampling import Metric, bootstrap_scores, f1_of_classes, generator, leave_one_out_scores, scores, units_of
 
 SIMULATIONS = int(os.environ.get("BERTLAB_SIMULATIONS", 150))
@@ -172,3 +172,22 @@ def test_coverage_of_every_interval_of_one_score(n: int, prevalence: tuple[float
     print(f"coverage of 95 % intervals, n = {n}, prevalence {prevalence}, {SIMULATIONS} simulations:", rates)
     for name, rate in rates.items():
         assert rate >= 0.95 - margin - 3.5 * (0.95 * 0.05 / SIMULATIONS) ** 0.5, name
+
+
+def test_sets_of_labels_have_an_interval_for_every_score_that_holds_it() -> None:
+    draw = np.random.default_rng(7)
+    gold = draw.random((300, 3)) < [0.5, 0.3, 0.04]
+    predicted = np.where(draw.random((300, 3)) < 0.9, gold, ~gold)
+    metrics, found = set_metrics(gold, predicted, ["a", "b", "c"]), of_set_metrics(gold, predicted, ["a", "b", "c"], resamples=500)
+    intervals = {path: each for path, each in leaves(found).items() if isinstance(each, dict)}
+    values = leaves({name: metrics[name] for name in ("exact_match", "per_class", "micro", "macro", "weighted")})
+    values = {path: value for path, value in values.items() if path[-1] != "support"}
+    assert intervals.keys() == values.keys()
+    for path, value in values.items():
+        assert intervals[path]["low"] < value < intervals[path]["high"], path
+    assert found["exact_match"] == wilson(round(metrics["exact_match"] * 300), 300)
+    assert found["per_class"]["c"]["f1"]["method"] == found["macro"]["f1"]["method"] == "BCa bootstrap"  # a dozen of c
+    assert found["per_class"]["a"]["f1"]["method"] == "percentile bootstrap"
+    nothing = of_set_metrics(np.zeros((4, 2), bool), np.zeros((4, 2), bool), ["a", "b"], resamples=100)
+    json.dumps(nothing, allow_nan=False)
+    assert nothing["exact_match"]["high"] == 1.0 and nothing["macro"]["f1"]["low"] is None

@@ -1,14 +1,26 @@
 """Metrics: scikit-learn's numbers to the last digit, whatever classes are missing, and an example that a reader can check by hand."""
 
 import json
+import warnings
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, classification_report, confusion_matrix, f1_score, precision_score, recall_score
+from sklearn.metrics import (
+    accuracy_score,
+    classification_report,
+    confusion_matrix,
+    f1_score,
+    hamming_loss,
+    matthews_corrcoef,
+    precision_recall_fscore_support,
+    precision_score,
+    recall_score,
+)
 
-from bertlab.evaluation.metrics import classification_metrics, mean_and_deviation
+from bertlab.evaluation.metrics import classification_metrics, mean_and_deviation, set_metrics
 
 NAMES = ["ale", "bread", "cheese"]
 GOLD = [0, 0, 0, 0, 1, 1, 2, 2]
@@ -65,6 +77,9 @@ def test_every_number_is_scikit_learns_to_the_last_digit(drawn: tuple[int, list[
         for name, score in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
             assert metrics[kind][name] == score(gold, predicted, labels=classes, average=kind, zero_division=0.0)
     assert metrics["accuracy"] == accuracy_score(gold, predicted) == pytest.approx(metrics["micro"]["f1"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one class only
+        assert metrics["mcc"] == pytest.approx(matthews_corrcoef(gold, predicted), abs=1e-12)
     assert metrics["confusion_matrix"] == confusion_matrix(gold, predicted, labels=classes).tolist()
     assert np.array(metrics["confusion_matrix"]).sum() == metrics["n"] == len(gold)
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
@@ -83,3 +98,41 @@ def test_arrays_and_lists_give_the_same_numbers() -> None:
 def test_mean_and_deviation_are_of_a_sample_and_one_value_has_no_deviation() -> None:
     assert mean_and_deviation([2.0, 4.0, 6.0]) == {"mean": 4.0, "sd": 2.0}
     assert mean_and_deviation([0.75]) == {"mean": 0.75, "sd": None}
+
+
+def test_sets_of_labels_have_the_numbers_worked_out_by_hand() -> None:
+    gold = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 1, 0]], dtype=bool)
+    predicted = np.array([[1, 0, 0], [1, 0, 0], [0, 0, 0], [1, 1, 0]], dtype=bool)
+    metrics = set_metrics(gold, predicted, NAMES)
+    assert metrics["n"] == 4 and metrics["exact_match"] == 2 / 4 and metrics["hamming_loss"] == 2 / 12
+    assert metrics["per_class"]["ale"] == pytest.approx({"precision": 2 / 3, "recall": 1.0, "f1": 4 / 5, "support": 2})
+    assert metrics["per_class"]["bread"] == pytest.approx({"precision": 1.0, "recall": 1 / 2, "f1": 2 / 3, "support": 2})
+    assert metrics["per_class"]["cheese"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
+    assert metrics["micro"] == pytest.approx({"precision": 3 / 4, "recall": 3 / 4, "f1": 3 / 4})
+    assert metrics["macro"]["f1"] == pytest.approx((4 / 5 + 2 / 3) / 3)
+    assert metrics["labels_per_example"] == {"gold": 4 / 4, "predicted": 4 / 4}
+
+
+@given(
+    st.integers(1, 5).flatmap(
+        lambda k: st.tuples(st.just(k), st.lists(st.tuples(*[st.integers(0, 2**k - 1)] * 2), min_size=1, max_size=30))
+    )
+)
+@settings(max_examples=80, deadline=None)
+def test_sets_of_labels_have_scikit_learns_numbers(drawn: tuple[int, list[tuple[int, int]]]) -> None:
+    count, pairs = drawn  # among them no label at all, labels that nobody has, and one label, which scikit-learn takes for two classes
+    gold, predicted = ((np.array(side)[:, None] >> np.arange(count)) & 1 == 1 for side in zip(*pairs, strict=True))
+    metrics = set_metrics(gold, predicted, [str(number) for number in range(count)])
+    if count > 1:
+        for kind in ("micro", "macro", "weighted"):
+            theirs = precision_recall_fscore_support(gold, predicted, average=kind, zero_division=0.0)
+            assert list(metrics[kind].values()) == pytest.approx(theirs[:3], abs=1e-12)
+        of_labels: Any = zip(*precision_recall_fscore_support(gold, predicted, average=None, zero_division=0.0), strict=True)
+    else:
+        of_labels = iter([precision_recall_fscore_support(gold[:, 0], predicted[:, 0], average="binary", zero_division=0.0)])
+        metrics["per_class"]["0"]["support"] = None
+    for ours, theirs in zip(metrics["per_class"].values(), of_labels, strict=True):
+        assert list(ours.values()) == pytest.approx(list(theirs), abs=1e-12)
+    assert metrics["exact_match"] == pytest.approx(accuracy_score(gold, predicted), abs=1e-12)
+    assert metrics["hamming_loss"] == pytest.approx(hamming_loss(gold, predicted), abs=1e-12)
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bertlab.evaluation.predictions import write_predictions
+from bertlab.evaluation.predictions import write_number_predictions, write_predictions, write_set_predictions
 
 NAMES = ["no", "yes, \u00e9\u4e2d", "\u2028 odd\n"]
 IDS = ["a.csv:2", "7", "\u00fc"]
@@ -57,3 +57,17 @@ def test_a_write_that_fails_leaves_the_file_before_it(tmp_path: Path, monkeypatc
     with pytest.raises(OSError, match="the disk is full"):
         write_predictions(path, ids=IDS, text_hashes=HASHES, gold=None, probabilities=PROBABILITIES, names=NAMES)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_sets_of_labels_are_lists_of_names_and_numbers_are_numbers(tmp_path: Path) -> None:
+    gold, predicted = np.array([[1, 1, 0], [0, 0, 0], [0, 0, 1]], bool), np.array([[0, 1, 0], [1, 0, 1], [0, 0, 0]], bool)
+    common = {"ids": IDS, "text_hashes": HASHES}
+    write_set_predictions(tmp_path / "s.parquet", gold=gold, predicted=predicted, probabilities=PROBABILITIES, names=NAMES, **common)
+    table = pq.read_table(tmp_path / "s.parquet")
+    assert table["gold"].to_pylist() == [NAMES[:2], [], NAMES[2:]] and table["predicted"].to_pylist() == [[NAMES[1]], NAMES[::2], []]
+    assert json.loads(table.schema.metadata[b"labels"]) == NAMES and table.schema.metadata[b"task"] == b"multi-label"
+    values = np.array([0.1, -2.5, 1e300])
+    write_number_predictions(tmp_path / "n.parquet", gold=None, predicted=values, **common)
+    table = pq.read_table(tmp_path / "n.parquet")
+    assert table["predicted"].to_pylist() == values.tolist() and table["gold"].to_pylist() == [None] * 3
+    assert table.column_names == ["id", "text_sha256", "gold", "predicted"] and table.schema.metadata[b"task"] == b"regression"

@@ -10,6 +10,7 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, precisi
 
 from bertlab.evaluation.resampling import (
     AVERAGES,
+    SET_AVERAGES,
     bootstrap_scores,
     drawn_with_replacement,
     generator,
@@ -17,6 +18,7 @@ from bertlab.evaluation.resampling import (
     scores,
     swapped,
     units_of,
+    units_of_sets,
 )
 
 
@@ -133,3 +135,56 @@ def test_the_same_seed_gives_the_same_samples_and_another_gives_others() -> None
     first, again, other = (bootstrap_scores(units, ["mcc"], 200, generator(seed, 1)) for seed in (5, 5, 6))
     assert first.tolist() == again.tolist() != other.tolist()
     assert len(np.unique(generator(5, 1).random(3).tolist() + generator(5, 2).random(3).tolist())) == 6
+
+
+def sets(n: int, labels: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gold (n, K) and two systems' predictions (2, n, K), each label of which is right nine times in ten."""
+    draw = np.random.default_rng(seed)
+    gold = draw.random((n, labels)) < np.linspace(0.5, 0.1, labels)
+    return gold, np.where(draw.random((2, n, labels)) < 0.9, gold, ~gold)
+
+
+def test_sets_of_labels_are_counted_by_label_and_whole_in_cells_as_in_clusters() -> None:
+    gold, predicted = sets(150, 3, seed=4)
+    cells, clusters = units_of_sets(gold, predicted), units_of_sets(gold, predicted, np.arange(150) // 4)
+    assert cells.times.sum() == 150 and len(cells.times) < 120 and len(clusters.times) == 38
+    for system in (0, 1):
+        by_hand = np.stack([(gold & predicted[system]).sum(0), gold.sum(0), predicted[system].sum(0)])
+        whole = [(gold == predicted[system]).all(1).sum(), 150, 150]
+        for units in (cells, clusters):
+            assert units.observed(system).tolist() == np.column_stack([by_hand, whole]).tolist()
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_scores_of_sets_have_the_distribution_that_resampling_rows_gives(clustered: bool) -> None:
+    gold, predicted = sets(100, 3, seed=5)
+    clusters = np.arange(100) // 5 if clustered else None
+    names = ["exact_match", "macro_f1", "micro_f1"]
+    found = bootstrap_scores(units_of_sets(gold, predicted, clusters), [SET_AVERAGES[name] for name in names], 6000, generator(0, 1))
+    draw = np.random.default_rng(0)
+    picked = draw.integers(20, size=(1500, 20, 1)) * 5 + np.arange(5) if clustered else draw.integers(100, size=(1500, 100, 1))
+    for system in (0, 1):
+        right, given, chosen = ((each[picked.reshape(1500, 100)]).sum(1) for each in (gold & predicted[system], gold, predicted[system]))
+        macro = np.mean(2 * right / np.maximum(given + chosen, 1), axis=1)
+        exact = (gold == predicted[system]).all(1)[picked.reshape(1500, 100)].mean(1)
+        by_row = [exact, macro, 2 * right.sum(1) / (given + chosen).sum(1)]
+        for ours, theirs in zip(found[system], by_row, strict=True):
+            quantiles = [0.025, 0.5, 0.975]  # at the ends known to 2.7 deviations / sqrt(R), and exact matches are hundredths
+            np.testing.assert_allclose(np.quantile(ours, quantiles), np.quantile(theirs, quantiles), atol=0.011)
+            assert ours.mean() == pytest.approx(theirs.mean(), abs=5 * theirs.std() / 1500**0.5)
+            assert ours.std() == pytest.approx(theirs.std(), rel=0.1)
+
+
+def test_swapping_sets_swaps_whole_answers() -> None:
+    gold, predicted = sets(9, 2, seed=6)
+    units = units_of_sets(gold, predicted)
+    metrics: list[Any] = [SET_AVERAGES["macro_f1"], SET_AVERAGES["exact_match"], 0]
+    found = np.concatenate(list(units.swapped_differences(metrics, 3000, generator(0, 2))), axis=1)
+    every = []
+    for coins in range(2**9):
+        swap = ((coins >> np.arange(9)) & 1 == 1)[:, None]
+        swapped_units = units_of_sets(gold, np.stack([np.where(swap, predicted[1 - which], predicted[which]) for which in (0, 1)]))
+        every.append(swapped_units.observed_scores(0, metrics) - swapped_units.observed_scores(1, metrics))
+    for ours, theirs in zip(found, np.array(every).T, strict=True):
+        assert np.abs(ours[:, None] - theirs).min(1).max() < 1e-12
+        assert ours.std() == pytest.approx(theirs.std(), rel=0.1)

@@ -59,4 +59,4 @@ def test_questions_are_read_back_with_every_right_answer(tmp_path: Path, gold: l
         "no_answer": [-3.5, 2.0],
     }
     assert table.to_pydict() == expected
-    assert table.schema.metadata == {b"task": b"answers"}
+    assert table.schema.metadata == {b"task": b"answers", b"labels": b"[]"}

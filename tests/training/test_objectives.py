@@ -14,7 +14,17 @@ from torch.nn import functional as F
 from bertlab.batches.flat import LabelledBatch, PretrainingBatch, flat_fields
 from bertlab.model.heads import BertForPreTraining, BertForQuestionAnswering, BertForSequenceClassification, BertForTokenClassification
 from bertlab.training import objectives
-from bertlab.training.objectives import IGNORED, Answering, Classification, Pretraining, pretraining_scores, vocabulary_loss
+from bertlab.training.objectives import (
+    IGNORED,
+    Answering,
+    Classification,
+    LabelSets,
+    Objective,
+    Pretraining,
+    SquaredError,
+    pretraining_scores,
+    vocabulary_loss,
+)
 
 LABELS = (2, 0, IGNORED, 1, 2, IGNORED)
 BF16 = 2**-8  # rounding to bf16 changes a number by at most this share of it
@@ -310,6 +320,51 @@ def test_pretraining_has_the_gradients_of_cross_entropy(
         if not name.endswith("key.bias"):  # a softmax does not see what all its scores share: no more than roundings
             assert gradient.norm() > 1e-2, name
             assert ((ours[name] - gradient).norm() / gradient.norm()).item() <= tolerance, name
+
+
+def with_targets(labelled: LabelledBatch, targets: Tensor) -> LabelledBatch:
+    """The six texts with other labels; the second and the last have none."""
+    filled = targets.clone()
+    filled[[1, 5]] = float("nan")
+    return replace(labelled, labels=filled)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_loss_of_sets_is_binary_cross_entropy_over_examples_and_labels(
+    classifier: BertForSequenceClassification, labelled: LabelledBatch, smoothing: float
+) -> None:
+    targets = torch.tensor([[1.0, 0, 1], [1, 1, 1], [0, 0, 0], [1, 1, 0], [0, 0, 1], [1, 0, 0]])
+    batch, objective = with_targets(labelled, targets), LabelSets(smoothing)
+    logits = classifier.eval()(**labelled.encoder_inputs())
+    kept = torch.tensor([0, 2, 3, 4])
+    smoothed = targets[kept] * (1 - smoothing) + smoothing / 2
+    loss = objective.losses(classifier, batch)
+    assert objective.counts(batch) == [12]  # of 4 examples, 3 labels each: transformers' BCEWithLogitsLoss is the mean over both
+    torch.testing.assert_close(loss[0] / 12, torch.nn.BCEWithLogitsLoss()(logits[kept], smoothed))
+    loss.backward()
+    assert all(parameter.grad is None or bool(parameter.grad.isfinite().all()) for parameter in classifier.parameters())
+
+
+def test_the_loss_of_numbers_is_squared_error_and_minus_100_is_a_number(model: BertForPreTraining, labelled: LabelledBatch) -> None:
+    torch.manual_seed(5)
+    regressor = BertForSequenceClassification(model.config, 1).eval()
+    targets = torch.tensor([0.5, 7.0, float(IGNORED), 2.0, -1.0, 3.0])
+    batch, objective = with_targets(labelled, targets), SquaredError()
+    logits = regressor(**labelled.encoder_inputs())[:, 0]
+    kept = torch.tensor([0, 2, 3, 4])
+    loss = objective.losses(regressor, batch)
+    assert objective.counts(batch) == [4]
+    torch.testing.assert_close(loss[0] / 4, torch.nn.MSELoss()(logits[kept], targets[kept]))
+    loss.backward()
+    assert all(parameter.grad is None or bool(parameter.grad.isfinite().all()) for parameter in regressor.parameters())
+
+
+@pytest.mark.parametrize(
+    ("objective", "labels"), [(Classification(), [0, 1]), (LabelSets(), [[0.0, 1.0]] * 2), (SquaredError(), [0.5, -3.0])]
+)
+def test_a_batch_without_labels_counts_for_nothing(objective: Objective[LabelledBatch], labels: Any, labelled: LabelledBatch) -> None:
+    filler = replace(labelled, labels=torch.tensor(labels)).as_filler()
+    assert objective.counts(filler) == [0] and filler.labels.dtype == torch.tensor(labels).dtype
 
 
 def test_classes_of_tokens_are_summed_over_labelled_tokens_alone(model: BertForPreTraining, labelled: LabelledBatch) -> None:

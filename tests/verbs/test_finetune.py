@@ -8,6 +8,7 @@ import random
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,19 @@ from accelerate import Accelerator
 import bertlab
 from bertlab import cli
 from bertlab.batches.labelled import encode_examples
-from bertlab.corpus.labelled import overlap, read_labelled
+from bertlab.corpus.labelled import Labelled, overlap, read_labelled
 from bertlab.disk import read_json
 from bertlab.errors import ConfigError, DataError
 from bertlab.evaluation.baselines import majority_class
 from bertlab.evaluation.metrics import classification_metrics
-from bertlab.inference import class_probabilities
 from bertlab.model.encoder import EncoderConfig
 from bertlab.model.folder import load_facts, load_labels, load_model, save_model
 from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
+from bertlab.tasks import seeds
+from bertlab.tasks.contract import Labels
+from bertlab.tasks.data import Data
+from bertlab.tasks.measures import leakage
+from bertlab.tasks.single_label import SINGLE_LABEL
 from bertlab.tokens import tokenizer as tokenizers
 from bertlab.training.checkpoint import newest_checkpoint
 from bertlab.training.objectives import IGNORED
@@ -98,6 +103,23 @@ def config(base: str, files: dict[str, str], out: Path, **settings: Any) -> Conf
     return Config(**({"model": base, "out": str(out)} | files | quick | settings))
 
 
+def read(settings: Config, base: str) -> Data:
+    return finetune.read(settings, tokenizers.load(base), 24)[0]
+
+
+def rows_of(data: Data, split: str) -> Labelled:
+    rows = data.splits[split]
+    assert isinstance(rows, Labelled)
+    return rows
+
+
+def start(settings: Config, folder: str, num_labels: int, seed: int) -> BertForSequenceClassification:
+    names = ("from_random", "dropout", "attention_dropout")
+    model, _ = seeds.start_model(SINGLE_LABEL, folder, num_labels, seed, **{name: getattr(settings, name) for name in names})
+    assert isinstance(model, BertForSequenceClassification)
+    return model
+
+
 def weights(folder: Path | str) -> bytes:
     return (Path(folder) / "model.safetensors").read_bytes()
 
@@ -140,7 +162,7 @@ def test_the_run_folder_holds_metrics_predictions_and_the_model_and_they_agree(
 
     model = bertlab.load(str(out / "model"))
     assert model.labels == load_labels(str(out / "model")) == names
-    probabilities = model.probabilities_of(model.encode(test.texts))
+    probabilities = model.outputs_of(model.encode(test.texts))
     np.testing.assert_allclose(probabilities, np.array(table["probabilities"].to_pylist()), atol=1e-6)
     facts = load_facts(str(out / "model"))
     assert facts["kind"] == "classifier" and facts["started_from"] == base and facts["best_seed"] == metrics["best_seed"]
@@ -168,21 +190,17 @@ def test_the_best_epoch_of_each_seed_and_the_best_seed_are_those_of_highest_dev_
 
 def test_the_weights_kept_are_those_of_the_best_epoch_and_not_of_the_last(base: str, files: dict[str, str], tmp_path: Path) -> None:
     settings = config(base, files, tmp_path, epochs=3)
-    tokenizer = tokenizers.load(base)
-    task = finetune.read_task(settings, tokenizer, 24)
-    model = finetune.start_model(settings, base, 3, 0)
+    task = read(settings, base)
+    model = start(settings, base, 3, 0)
     right = task.gold["dev"]
     seen: list[dict[str, Any]] = []
 
-    def metrics_that_fall(gold: Any, predicted: Any, names: Any) -> dict[str, Any]:
+    def metrics_that_fall(gold: Any, probabilities: Any, labels: Labels) -> dict[str, Any]:
         seen.append({name: value.clone() for name, value in model.state_dict().items()})
-        return classification_metrics(right, right if len(seen) == 1 else [0] * len(right), names)
+        return classification_metrics(right, right if len(seen) == 1 else [0] * len(right), labels.names)
 
-    import bertlab.evaluation.metrics as module
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "classification_metrics", metrics_that_fall)
-        state = finetune.train_seed(settings, task, model, 0, Accelerator(cpu=True))
+    falling = replace(task, task=replace(task.task, metrics=metrics_that_fall))
+    state = seeds.train_seed(finetune.recipe_of(settings), falling, model, 0, Accelerator(cpu=True))
     assert len(seen) == 3 and state["epoch"] == 1 and state["dev"]["accuracy"] == 1.0
     assert all(torch.equal(value, seen[0][name]) for name, value in model.state_dict().items())
     assert not all(torch.equal(value, seen[2][name]) for name, value in model.state_dict().items())
@@ -196,12 +214,12 @@ def test_the_test_file_never_has_a_part_in_a_choice(base: str, files: dict[str, 
     texts = [" ".join(draw.choice(words) for words in draw.sample(list(TOPICS.values()), 2)) for _ in range(60)]  # of two topics each
     answers: dict[int, list[str]] = {}
     for seed in (0, 1):
-        model = finetune.start_model(config(base, files, tmp_path), base, 3, seed)
+        model = start(config(base, files, tmp_path), base, 3, seed)
         saved = newest_checkpoint(tmp_path / "none" / "seeds" / f"seed-{seed}")
         assert saved is not None
         saved.restore(model, [])
         examples = encode_examples(tokenizers.load(base), texts, max_length=24)
-        found = class_probabilities(model, examples, 3, device=torch.device("cpu"), precision="fp32").argmax(1)
+        found = SINGLE_LABEL.run(model, examples, Labels(none["labels"]), device=torch.device("cpu")).argmax(1)
         answers[seed] = [none["labels"][number] for number in found]
     assert answers[0] != answers[1]
 
@@ -222,11 +240,11 @@ def test_the_test_file_never_has_a_part_in_a_choice(base: str, files: dict[str, 
 
 def test_the_dev_split_is_cut_from_train_and_shares_no_text_with_it(base: str, files: dict[str, str], tmp_path: Path) -> None:
     doubled = write(tmp_path / "train.csv", topic_rows(100, seed=5) * 2)
-    task = finetune.read_task(config(base, {"train": doubled}, tmp_path, dev_share=0.2), tokenizers.load(base), 24)
-    train, dev = task.splits["train"], task.splits["dev"]
+    task = read(config(base, {"train": doubled}, tmp_path, dev_share=0.2), base)
+    train, dev = rows_of(task, "train"), rows_of(task, "dev")
     assert len(train) + len(dev) == 200 and 20 <= len(dev) <= 60 and overlap(train, dev) == overlap(dev, train) == 0
     assert Counter(train.texts + dev.texts) == Counter(read_labelled(doubled).texts)
-    given = finetune.read_task(config(base, files | {"dev": files["test"]}, tmp_path), tokenizers.load(base), 24)
+    given = read(config(base, files | {"dev": files["test"]}, tmp_path), base)
     assert len(given.splits["train"]) == 160 and given.splits["dev"] == given.splits["test"] == read_labelled(files["test"])
 
 
@@ -235,16 +253,16 @@ def test_the_classes_are_those_of_train_in_their_order_whatever_order_the_test_h
         tmp_path / "train.csv", [{"text": f"the old {n} {label}", "label": label} for n in range(6) for label in ("10", "9", "2")]
     )
     test = write(tmp_path / "test.csv", [{"text": "one", "label": "10"}, {"text": "two", "label": "9"}])
-    task = finetune.read_task(config(base, {"train": train, "test": test}, tmp_path), tokenizers.load(base), 24)
-    assert task.names == ["2", "9", "10"] and task.gold["test"] == [2, 1] == task.encoded["test"].labels.tolist()
-    assert [task.names[number] for number in task.gold["train"]] == task.splits["train"].labels
+    task = read(config(base, {"train": train, "test": test}, tmp_path), base)
+    assert task.labels.names == ["2", "9", "10"] and task.gold["test"] == [2, 1] == task.encoded["test"].labels.tolist()
+    assert [task.labels.names[number] for number in task.gold["train"]] == rows_of(task, "train").labels
 
 
-def test_texts_of_test_that_are_in_train_are_told(
-    base: str, files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    finetune.read_task(config(base, files | {"dev": files["test"], "test": files["train"]}, tmp_path), tokenizers.load(base), 24)
-    assert "warning: 160 of 160 test texts are in train too: its scores flatter" in capsys.readouterr().out
+def test_texts_of_test_that_are_in_train_are_told(base: str, files: dict[str, str], tmp_path: Path) -> None:
+    data = read(config(base, files | {"dev": files["test"], "test": files["train"]}, tmp_path), base)
+    leaks = {split: leakage(data.splits["train"], data.splits[split]) for split in ("dev", "test")}
+    warnings = [line for line in finetune.opening(data, "as asked", leaks) if line.startswith("warning")]
+    assert warnings[-1].startswith("warning: 160 of 160 test texts are in train, 160 equal and 0 nearly")
 
 
 def pair_rows(count: int, seed: int) -> list[dict[str, str]]:
@@ -261,8 +279,8 @@ def pair_rows(count: int, seed: int) -> list[dict[str, str]]:
 def test_pairs_have_segments_and_are_learnt(base: str, tmp_path: Path) -> None:
     train, test = write(tmp_path / "train.tsv", pair_rows(240, 0)), write(tmp_path / "test.tsv", pair_rows(60, 1))
     settings = config(base, {"train": train, "test": test}, tmp_path / "run", epochs=8, baselines=True)
-    task = finetune.read_task(settings, tokenizers.load(base), 24)
-    rows = task.splits["test"]
+    task = read(settings, base)
+    rows = rows_of(task, "test")
     assert rows.texts_b is not None
     expected = encode_examples(tokenizers.load(base), rows.texts, rows.texts_b, max_length=24)
     assert task.encoded["test"].segments.tolist() == expected.segments.tolist() and 1 in expected.segments
@@ -281,10 +299,9 @@ def test_columns_may_have_other_names(base: str, tmp_path: Path) -> None:
     named: dict[str, Any] = {"text": "first", "text_b": "second", "label": "class"}
     plain = write(tmp_path / "plain.csv", pair_rows(40, 2))
     renamed = write(tmp_path / "renamed.csv", rows)
-    tokenizer = tokenizers.load(base)
-    other = finetune.read_task(config(base, {"train": renamed}, tmp_path, **named), tokenizer, 24)
-    same = finetune.read_task(config(base, {"train": plain}, tmp_path), tokenizer, 24)
-    assert other.names == same.names == ["left", "right"] and other.gold == same.gold
+    other = read(config(base, {"train": renamed}, tmp_path, **named), base)
+    same = read(config(base, {"train": plain}, tmp_path), base)
+    assert other.labels.names == same.labels.names == ["left", "right"] and other.gold == same.gold
     assert other.encoded["train"].ids.tolist() == same.encoded["train"].ids.tolist()
 
 
@@ -294,13 +311,13 @@ def test_columns_may_have_other_names(base: str, tmp_path: Path) -> None:
 def test_the_start_is_the_folders_encoder_with_a_head_drawn_from_the_seed(base: str, files: dict[str, str], tmp_path: Path) -> None:
     settings = config(base, files, tmp_path, dropout=0.25)
     published = load_model(base, BertForPreTraining)[0].bert.state_dict()
-    first, again, other = (finetune.start_model(settings, base, 3, seed) for seed in (0, 0, 1))
+    first, again, other = (start(settings, base, 3, seed) for seed in (0, 0, 1))
     assert all(torch.equal(value, published[name]) for name, value in first.bert.state_dict().items())
     assert torch.equal(first.classifier.weight, again.classifier.weight) and not torch.equal(
         first.classifier.weight, other.classifier.weight
     )
     assert first.config.hidden_dropout_prob == first.dropout.p == 0.25
-    scratch, another = (finetune.start_model(config(base, files, tmp_path, from_random=True), base, 3, seed) for seed in (0, 1))
+    scratch, another = (start(config(base, files, tmp_path, from_random=True), base, 3, seed) for seed in (0, 1))
     assert scratch.bert.state_dict().keys() == published.keys()
     for name, value in scratch.bert.state_dict().items():
         assert value.shape == published[name].shape
@@ -326,9 +343,9 @@ def test_a_classifier_of_other_classes_can_be_the_start(finished: tuple[Path, di
     old = str(finished[0] / "model")
     train = write(tmp_path / "pairs.csv", pair_rows(60, 3))
     settings = config(old, {"train": train}, tmp_path / "run", epochs=1)
-    start = finetune.start_model(settings, old, 2, 0)
+    first = start(settings, old, 2, 0)
     encoder = load_model(old, BertForSequenceClassification)[0].bert.state_dict()
-    assert all(torch.equal(value, encoder[name]) for name, value in start.bert.state_dict().items())
+    assert all(torch.equal(value, encoder[name]) for name, value in first.bert.state_dict().items())
     finetune.run(settings)
     assert load_labels(str(tmp_path / "run" / "model")) == ["left", "right"]
     assert bertlab.load(str(tmp_path / "run" / "model")).predict(["violin"], ["old"])[0].probabilities.keys() == {"left", "right"}
@@ -339,14 +356,14 @@ def test_the_processes_share_every_batch_and_one_without_a_row_takes_filler(
     base: str, files: dict[str, str], tmp_path: Path, ranks: int
 ) -> None:
     settings = config(base, files, tmp_path, batch_size=4, micro_tokens=25)
-    train = finetune.read_task(settings, tokenizers.load(base), 24).encoded["train"]
+    train = read(settings, base).encoded["train"]
     few = type(train)(train.ids[: train.offsets[10]], train.segments[: train.offsets[10]], train.offsets[:11], train.labels[:10], 0)
     visited, fillers = [], 0
     for step in range(6):  # two epochs of 4, 4 and 2 rows
         rows = few.shuffled(step, 4, 7).tolist()
         shared: list[int] = []
         for rank in range(ranks):
-            batches = finetune.micro_batches(few, settings, 7, rank, ranks, step)
+            batches = seeds.micro_batches(few, finetune.recipe_of(settings), 7, rank, ranks, step)
             assert batches, "every process takes part in every step"
             for batch in batches:
                 assert batch.num_tokens <= 25 or batch.num_sequences == 1
@@ -368,15 +385,15 @@ def test_a_run_that_was_cut_off_goes_on_with_the_seeds_that_are_not_finished(
     base: str, files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trained: list[int] = []
-    train_seed = finetune.train_seed
+    train_seed = seeds.train_seed
 
-    def counted(settings: Config, task: Any, model: Any, seed: int, accelerator: Any) -> dict[str, Any]:
+    def counted(recipe: Any, data: Any, model: Any, seed: int, accelerator: Any) -> dict[str, Any]:
         if stop_at == seed:
             raise KeyboardInterrupt
         trained.append(seed)
-        return train_seed(settings, task, model, seed, accelerator)
+        return train_seed(recipe, data, model, seed, accelerator)
 
-    monkeypatch.setattr(finetune, "train_seed", counted)
+    monkeypatch.setattr(seeds, "train_seed", counted)
     whole, cut = config(base, files, tmp_path / "whole", seeds=2), config(base, files, tmp_path / "cut", seeds=2)
     stop_at = -1
     expected = finetune.run(whole)
@@ -489,4 +506,4 @@ def test_splits_must_agree_on_their_columns(base: str, tmp_path: Path) -> None:
     single, pairs = write(tmp_path / "a.csv", ROWS), write(tmp_path / "b.csv", [row | {"text_b": "x"} for row in ROWS])
     for train, dev in ((single, pairs), (pairs, single)):
         with pytest.raises(DataError, match="one of train and dev has text_b and the other has not"):
-            finetune.read_task(config(base, {"train": train, "dev": dev}, tmp_path), tokenizers.load(base), 24)
+            read(config(base, {"train": train, "dev": dev}, tmp_path), base)

@@ -1,0 +1,88 @@
+"""What can be compared of each kind of predictions: the metrics by name, those taken where none is asked for, and how they are drawn again.
+
+A further kind of task is a further branch here and in alignment.py; the tests of significance.py need to know none of them.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bertlab.corpus.schemes import Span, spans_of
+from bertlab.evaluation.alignment import Aligned
+from bertlab.evaluation.answers import ANSWER_SCORES, answer_scores, answer_units
+from bertlab.evaluation.entities import entity_averages, entity_units, types_of
+from bertlab.evaluation.numbers import LOWER_IS_BETTER, NUMBER_METRICS, units_of_numbers
+from bertlab.evaluation.resampling import AVERAGES, SET_AVERAGES, Sample, units_of, units_of_sets
+
+USUAL = {
+    "single-label": ("accuracy", "macro_f1"),
+    "multi-label": ("exact_match", "macro_f1", "micro_f1"),
+    "regression": ("spearman", "rmse"),
+    "tokens": ("micro_f1", "macro_f1"),
+    "answers": ("exact_match", "f1"),
+}
+# Metrics that say of how many examples an answer is right, which McNemar's test and Wilson's interval are made for.
+PROPORTIONS: dict[str, tuple[str, ...]] = {
+    "single-label": ("accuracy", "micro_f1"),
+    "multi-label": ("exact_match",),
+    "answers": ("exact_match",),
+}
+
+
+def known_metrics(aligned: Aligned) -> dict[str, Any]:
+    """Every metric of the task by name, as `sample_of`'s units take it; `f1:CLASS` for each class."""
+    if aligned.task == "regression":
+        return {name: name for name in NUMBER_METRICS}
+    if aligned.task == "answers":
+        return dict(ANSWER_SCORES)
+    if aligned.task == "tokens":
+        return {**entity_averages(), **{f"f1:{kind}": number for number, kind in enumerate(_types(aligned))}}
+    averages: Mapping[str, Any] = {name: name for name in AVERAGES} if aligned.task == "single-label" else SET_AVERAGES
+    return {**averages, **{f"f1:{name}": number for number, name in enumerate(aligned.names)}}
+
+
+def _spans(sentences: np.ndarray) -> list[list[Span]]:
+    return [spans_of(tags) for tags in sentences]
+
+
+def _types(aligned: Aligned) -> list[str]:
+    """The types of the entities of gold and of all systems; one that is none where there is no entity at all."""
+    return types_of(_spans(aligned.gold), *(_spans(each) for each in aligned.predicted)) or ["none"]
+
+
+def lower_is_better(metric: str) -> bool:
+    return metric in LOWER_IS_BETTER
+
+
+def sample_of(aligned: Aligned, rows: list[int]) -> Sample:
+    """The test set with the systems at `rows` of `aligned.predicted`, to be drawn again."""
+    predicted = aligned.predicted[rows]
+    if aligned.task == "regression":
+        return units_of_numbers(aligned.gold, predicted, aligned.clusters)
+    if aligned.task == "multi-label":
+        return units_of_sets(aligned.gold, predicted, aligned.clusters)
+    if aligned.task == "answers":
+        return answer_units(np.stack([answer_scores(list(aligned.gold), list(each)) for each in predicted]), aligned.clusters)
+    if aligned.task == "tokens":
+        return entity_units(_spans(aligned.gold), [_spans(each) for each in predicted], _types(aligned), aligned.clusters)
+    return units_of(aligned.gold, predicted, len(aligned.names), aligned.clusters)
+
+
+def is_right(aligned: Aligned, row: int) -> np.ndarray:
+    """(n,) whether a system's whole answer is the gold one, for metrics among PROPORTIONS."""
+    if aligned.task == "answers":
+        return np.asarray(answer_scores(list(aligned.gold), list(aligned.predicted[row]))[:, 0] == 1)
+    same = aligned.predicted[row] == aligned.gold
+    return same.all(axis=1) if same.ndim == 2 else same
+
+
+def classes_never_seen(aligned: Aligned, rows: list[int]) -> list[str]:
+    """The classes in neither gold nor the predictions at `rows`: their F1 is 0/0 and counts as 0."""
+    if aligned.task not in ("single-label", "multi-label"):
+        return []
+    if aligned.task == "multi-label":
+        seen = set(np.flatnonzero(aligned.gold.any(0) | aligned.predicted[rows].any((0, 1))).tolist())
+    else:
+        seen = {*aligned.gold.tolist(), *aligned.predicted[rows].ravel().tolist()}
+    return [name for number, name in enumerate(aligned.names) if number not in seen]

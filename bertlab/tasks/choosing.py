@@ -1,0 +1,72 @@
+"""Which kind of task a labelled file, or a model folder, is of."""
+
+from pathlib import Path
+from typing import Any
+
+from bertlab.corpus.files import kind_of
+from bertlab.corpus.labelled import number_of, read_labelled
+from bertlab.corpus.questions import squad_articles
+from bertlab.corpus.tables import first_columns
+from bertlab.errors import ConfigError
+from bertlab.model.folder import load_config, load_facts, load_labels
+from bertlab.tasks.answers import ANSWERS
+from bertlab.tasks.contract import Columns, Labels, Task
+from bertlab.tasks.multi_label import MULTI_LABEL
+from bertlab.tasks.regression import REGRESSION
+from bertlab.tasks.single_label import SINGLE_LABEL
+from bertlab.tasks.tokens import TOKENS
+
+TASKS = {task.name: task for task in (SINGLE_LABEL, MULTI_LABEL, REGRESSION, TOKENS, ANSWERS)}
+
+
+def choose(asked: str, train: str, columns: Columns) -> tuple[Task, str]:
+    """The task that is asked for, or with "auto" the one that the labels of train look like; and the reason in a few words.
+
+    Raises ConfigError for a separator that the task has no use for, DataError for a file that cannot be read.
+    """
+    task, reason = (TASKS[asked], "as asked") if asked != "auto" else _guess(train, columns)
+    if columns.separator is not None and task is not MULTI_LABEL:
+        raise ConfigError(f"label_separator is for several labels a text, and the task is {task.name}: leave it out, or --task multi-label")
+    return task, reason
+
+
+def _guess(train: str, columns: Columns) -> tuple[Task, str]:
+    if columns.separator is not None:
+        return MULTI_LABEL, f"labels are separated by '{columns.separator}'"
+    if not Path(train).is_file():
+        raise ConfigError(f"{train} {'is a folder' if Path(train).is_dir() else 'does not exist'}: give a labelled file")
+    kind, there = kind_of(Path(train)), first_columns(Path(train))
+    if kind == "text" or {columns.text or "tokens", columns.label or "tags"} <= there:
+        return TOKENS, "a word and its tag a line" if kind == "text" else "rows have tokens and tags"
+    if there >= {columns.text_b or "question", columns.text or "context", columns.label or "answers"} or squad_articles(Path(train)):
+        return ANSWERS, "rows have questions, contexts and answers"
+    rows = read_labelled(train, text=columns.text or "text", text_b=columns.text_b, label=columns.label or "label", sets=True)
+    if rows.label_sets is not None:
+        return MULTI_LABEL, "labels are lists"
+    values = [number_of(label) for label in rows.labels or ()]
+    fraction = next((value for value in values if value is not None and value != int(value)), None)
+    if fraction is not None and None not in values:
+        return REGRESSION, f"labels are numbers, and not all whole (as {fraction:g})"
+    return SINGLE_LABEL, "one label a row"
+
+
+def of_folder(folder: str) -> tuple[Task, Labels]:
+    """The task that a fine-tuned model folder, ours or a published one, is for, and its labels. Raises ConfigError when it is for none."""
+    values = load_config(folder)
+    head, kind = (values.get("architectures") or [""])[0], values.get("problem_type")
+    if head == ANSWERS.head.__name__:
+        return ANSWERS, Labels(["start", "end"], tuned=_tuned(folder))
+    names = load_labels(folder)
+    if head == SINGLE_LABEL.head.__name__ and kind is None:  # what transformers takes for granted
+        kind = REGRESSION.problem_type if len(names) == 1 else SINGLE_LABEL.problem_type
+    of_head = [task for task in TASKS.values() if task.head.__name__ == head]
+    found = next((task for task in of_head if task.problem_type in (None, kind)), None)
+    if found is None:
+        raise ConfigError(f"{folder}: its config.json has the problem_type {kind!r}, which is none of {', '.join(TASKS)}")
+    if found is REGRESSION and len(names) != 1:
+        raise ConfigError(f"{folder}: a model of {len(names)} numbers a text: only one is known here")
+    return found, Labels(names, tuned=_tuned(folder))
+
+
+def _tuned(folder: str) -> dict[str, Any]:
+    return load_facts(folder).get("tuned") or {}

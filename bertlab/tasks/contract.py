@@ -1,0 +1,158 @@
+"""What a kind of task is: how its labels are read and checked, its head, its loss, what becomes of logits, its metrics and its files.
+
+A kind is a value of Task made once, at the end of its own file (single_label.py and those beside it); choosing.py lists them. Everything
+that differs between kinds is here, and nothing else: splits, training, choosing by dev and the files of a run are the same for all.
+
+"Outputs" are what a kind keeps of the model's answers to n examples, in their order: class probabilities (n, K), numbers (n,), ...
+"Gold" is what they are held against. Both are only ever given back to the kind that made them.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import nn
+
+from bertlab.batches.labelled import Examples
+from bertlab.corpus.labelled import Rows
+from bertlab.model.heads import BertForQuestionAnswering, BertForSequenceClassification, BertForTokenClassification
+from bertlab.tokens.tokenizer import Tokenizer
+from bertlab.training.objectives import Objective
+from bertlab.training.processes import Precision
+
+Gold = Any
+Outputs = Any
+Metrics = dict[str, Any]
+Long = Literal["head", "tail", "head+tail", "windows"]  # what is kept of a text that is too long
+Head = BertForSequenceClassification | BertForTokenClassification | BertForQuestionAnswering
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where in a labelled file the texts and labels stand (None: where the kind of task has them), and what separates several labels in one
+    cell."""
+
+    text: str | None
+    text_b: str | None
+    label: str | None
+    separator: str | None
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known of the labels, from train alone: the names in the order of the logits; of numbers their mean and deviation.
+
+    A model folder's logits are numbers as they are: centre 0, scale 1. `tuned` is what was set on dev for the model at hand.
+    """
+
+    names: list[str]
+    centre: float = 0.0
+    scale: float = 1.0
+    tuned: dict[str, Any] = field(default_factory=dict)
+
+
+class Run(Protocol):
+    """model, examples -> outputs, without gradients or dropout; progress is shown under the name `what`, if there is one."""
+
+    def __call__(
+        self,
+        model: nn.Module,
+        examples: Examples,
+        labels: Labels,
+        *,
+        device: torch.device,
+        precision: Precision = "fp32",
+        what: str | None = None,
+    ) -> Outputs: ...
+
+
+class Encode(Protocol):
+    """Rows and their gold (None: unknown) -> token ids and labels, at most `max_length` tokens a sequence; `long` says what becomes of
+    longer texts."""
+
+    def __call__(self, tokenizer: Tokenizer, rows: Any, gold: Gold | None, labels: Labels, *, max_length: int, long: Long) -> Examples: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One kind of task. Functions that read or check rows raise DataError in one line for what a user gave."""
+
+    name: str
+    """What --task calls it."""
+    of: str
+    """What its examples are of, as in "160 examples of {count} classes"."""
+    problem_type: str | None
+    """What transformers calls it in config.json, where several kinds have one head."""
+    pipeline: str
+    """What the hub calls it."""
+    call: str
+    """How it is asked, for the model card."""
+    scores: dict[str, tuple[str, ...]]
+    """Its headline numbers: name -> path in the metrics. The first chooses the best epoch and seed, higher is better."""
+    smooths: bool
+    """Whether label smoothing means something."""
+    exclusive: bool | None = None
+    """Of outputs that are probabilities (n, K): whether an example has one of the K classes, or any number of them. None: of others."""
+    max_length: int
+    """Most tokens of an example where nothing else is asked for."""
+    longs: tuple[Long, ...]
+    """What can be done with texts that are longer, the usual first."""
+
+    # data
+    read: Callable[[str, Columns], Rows]
+    ask: Callable[[Sequence[Any], Sequence[Any] | None], Rows]
+    """Texts and second texts from Python -> rows without labels."""
+    learn: Callable[[Any], Labels]
+    """Train's rows -> what is known of the labels."""
+    gold: Callable[[Any, Labels], Gold]
+    strata: Callable[[Gold], Sequence[int]]
+    """A number for each example: a dev split cut from train has its share of each."""
+    together: Callable[[Any], Sequence[str] | None] = lambda rows: None
+    """Hashes of what must not be divided between train and dev; None: equal texts."""
+    encode: Encode
+
+    # model
+    head: type[Any]
+    """One of Head."""
+    objective: Callable[[Labels, float], Objective[Any]]
+    """Labels, label smoothing -> the loss."""
+    run: Run
+    tune: Callable[[Gold, Outputs, Labels], dict[str, Any]] = lambda gold, outputs, labels: {}
+    """What is set on dev for this model alone, as JSON can say it: it becomes Labels.tuned."""
+    settle: Callable[[Any, Labels], None]
+    """Called once on the weights to be saved: from now on its logits mean the same without `labels`' centre and scale."""
+
+    # scores
+    loss: Callable[[Gold, Outputs], float]
+    """Mean loss of outputs, which decides between epochs of equal score."""
+    metrics: Callable[[Gold, Outputs, Labels], Metrics]
+    intervals: Callable[[Gold, Outputs, Labels], Metrics]
+    """Confidence intervals under the keys of the metrics."""
+    baselines: Callable[[Any, Gold, Any, Gold, Labels], dict[str, Metrics]]
+    """train, its gold, test, its gold, labels -> the metrics of what needs no BERT, the strongest first."""
+
+    # answers
+    write: Callable[[Path, Any, Gold | None, Outputs, Labels], None]
+    """Path, rows, gold (None: unknown), outputs, labels -> a predictions file, one row an example, for `bertlab compare`."""
+    answers: Callable[[Outputs, Labels], list[Any]]
+    """One object an example, for a person: what `bertlab.load(folder).predict` gives."""
+
+    def score(self, metrics: Metrics) -> float:
+        """The number that chooses."""
+        return self.headlines(metrics)[next(iter(self.scores))]
+
+    def headlines(self, metrics: Metrics) -> dict[str, float]:
+        """The headline numbers by name."""
+        found = {}
+        for name, path in self.scores.items():
+            value: Any = metrics
+            for key in path:
+                value = value[key]
+            found[name] = float(value)
+        return found
+
+
+def leave(model: Head, labels: Labels) -> None:
+    """`settle` of a task whose logits already mean what they mean."""

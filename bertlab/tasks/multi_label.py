@@ -1,0 +1,135 @@
+"""Any number of labels a text, or a pair of texts: a sigmoid and a binary cross-entropy a label, chosen by macro-F1.
+
+A label is given where its probability is above THRESHOLD. A text without any label is an example like others.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from bertlab.batches.labelled import Examples
+from bertlab.corpus.labelled import Labelled, set_ids, set_names
+from bertlab.evaluation.baselines import most_frequent_set, tfidf_one_vs_rest
+from bertlab.evaluation.intervals import of_set_metrics
+from bertlab.evaluation.metrics import set_metrics
+from bertlab.evaluation.predictions import write_set_predictions
+from bertlab.model.heads import BertForSequenceClassification
+from bertlab.tasks import sentences
+from bertlab.tasks.contract import Columns, Labels, Long, Metrics, Task, leave
+from bertlab.tokens.tokenizer import Tokenizer
+from bertlab.training.objectives import LabelSets
+from bertlab.training.processes import Precision
+
+THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """One text's labels, the likeliest first, and the probabilities of all labels by name."""
+
+    labels: list[str]
+    probabilities: dict[str, float]
+
+
+def read(path: str, columns: Columns) -> Labelled:
+    return sentences.read(path, columns, sets=True)
+
+
+def gold_of(rows: Labelled, labels: Labels) -> np.ndarray:
+    """Truth values (n, K): which labels each example has."""
+    found = np.zeros((len(rows), len(labels.names)), dtype=bool)
+    for row, places in enumerate(set_ids(rows, labels.names)):
+        found[row, places] = True
+    return found
+
+
+def strata(gold: np.ndarray) -> list[int]:
+    """Each example's rarest label, so that dev has its share of rare ones too; K where there is none."""
+    rarity = np.where(gold, gold.sum(0), len(gold) + 1)
+    return np.where(gold.any(1), rarity.argmin(1), gold.shape[1]).tolist()
+
+
+def encode(tokenizer: Tokenizer, rows: Labelled, gold: np.ndarray | None, labels: Labels, *, max_length: int, long: Long) -> Examples:
+    return sentences.encode(tokenizer, rows, None if gold is None else gold.astype(np.float32), max_length=max_length, long=long)
+
+
+def run(
+    model: nn.Module, examples: Examples, labels: Labels, *, device: torch.device, precision: Precision = "fp32", what: str | None = None
+) -> np.ndarray:
+    """Label probabilities (n, K) float32, each on its own."""
+    width = len(labels.names)
+    return sentences.logits_of(model, examples, width, torch.Tensor.sigmoid, device=device, precision=precision, what=what)
+
+
+def loss(gold: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean binary cross-entropy in nats, over examples and labels."""
+    tiny = np.finfo(np.float32).eps  # fp32's sigmoid rounds to 0 and 1, whose logarithm would be infinite
+    exact = np.clip(probabilities.astype(np.float64), tiny, 1 - tiny)
+    return float(-np.log(np.where(gold, exact, 1 - exact)).mean())
+
+
+def chosen(probabilities: np.ndarray) -> np.ndarray:
+    """Truth values (n, K): the labels that are given."""
+    return probabilities > THRESHOLD
+
+
+def baselines(train: Labelled, train_gold: np.ndarray, test: Labelled, test_gold: np.ndarray, labels: Labels) -> dict[str, Metrics]:
+    predicted = {
+        "TF-IDF + one-vs-rest logistic regression": tfidf_one_vs_rest(sentences.joined(train), train_gold, sentences.joined(test)),
+        "most frequent set": most_frequent_set(train_gold, len(test)),
+    }
+    return {name: set_metrics(test_gold, sets, labels.names) for name, sets in predicted.items()}
+
+
+def write(path: Path, rows: Labelled, gold: np.ndarray | None, probabilities: np.ndarray, labels: Labels) -> None:
+    write_set_predictions(
+        path,
+        ids=rows.ids,
+        text_hashes=rows.text_hashes(),
+        gold=gold,
+        predicted=chosen(probabilities),
+        probabilities=probabilities,
+        names=labels.names,
+    )
+
+
+def answers(probabilities: np.ndarray, labels: Labels) -> list[Any]:
+    found = []
+    for row, given in zip(probabilities, chosen(probabilities), strict=True):
+        places = sorted(np.flatnonzero(given).tolist(), key=lambda place: -row[place])
+        found.append(LabelSet([labels.names[place] for place in places], dict(zip(labels.names, row.tolist(), strict=True))))
+    return found
+
+
+MULTI_LABEL = Task(
+    name="multi-label",
+    of="{count} labels",
+    problem_type="multi_label_classification",
+    pipeline="text-classification",
+    call='model.predict(["a text to label"])',
+    scores={"macro_f1": ("macro", "f1"), "micro_f1": ("micro", "f1"), "exact_match": ("exact_match",)},
+    smooths=True,
+    exclusive=False,
+    max_length=128,
+    longs=sentences.LONGS,
+    read=read,
+    ask=sentences.ask,
+    learn=lambda train: Labels(set_names(train)),
+    gold=gold_of,
+    strata=strata,
+    encode=encode,
+    head=BertForSequenceClassification,
+    objective=lambda labels, smoothing: LabelSets(smoothing),
+    run=run,
+    settle=leave,
+    loss=loss,
+    metrics=lambda gold, probabilities, labels: set_metrics(gold, chosen(probabilities), labels.names),
+    intervals=lambda gold, probabilities, labels: of_set_metrics(gold, chosen(probabilities), labels.names),
+    baselines=baselines,
+    write=write,
+    answers=answers,
+)

@@ -1,0 +1,100 @@
+"""One label a text, or a pair of texts: softmax over the classes of train, cross-entropy, chosen by macro-F1."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from bertlab.batches.labelled import Examples
+from bertlab.corpus.labelled import Labelled, label_ids, label_names
+from bertlab.evaluation.baselines import majority_class, tfidf_logistic_regression
+from bertlab.evaluation.intervals import of_metrics
+from bertlab.evaluation.metrics import classification_metrics
+from bertlab.evaluation.predictions import write_predictions
+from bertlab.model.heads import BertForSequenceClassification
+from bertlab.tasks import sentences
+from bertlab.tasks.contract import Labels, Long, Metrics, Task, leave
+from bertlab.tokens.tokenizer import Tokenizer
+from bertlab.training.objectives import Classification
+from bertlab.training.processes import Precision
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One text's class and its probability, and the probabilities of all classes by name."""
+
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+
+
+def encode(tokenizer: Tokenizer, rows: Labelled, gold: Sequence[int] | None, labels: Labels, *, max_length: int, long: Long) -> Examples:
+    return sentences.encode(tokenizer, rows, None if gold is None else np.array(gold, dtype=np.int64), max_length=max_length, long=long)
+
+
+def run(
+    model: nn.Module, examples: Examples, labels: Labels, *, device: torch.device, precision: Precision = "fp32", what: str | None = None
+) -> np.ndarray:
+    """Class probabilities (n, K) float32."""
+    width = len(labels.names)
+    return sentences.logits_of(model, examples, width, lambda logits: logits.softmax(-1), device=device, precision=precision, what=what)
+
+
+def loss(gold: Sequence[int], probabilities: np.ndarray) -> float:
+    """Mean cross-entropy in nats."""
+    from sklearn.metrics import log_loss
+
+    exact = probabilities.astype("float64")
+    exact /= exact.sum(1, keepdims=True)  # in fp32 they miss 1 by some 1e-7, and scikit-learn warns
+    return float(log_loss(gold, exact, labels=range(exact.shape[1])))
+
+
+def baselines(train: Labelled, train_gold: Sequence[int], test: Labelled, test_gold: Sequence[int], labels: Labels) -> dict[str, Metrics]:
+    predicted = {
+        "TF-IDF + logistic regression": tfidf_logistic_regression(sentences.joined(train), train_gold, sentences.joined(test)),
+        "majority class": majority_class(train_gold, len(test)),
+    }
+    return {name: classification_metrics(test_gold, classes, labels.names) for name, classes in predicted.items()}
+
+
+def write(path: Path, rows: Labelled, gold: Sequence[int] | None, probabilities: np.ndarray, labels: Labels) -> None:
+    write_predictions(path, ids=rows.ids, text_hashes=rows.text_hashes(), gold=gold, probabilities=probabilities, names=labels.names)
+
+
+def answers(probabilities: np.ndarray, labels: Labels) -> list[Any]:
+    names = labels.names
+    return [Prediction(names[int(row.argmax())], float(row.max()), dict(zip(names, row.tolist(), strict=True))) for row in probabilities]
+
+
+SINGLE_LABEL = Task(
+    name="single-label",
+    of="{count} classes",
+    problem_type="single_label_classification",
+    pipeline="text-classification",
+    call='model.predict(["a text to classify"])',
+    scores={"macro_f1": ("macro", "f1"), "accuracy": ("accuracy",)},
+    smooths=True,
+    exclusive=True,
+    max_length=128,
+    longs=sentences.LONGS,
+    read=sentences.read,
+    ask=sentences.ask,
+    learn=lambda train: Labels(label_names(train)),
+    gold=lambda rows, labels: label_ids(rows, labels.names),
+    strata=lambda gold: gold,
+    encode=encode,
+    head=BertForSequenceClassification,
+    objective=lambda labels, smoothing: Classification(smoothing),
+    run=run,
+    settle=leave,
+    loss=loss,
+    metrics=lambda gold, probabilities, labels: classification_metrics(gold, probabilities.argmax(1), labels.names),
+    intervals=lambda gold, probabilities, labels: of_metrics(gold, probabilities.argmax(1), labels.names),
+    baselines=baselines,
+    write=write,
+    answers=answers,
+)

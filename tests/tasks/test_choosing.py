@@ -1,0 +1,73 @@
+"""The kind of task: what the labels look like, unless one is named; and what a folder was fine-tuned for."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertlab.errors import ConfigError
+from bertlab.tasks.choosing import TASKS, choose, of_folder
+from bertlab.tasks.contract import Columns
+
+COLUMNS = Columns(None, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("labels", "task", "reason"),
+    [
+        (["a", "b"], "single-label", "one label a row"),
+        ([1, 2, 3], "single-label", "one label a row"),  # whole numbers name classes as often as they count
+        ([0.0, 1.0], "single-label", "one label a row"),
+        (["0.5", "b"], "single-label", "one label a row"),
+        ([0.0, 0.4, 1], "regression", "labels are numbers, and not all whole (as 0.4)"),
+        (["-1.5", "2"], "regression", "(as -1.5)"),
+        ([["a"], ["a", "b"]], "multi-label", "labels are lists"),
+        ([[], "a"], "multi-label", "labels are lists"),
+    ],
+)
+def test_the_labels_of_train_say_what_the_task_is(
+    write: Callable[..., str], tmp_path: Path, labels: list[Any], task: str, reason: str
+) -> None:
+    train = write(tmp_path / "t.jsonl", [{"text": "a", "label": label} for label in labels])
+    found, why = choose("auto", train, COLUMNS)
+    assert found is TASKS[task] and reason in why
+
+
+def test_a_task_that_is_named_is_taken_and_a_separator_means_sets(write: Callable[..., str], tmp_path: Path) -> None:
+    train = write(tmp_path / "t.jsonl", [{"text": "a", "label": label} for label in (1, 2)])
+    for name, task in TASKS.items():
+        assert choose(name, train, COLUMNS) == (task, "as asked")
+    separated = Columns("text", None, "label", "|")
+    assert choose("auto", train, separated) == (TASKS["multi-label"], "labels are separated by '|'")
+    with pytest.raises(ConfigError, match="label_separator is for several labels"):
+        choose("regression", train, separated)
+
+
+@pytest.mark.parametrize(
+    ("values", "task"),
+    [
+        ({"id2label": {"0": "a", "1": "b"}}, "single-label"),
+        ({"id2label": {"0": "LABEL_0"}}, "regression"),
+        ({"id2label": {"0": "a", "1": "b"}, "problem_type": "multi_label_classification"}, "multi-label"),
+        ({"id2label": {"0": "a", "1": "b"}, "problem_type": "single_label_classification"}, "single-label"),
+    ],
+)
+def test_a_folder_says_what_it_is_for_as_transformers_reads_it(tmp_path: Path, values: dict[str, Any], task: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["BertForSequenceClassification"]} | values))
+    found, labels = of_folder(str(tmp_path))
+    assert found is TASKS[task] and labels.names == list(values["id2label"].values()) and (labels.centre, labels.scale) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"id2label": {"0": "a", "1": "b"}, "problem_type": "regression"}, "a model of 2 numbers a text"),
+        ({"problem_type": "ranking"}, "the problem_type 'ranking', which is none of"),
+    ],
+)
+def test_a_folder_for_what_is_not_known_here_is_refused(tmp_path: Path, values: dict[str, Any], message: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["BertForSequenceClassification"]} | values))
+    with pytest.raises(ConfigError, match=message):
+        of_folder(str(tmp_path))
