@@ -16,7 +16,6 @@ from torch import Tensor
 from bertlab.batches.cloze import Frames, frames_of_gaps
 from bertlab.batches.flat import LabelledBatch
 from bertlab.batches.labelled import Examples, encode_examples
-from bertlab.disk import read_json
 from bertlab.embedding.engine import Embedder, What, finished
 from bertlab.errors import ConfigError, DataError
 from bertlab.model.encoder import Bert
@@ -169,27 +168,8 @@ class LoadedModel:
         return self.model
 
 
-def _refuse_one_text(*texts: Sequence[str] | None) -> None:
-    if any(isinstance(each, str) for each in texts):
-        raise DataError("one text was given where a list of texts is wanted: write [text]")
-
-
-def _refuse_one_text(texts: Any, texts_b: Any) -> None:
+def _refuse_one_text(texts: Any, texts_b: Any = None) -> None:
     if isinstance(texts, str) or isinstance(texts_b, str):
         raise DataError("one text was given where a list of texts is wanted: write [text]")
     if texts_b is not None and len(texts_b) != len(texts):
         raise DataError(f"{len(texts)} texts and {len(texts_b)} second texts: give one for each")
-
-
-def _recorded_pooling(folder: Path) -> Pooling:
-    path = folder / "1_Pooling" / "config.json"
-    values = read_json(path) if path.is_file() else {}
-    for mode in ("cls", "max", "mean"):
-        if values.get("pooling_mode") == mode or values.get({"cls": "pooling_mode_cls_token"}.get(mode, f"pooling_mode_{mode}_tokens")):
-            return mode
-    return "mean"
-
-
-def _recorded_length(folder: Path, positions: int) -> int:
-    path = folder / "sentence_bert_config.json"
-    return min(positions, (read_json(path) if path.is_file() else {}).get("max_seq_length") or positions)

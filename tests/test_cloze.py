@@ -213,7 +213,8 @@ def test_answers_come_in_the_texts_order_whatever_the_batches(
     whole = answer(model, template, words, (TEXTS, None), pieces="in-turn").probabilities
     alone = np.concatenate([answer(model, template, words, ([text], None), pieces="in-turn").probabilities for text in TEXTS])
     np.testing.assert_allclose(whole, alone, atol=1e-5)
-    monkeypatch.setattr(inference.in_order, "__kwdefaults__", inference.in_order.__kwdefaults__ | {"micro_tokens": 40})
+    defaults = inference.in_order.__kwdefaults__ or {}
+    monkeypatch.setattr(inference.in_order, "__kwdefaults__", defaults | {"micro_tokens": 40})
     monkeypatch.setattr(inference, "_LOGITS_AT_ONCE", 3 * model.model.config.vocab_size)  # three places at a time
     np.testing.assert_allclose(answer(model, template, words, (TEXTS, None), pieces="in-turn").probabilities, alone, atol=1e-5)
     assert model.fill("the [MASK] of [MASK] sea [MASK] [MASK]")[3][0] == pytest.approx(
