@@ -91,8 +91,6 @@ class LoadedModel:
     def encode(self, texts: Sequence[str], texts_b: Sequence[str] | None = None) -> Examples:
         """Texts, or pairs, as token ids, truncated to `max_length`; says how many were."""
         _refuse_one_text(texts, texts_b)
-        if texts_b is not None and len(texts_b) != len(texts):
-            raise DataError(f"{len(texts)} texts and {len(texts_b)} second texts: give one for each")
         return encode_examples(self.tokenizer, texts, texts_b, max_length=self.max_length)
 
     def vectors_of(self, examples: Examples, pooling: Pooling | None = None, normalize: bool | None = None) -> np.ndarray:
