@@ -216,6 +216,8 @@ def undurable(found: list[Call], published: Path) -> list[str]:
                 written = {each: when for each, when in changed.items() if each.is_relative_to(published)}
                 assert written
                 problems += [f"{each} is not flushed" for each, when in written.items() if flushed.get(each, -1) < when]
+            elif renamed is not None and flushed.get(published.parent, -1) < renamed:
+                problems.append(f"{source} goes before {published} is sure")
         elif call.name.startswith("mkdir") or "O_CREAT" in call.arguments:
             changed[path] = changed[path.parent] = now
         elif call.name.startswith(("unlink", "rmdir")):
@@ -244,7 +246,7 @@ def test_everything_is_flushed_before_its_name_and_the_name_before_an_old_one_go
     tally("F3", f"{save.kind}: files flushed, then the folder, renamed, then the folder above", not problems, 1)
     assert not problems
     if save.kind == "checkpoint":
-        assert any(call.paths[-1].name == "step-00000001" and call.name in ("rmdir", "unlinkat") for call in found)
+        assert any(call.paths[-1].name.endswith("step-00000001") and call.name in ("rmdir", "unlinkat") for call in found)
     # the judge sees it when a flush is missing, but for what is flushed twice: a JSON file by itself, then with its folder
     flushes = [number for number, call in enumerate(found) if call.name == "fsync"]
     seen = [number for number in flushes if undurable(found[:number] + found[number + 1 :], root / PUBLISHED[save.kind])]
