@@ -19,8 +19,8 @@ PACKAGE = sorted((ROOT / "bertlab").rglob("*.py"))
 FLOORS = [
     {"errors", "signals"},
     {"disk", "progress"},
-    {"config", "corpus", "evaluation", "sample"},
-    {"tokens"},
+    {"config", "corpus", "sample"},
+    {"evaluation", "tokens"},
     {"batches", "model"},
     {"training"},
     {"embedding", "tasks"},
