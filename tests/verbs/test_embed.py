@@ -136,7 +136,7 @@ def test_pooling_layers_and_length_are_as_asked_for_and_else_as_the_folder_recor
 
 def test_what_sentence_transformers_files_record_is_the_default(folder: str, table: str, tmp_path: Path) -> None:
     published = tmp_path / "published"
-    shutil.copytree(folder, published)
+    shutil.copytree(folder, published, ignore=shutil.ignore_patterns("manifest.json", "bertlab.json"))  # a published folder has none
     modules = json.loads((published / "modules.json").read_text())
     modules.append({"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"})
     (published / "modules.json").write_text(json.dumps(modules))
@@ -320,7 +320,7 @@ def test_what_cannot_be_embedded_is_refused_in_one_line_and_leaves_nothing(
 def test_weights_that_are_no_numbers_are_one_line(folder: str, table: str, tmp_path: Path, refused: Callable[..., str]) -> None:
     import safetensors.torch
 
-    shutil.copytree(folder, tmp_path / "broken")
+    shutil.copytree(folder, tmp_path / "broken", ignore=shutil.ignore_patterns("manifest.json", "bertlab.json"))
     tensors = safetensors.torch.load_file(tmp_path / "broken" / "model.safetensors")
     tensors["bert.encoder.layer.0.output.dense.bias"][3] = float("nan")
     safetensors.torch.save_file(tensors, tmp_path / "broken" / "model.safetensors", {"format": "pt"})
