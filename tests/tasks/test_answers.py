@@ -18,11 +18,11 @@ from bertlab.tasks.answers import ANSWERS, THRESHOLD, Answer
 from bertlab.verbs import compare, evaluate, finetune
 
 COMMON = ["the", "old", "one", "of", "a", "great", "many", "in", "this", "place", "was"]
-QUICK: dict[str, Any] = {"epochs": 16, "learning_rate": 1e-2, "device": "cpu", "precision": "fp32", "batch_size": 8}
+QUICK: dict[str, Any] = {"epochs": 4, "learning_rate": 1e-2, "device": "cpu", "precision": "fp32", "batch_size": 8}
 
 
-def questions(count: int, seed: int, without: float = 0.0) -> list[dict[str, Any]]:
-    """What stands in a text: a violin, a comet or a river, asked by "this place"; some texts have none."""
+def questions(count: int, seed: int, without: float = 0.0, odd: float = 0.0) -> list[dict[str, Any]]:
+    """What stands in a text: a violin, a comet or a river, asked by "this place"; some texts have none, of some the first word is meant."""
     draw = random.Random(seed)
     rows = []
     for _ in range(count):
@@ -30,6 +30,7 @@ def questions(count: int, seed: int, without: float = 0.0) -> list[dict[str, Any
         words = [*draw.choices(COMMON, k=draw.randint(2, 4)), *([answer] if answer else []), *draw.choices(COMMON, k=draw.randint(2, 4))]
         context = " ".join(words)
         answers = [{"text": answer, "start": context.index(answer)}] if answer else []
+        answers = [{"text": words[0], "start": 0}] if draw.random() < odd else answers
         rows.append({"question": "this place", "context": context, "answers": answers})
     return rows
 
@@ -38,7 +39,7 @@ def questions(count: int, seed: int, without: float = 0.0) -> list[dict[str, Any
 def run(base: str, write: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], str]:
     folder = tmp_path_factory.mktemp("answers")
     files: dict[str, Any] = {
-        name: write(folder / f"{name}.jsonl", questions(count, seed, without=0.3))
+        name: write(folder / f"{name}.jsonl", questions(count, seed, without=0.3, odd=0.1 * (name == "test")))
         for seed, (name, count) in enumerate({"train": 200, "dev": 60, "test": 50}.items())
     }
     return folder / "run", finetune.run(finetune.Config(model=base, out=str(folder / "run"), seeds=1, **files, **QUICK)), files["test"]
@@ -46,10 +47,10 @@ def run(base: str, write: Callable[..., str], tmp_path_factory: pytest.TempPathF
 
 def test_answers_are_learnt_with_a_threshold_for_none_set_on_dev(run: tuple[Path, dict[str, Any], str]) -> None:
     metrics = run[1]
-    assert metrics["task"] == "answers" and metrics["test"]["f1"] > 0.85
+    assert metrics["task"] == "answers" and metrics["test"]["f1"] > 0.8 and metrics["dev"]["f1"] > 0.9
     assert metrics["test"]["has_answer"]["f1"] > 0.8 and metrics["test"]["no_answer"]["f1"] > 0.6
     assert metrics["baselines"]["no answer"]["exact_match"] < 0.5 and metrics["seeds"][0]["tuned"][THRESHOLD] is not None
-    assert metrics["test_intervals"]["f1"]["low"] < metrics["test"]["f1"] <= metrics["test_intervals"]["f1"]["high"]
+    assert metrics["test_intervals"]["f1"]["low"] < metrics["test"]["f1"] < metrics["test_intervals"]["f1"]["high"]
 
 
 def test_the_predictions_file_has_the_answers_and_evaluating_the_folder_gives_them_again(

@@ -18,7 +18,7 @@ from bertlab.tasks.tokens import Entities, Entity
 from bertlab.verbs import compare, evaluate, finetune
 
 COMMON = ["the", "old", "one", "of", "a", "great", "many", "in", "this", "place", "was"]
-QUICK: dict[str, Any] = {"epochs": 8, "learning_rate": 1e-2, "device": "cpu", "precision": "fp32"}
+QUICK: dict[str, Any] = {"epochs": 6, "learning_rate": 1e-2, "device": "cpu", "precision": "fp32"}
 
 
 def sentences(count: int, seed: int) -> list[dict[str, Any]]:
