@@ -28,13 +28,15 @@ VERBS = {
     "finetune": "a BERT and a labelled file -> a classifier, a tagger, an answerer, ...",
     "multitask": "a BERT and several labelled files -> one encoder for all, a model each",
     "evaluate": "a fine-tuned model and a labelled file -> predictions and scores",
+    "prompt": "a BERT, a template and label words -> predictions, with no training",
     "compare": "predictions of two systems or more -> differences, intervals, p-values",
-    "embed": "a BERT and texts -> sentence vectors",
+    "embed": "a BERT and texts -> sentence or token vectors, at any size",
+    "fill": "likely words for every [MASK] in a text",
     "replay": "the batch of one step of a pretraining run, made again and checked",
     "verify": "is every file as it was written, and made from what it says?",
     "bench": "how fast this machine trains, and what a run would take",
 }
-LAUNCHED = ("pretrain", "finetune", "bench")  # the verbs whose `processes` means processes that train together
+LAUNCHED = ("pretrain", "finetune", "embed", "bench")  # the verbs whose `processes` means processes that work together
 
 HELP = """bertlab: from your own text to your own BERT, a classifier and sentence vectors
 
@@ -51,8 +53,10 @@ options are written --name VALUE or name=VALUE, or come from YAML files: --confi
   bertlab finetune   --model DIR --train FILE [--dev FILE] --test FILE --out RUN
   bertlab multitask  --model DIR --tasks A.yaml B.yaml [...] --out RUN
   bertlab evaluate   --model DIR --data FILE --out DIR
+  bertlab prompt     --model DIR --data FILE --template "{{text}} It is about [MASK]." --words a:word b:word,word --out DIR
   bertlab compare    --runs A B [C ...] [--metrics accuracy macro_f1] [--json FILE]
   bertlab embed      --model DIR --input FILE --output FILE
+  bertlab fill       --model DIR --text "the [MASK] of the river"
   bertlab replay     --run RUN --step N [--pairs 10]
   bertlab verify     --folder DIR [DIR ...] [--strict]
   bertlab bench      [--corpus CORPUS] [--preset mini] [--price-per-hour PRICE]

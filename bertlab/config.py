@@ -240,6 +240,32 @@ class _Given:
 
 def _read(file: str, names: Iterable[str]) -> dict[str, _Given]:
     """The keys of one YAML file. Raises ConfigError for a file that cannot be read, is no plain mapping, or has a key twice."""
+    root = _tree(file)
+    given: dict[str, _Given] = {}
+    if root is not None:
+        _walk(file, root, "", _sections(names), given)
+    return given
+
+
+def read_plain(file: str) -> dict[str, Any]:
+    """The mapping of a YAML file that no schema is known of, by YAML's own types and as strictly: no tag, no alias, no key twice."""
+    import yaml
+
+    root = _tree(file)
+    mappings = [root] if root is not None else []
+    for mapping in mappings:
+        keys = [key.value for key, _ in mapping.value]
+        if not all(isinstance(key, str) for key in keys) or len(set(keys)) < len(keys):
+            raise ConfigError(f"{file}:{mapping.start_mark.line + 1}: a duplicate key, or one that is no word")
+        mappings.extend(node for _, node in mapping.value if node.id == "mapping")
+    try:
+        return yaml.constructor.SafeConstructor().construct_document(root) if root is not None else {}
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{file}: not plain YAML ({' '.join(str(error).split())[:200]})") from None
+
+
+def _tree(file: str) -> Any:
+    """The mapping at the root of a YAML file, not yet made into values; None for an empty file."""
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -265,12 +291,10 @@ def _read(file: str, names: Iterable[str]) -> dict[str, _Given]:
     except RecursionError:
         raise ConfigError(f"{file}: nested too deeply to be a configuration") from None
     if root is None or (isinstance(root, yaml.ScalarNode) and root.tag.endswith(":null")):
-        return {}  # empty, or nothing but comments
+        return None  # empty, or nothing but comments
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError(f"{file}:{root.start_mark.line + 1}: a configuration is lines of `key: value`, not {_KINDS[root.id]}")
-    given: dict[str, _Given] = {}
-    _walk(file, root, "", _sections(names), given)
-    return given
+    return root
 
 
 def _text(file: str) -> str:

@@ -1,37 +1,42 @@
 """Files that are whole or absent: every write goes to a temporary name, is flushed to the disk, then renamed.
 
 Knows nothing of what is written. A crash at any moment leaves the old file, the new one, or a name that starts
-with `.tmp-`, never half of anything under its own name.
+with `.tmp-`, never half of anything under its own name. A disk that is full says for which file or folder, whoever met it.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from bertlab.errors import ConfigError, CorruptError, LockedError
+from bertlab.errors import BertlabError, ConfigError, CorruptError, LockedError
 
 TEMPORARY = ".tmp-"
 MANIFEST = "manifest.json"
 SEAL = "seal"  # a manifest's last key: the sha256 of the manifest itself
+LARGEST_JSON = 2**28  # bytes; the manifest of a corpus of a million files has about as many
+_NAME = re.compile(r"(?!\.{1,2}$)[^/\x00-\x1f\x7f-\x9f\ud800-\udfff]+")  # of a file: no control character, nothing that means a folder
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to; it becomes `path` when the block ends well and vanishes when it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{TEMPORARY}{uuid.uuid4().hex}-{path.name}"
     try:
-        yield temporary
-        _flush(temporary)
-        temporary.replace(path)
-        _flush(path.parent)
+        with _naming_what_is_full(path):
+            _make_folder(path.parent)
+            yield temporary
+            _flush(temporary)
+            temporary.replace(path)
+            _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -40,18 +45,19 @@ def whole_file(path: Path) -> Iterator[Path]:
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder that becomes `path` when the block ends well. Raises ConfigError if `path` has content."""
     refuse_used(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{TEMPORARY}{uuid.uuid4().hex}-{path.name}"
-    temporary.mkdir()
     try:
-        yield temporary
-        for file in sorted(temporary.rglob("*")):
-            _flush(file)
-        _flush(temporary)
-        if path.exists():
-            path.rmdir()  # empty, as checked above
-        temporary.replace(path)
-        _flush(path.parent)
+        with _naming_what_is_full(path):
+            _make_folder(path.parent)
+            temporary.mkdir()
+            yield temporary
+            for file in sorted(temporary.rglob("*")):
+                if file.is_file():
+                    file.chmod(temporary.stat().st_mode & 0o666)  # as the umask says: safetensors writes for its owner alone
+                _flush(file)
+            _flush(temporary)
+            temporary.replace(path)  # an empty folder, as checked above, gives way
+            _flush(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -63,10 +69,45 @@ def remove_folder(path: Path) -> None:
     shutil.rmtree(temporary)
 
 
+def sweep(folder: Path, name: str = "") -> None:
+    """Take away what writing to `name` (default: to anything) in `folder` left behind when it was killed. Nobody may be writing there."""
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        if entry.name.startswith(TEMPORARY) and entry.name.endswith(f"-{name}" if name else ""):
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
+
+
 def refuse_used(path: Path) -> None:
-    """Raise ConfigError when `path` is a file or a folder with anything in it: nothing that exists is overwritten."""
+    """Raise ConfigError when `path` is a file or a folder with anything in it (nothing is overwritten), or cannot be written."""
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise ConfigError(f"{path} already exists: choose another --out, or remove it first")
+    refuse_unwritable(path)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raise ConfigError when a file or folder cannot be made at `path`: before the work, not after it."""
+    there = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if there != path and not there.is_dir():
+        raise ConfigError(f"{path} cannot be made: {there} is a file: choose another --out")
+    if not os.access(there, os.W_OK):
+        raise ConfigError(f"{path} cannot be written: {there} is read-only: choose another --out, or change its permissions")
+
+
+def refuse_full(path: Path, needed: int) -> None:
+    """Raise OSError (ENOSPC) with both numbers when the disk that `path` will be on has fewer than `needed` bytes left."""
+    free = shutil.disk_usage(next(each for each in path.absolute().parents if each.is_dir())).free
+    if free < needed:
+        numbers = f"{needed / 1e6:,.1f} MB are needed, {free / 1e6:,.1f} MB are free"
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} ({numbers})", str(path))
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that the disk is full, or the user's share of it."""
+    # safetensors and others pass the system's words on in exceptions of their own; numpy says how much of an array it could write
+    words = (os.strerror(errno.ENOSPC), "requested and")
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(word in str(error) for word in words)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -87,11 +128,27 @@ def _as_json(value: Any) -> str:
 def read_json(path: Path) -> Any:
     """Read a JSON file of ours. Raises CorruptError with the place when it cannot be parsed, ConfigError when it is not there."""
     try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise CorruptError(f"{path}: over {LARGEST_JSON >> 20} MB of JSON, which bertlab never writes")
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist: is {path.parent} the right folder?") from None
+    except RecursionError:
+        raise CorruptError(f"{path}: not valid JSON (nested too deep)") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise CorruptError(f"{path}: not valid JSON ({error})") from None
+    except ValueError as error:
+        if isinstance(error, CorruptError):
+            raise
+        raise CorruptError(f"{path}: not valid JSON (a number of thousands of digits)") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """`read_json` of a file that must hold an object."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise CorruptError(f"{path}: not a JSON object")
+    return value
 
 
 def write_sealed(path: Path, facts: dict[str, Any]) -> None:
@@ -131,39 +188,114 @@ def hash_some(root: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
     return {name: {"bytes": (root / name).stat().st_size, "sha256": sha256_file(root / name)} for name in names}
 
 
+def inside(root: Path, name: object) -> Path:
+    """The path of what a manifest under `root` calls `name`. Raises CorruptError for what could lead out of `root` or is no file's name."""
+    parts = name.split("/") if isinstance(name, str) else []
+    if not parts or not all(_NAME.fullmatch(part) and len(part.encode()) <= 255 for part in parts):
+        raise CorruptError(
+            f"{root}: the manifest names {name!r:.300}, which is outside the folder, or no name of a file: make the folder again"
+        )
+    return root.joinpath(*parts)
+
+
+def bound_entries(facts: dict[str, Any], place: Path) -> dict[str, dict[str, Any]]:
+    """What a manifest (read from `place`) binds: size and sha256 by name. Raises CorruptError when it is no manifest of ours."""
+    try:
+        return {name: {"bytes": int(entry["bytes"]), "sha256": str(entry["sha256"])} for name, entry in facts["files"].items()}
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise CorruptError(f"{place} is no manifest of ours: copy the folder again or make it again") from None
+
+
 def verify_files(root: Path, entries: dict[str, dict[str, Any]]) -> None:
     """Raise CorruptError for the first file under `root` that is not, byte for byte, the one in `entries` (as `hash_files` made them)."""
     for name, entry in entries.items():
-        path = root / name
+        path = inside(root, name)
         if not path.is_file():
             raise CorruptError(f"{path} is missing: copy the folder again or make it again")
         if path.stat().st_size != entry["bytes"] or sha256_file(path) != entry["sha256"]:
             raise CorruptError(f"{path} is not the file that was written (size or sha256 differs): copy the folder again or make it again")
 
 
+def verify_file(path: Path, sha256: str) -> None:
+    """Raise CorruptError when the bytes of `path` have another sha256: its manifest then says what it was."""
+    if sha256_file(path) != sha256:
+        raise CorruptError(f"{path} is not the file that was written (its sha256 differs): copy the folder again or make it again")
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold an exclusive lock on `folder` (flock: the kernel frees it when the process dies). Raises LockedError at once if held.
 
-    A folder in which nothing but the lock was left is taken away again.
+    What a killed holder left half-written in it is taken away, and in the end a folder in which nothing but the lock is left. Raises
+    ConfigError for a folder that cannot be written, and where it is found to have been removed meanwhile.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
-            raise LockedError(
-                f"{folder} is in use by process {stream.read().strip() or '?'}: wait for it or choose another --out"
-            ) from None
+    refuse_unwritable(folder)
+    with _lock(folder) as stream:
+        # A forked child has the descriptor too, and the lock lasts until the last copy is closed: workers may outlive a killed parent.
+        os.register_at_fork(after_in_child=stream.close)
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()
+        sweep(folder)
         try:
             yield
+        except Exception as error:  # each library has its own for a path that is gone
+            if folder.is_dir() or isinstance(error, BertlabError):
+                raise
+            raise ConfigError(f"{folder} was removed while it was written to: nothing is left to go on from, start again") from error
         finally:
-            if [entry.name for entry in folder.iterdir()] == [".lock"]:
+            if folder.is_dir() and [entry.name for entry in folder.iterdir()] == [".lock"]:
                 shutil.rmtree(folder)
+
+
+def append_text(path: Path) -> Any:
+    """Open a file of ours to append lines to: never through a link, which would write to somebody else's file."""
+    return open(path, "a", encoding="utf-8", opener=_opener)
+
+
+def _opener(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
+def _lock(folder: Path) -> IO[str]:
+    """The lock of `folder`, open and held. One that its last holder has meanwhile taken away with the folder would lock nobody out."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            stream = os.fdopen(_opener(str(folder / ".lock"), os.O_RDWR | os.O_CREAT | os.O_APPEND), "a+")
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(stream.fileno()), (folder / ".lock").stat()):
+                return stream
+        except BlockingIOError:
+            stream.seek(0)
+            holder = stream.read().strip() or "?"
+            stream.close()
+            raise LockedError(f"{folder} is in use by process {holder}: wait for it or choose another --out") from None
+        except FileNotFoundError:
+            pass
+        stream.close()
+
+
+@contextmanager
+def _naming_what_is_full(path: Path) -> Iterator[None]:
+    """Let the error of a full disk name `path`: some name a temporary one, and most none."""
+    try:
+        yield
+    except Exception as error:
+        if not is_full(error):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+
+
+def _make_folder(folder: Path) -> None:
+    """Make `folder` and those above it that are not there, to last: a new name is on the disk when the folder that holds it is flushed."""
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in reversed(new):
+        _flush(each.parent)
 
 
 def _flush(path: Path) -> None:

@@ -5,36 +5,30 @@ does not depend on what else was in the call beyond the last bits of rounding.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bertlab.batches.cloze import Frames, frames_of_gaps
 from bertlab.batches.flat import LabelledBatch
 from bertlab.batches.labelled import Examples, encode_examples
-from bertlab.disk import read_json
+from bertlab.embedding.engine import Embedder, What, finished
 from bertlab.errors import ConfigError, DataError
 from bertlab.model.encoder import Bert
 from bertlab.model.folder import WithHead, fetch, load_config, load_facts, load_labels, load_model, refuse_misfit
 from bertlab.model.heads import BertForPreTraining
+from bertlab.model.pooling import POOLINGS, Pooling, recorded
 from bertlab.tasks import choosing
 from bertlab.tasks.contract import Labels, Task
 from bertlab.tokens import tokenizer
-from bertlab.tokens.tokenizer import MASK
 from bertlab.training.forward import in_order
-from bertlab.training.processes import Precision, autocast, choose_device
+from bertlab.training.processes import Precision, choose_device
 
-Pooling = Literal["cls", "mean", "max"]
-
-
-def pool(hidden: Tensor, cu_seqlens: Tensor, pooling: Pooling) -> Tensor:
-    """One vector a sequence from hidden states (T, d): the state of [CLS], or the mean or maximum over its tokens. Shape (N, d)."""
-    if pooling == "cls":
-        return hidden[cu_seqlens[:-1].long()]
-    lengths = (cu_seqlens[1:] - cu_seqlens[:-1]).long()
-    return torch.segment_reduce(hidden, pooling, lengths=lengths, axis=0)
+_LOGITS_AT_ONCE = 2**24  # over the vocabulary, at masked places: 64 MB in fp32
 
 
 class LoadedModel:
@@ -62,14 +56,23 @@ class LoadedModel:
         self.model.to(self.device).eval()
         self.encoder = self.model if isinstance(self.model, Bert) else self.model.bert
         refuse_misfit(self.tokenizer, self.model.config, folder)
-        self.pooling: Pooling = _recorded_pooling(Path(self.folder))
+        self.recorded = recorded(Path(self.folder))
+        self.pooling: Pooling = self.recorded.pooling or "mean"
         self.pairs: bool | None = load_facts(self.folder).get("pairs")
         self.long: Any = load_facts(self.folder).get("long") or (self.task.longs[0] if self.task else "head")
-        self.max_length = _recorded_length(Path(self.folder), self.model.config.max_position_embeddings)
+        positions = self.model.config.max_position_embeddings
+        self.max_length = min(positions, self.recorded.max_length or positions)
 
-    def embed(self, texts: Sequence[str], pooling: Pooling | None = None, normalize: bool = False) -> np.ndarray:
-        """Sentence vectors (n, hidden_size) float32. `pooling`: cls, mean or max; by default what the folder records (mean for ours)."""
-        return self.vectors_of(self.encode(texts), pooling, normalize)
+    def embed(self, texts: Sequence[str], pooling: Pooling | None = None, normalize: bool | None = None) -> np.ndarray:
+        """Sentence vectors (n, hidden_size) float32. `pooling` (bertlab/model/pooling.py) and `normalize` (to length 1) are by default what
+        the folder records, else mean and not."""
+        _refuse_one_text(texts)
+        return self.vectors_of(self.embedder.encode(texts), pooling, normalize)
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        """This model's encoder made fast for vectors, once: of weights that are changed after that it sees a part."""
+        return Embedder(self.encoder, self.tokenizer, recorded=self.recorded, device=self.device, precision=self.precision)
 
     def predict(self, texts: Sequence[Any], texts_b: Sequence[str] | None = None) -> list[Any]:
         """Answers by the folder's task to texts, or to pairs (texts[i], texts_b[i]): a Prediction, a LabelSet or an Estimate each; Entities
@@ -90,16 +93,13 @@ class LoadedModel:
         _refuse_one_text(texts, texts_b)
         return encode_examples(self.tokenizer, texts, texts_b, max_length=self.max_length)
 
-    def vectors_of(self, examples: Examples, pooling: Pooling | None = None, normalize: bool = False) -> np.ndarray:
+    def vectors_of(self, examples: Examples, pooling: Pooling | None = None, normalize: bool | None = None) -> np.ndarray:
         """Sentence vectors (n, hidden_size) of encoded texts."""
-        if pooling not in (None, *get_args(Pooling)):
-            raise ConfigError(f"pooling={pooling!r}: give one of {', '.join(get_args(Pooling))}")
-
-        def vectors(batch: LabelledBatch) -> Tensor:
-            pooled = pool(self.encoder(**batch.encoder_inputs()).float(), batch.cu_seqlens, pooling or self.pooling)
-            return torch.nn.functional.normalize(pooled) if normalize else pooled
-
-        return in_order(self.model, examples, vectors, self.model.config.hidden_size, device=self.device, precision=self.precision)
+        if pooling not in (None, *POOLINGS):
+            raise ConfigError(f"pooling={pooling!r}: give one of {', '.join(POOLINGS)}")
+        what = What(pooling=pooling or self.recorded.usable_pooling(self.folder))
+        vectors = self.embedder.vectors(examples, what)
+        return finished(vectors, self.recorded.normalize if normalize is None else normalize)
 
     def outputs_of(self, examples: Examples, what: str | None = None) -> Any:
         """The outputs of the folder's task for encoded texts: class probabilities (n, K) in the order of `labels`, numbers (n,), ...
@@ -112,45 +112,62 @@ class LoadedModel:
             raise DataError(f"{self.folder} was fine-tuned on {wanted}")
         return self.task.run(self.model, examples, self.known, device=self.device, precision=self.precision, what=what)
 
-    def fill(self, text: str, top: int = 5) -> list[list[tuple[str, float]]]:
-        """For each [MASK] in `text`, the `top` likeliest tokens with their probabilities. Raises ConfigError without an MLM head."""
+    def fill(self, text: str, top: int = 5, text_b: str | None = None) -> list[list[tuple[str, float]]]:
+        """For each [MASK] in `text`, or in the pair, the `top` likeliest tokens with their probabilities, the other gaps left open.
+
+        Raises ConfigError without an MLM head, DataError without a [MASK].
+        """
+        self.masked_word_model()  # says first what no text can mend
+        frames, _ = frames_of_gaps(self.tokenizer, [text], None if text_b is None else [text_b], max_length=self.max_length)
+        return self.likeliest(frames, top)
+
+    def likeliest(self, frames: Frames, top: int = 5) -> list[list[tuple[str, float]]]:
+        """For each frame's gap the `top` likeliest tokens with their probabilities."""
+        found = []
+        vocabulary = self.model.config.vocab_size
+        rows = max(1, _LOGITS_AT_ONCE // vocabulary)
+        for start in range(0, len(frames), rows):
+            some = frames.take(range(start, min(start + rows, len(frames))))
+            logs = torch.from_numpy(self.gap_log_probabilities(some.examples, some.gaps[:, None]))
+            best = logs.topk(min(top, vocabulary))
+            for ids, values in zip(best.indices.tolist(), best.values.exp().tolist(), strict=True):
+                found.append([(self.tokenizer.token(id), probability) for id, probability in zip(ids, values, strict=True)])
+        return found
+
+    def gap_log_probabilities(
+        self, examples: Examples, places: np.ndarray, wanted: tuple[np.ndarray, np.ndarray] | None = None, what: str | None = None
+    ) -> np.ndarray:
+        """What the masked-word head expects at `places` (n, G) of each example, as log-probabilities over the whole vocabulary.
+
+        wanted: (columns of `places`, vocabulary ids), each (w,) -> (n, w); without it every id of the single place -> (n, vocab_size).
+        Only these places meet the vocabulary, a bounded number at a time.
+        """
+        model = self.masked_word_model()
+        assert wanted is not None or places.shape[1] == 1
+        at, rows = torch.from_numpy(places).to(self.device), max(1, _LOGITS_AT_ONCE // (model.config.vocab_size * places.shape[1]))
+        columns, ids = (torch.from_numpy(each).to(self.device) for each in wanted or (np.empty(0, np.int64), np.empty(0, np.int64)))
+
+        def log_probabilities(batch: LabelledBatch) -> Tensor:
+            hidden = model.bert(**batch.encoder_inputs())
+            parts = []
+            for part in (batch.cu_seqlens[:-1].long()[:, None] + at[batch.rows]).split(rows):
+                logits = model.cls.predictions(hidden[part], model.bert.embeddings.word_embeddings.weight).float()  # (rows, G, V)
+                total = logits.logsumexp(-1)
+                parts.append((logits - total[..., None])[:, 0] if wanted is None else logits[:, columns, ids] - total[:, columns])
+            return torch.cat(parts)
+
+        width = model.config.vocab_size if wanted is None else len(ids)
+        return in_order(model, examples, log_probabilities, width, device=self.device, precision=self.precision, what=what)
+
+    def masked_word_model(self) -> BertForPreTraining:
+        """The model with its masked-word head. Raises ConfigError for a folder without one."""
         if not isinstance(self.model, BertForPreTraining) or any(name.startswith("cls.predictions") for name in self.absent):
             raise ConfigError(f"{self.folder}: has no masked-word head: use a pretrained folder, not a fine-tuned one")
-        if MASK not in text:
-            raise DataError(f"no {MASK} in the text: write {MASK} where a word is to be filled in")
-        inner = self.tokenizer.encode_around_mask(text)
-        if self.tokenizer.mask_id in inner[self.max_length - 2 :]:
-            raise DataError(f"a {MASK} beyond the {self.max_length} tokens that the model takes: shorten the text before it")
-        inner = inner[: self.max_length - 2]
-        ids = np.array([self.tokenizer.cls_id, *inner, self.tokenizer.sep_id], dtype=np.int64)
-        zeros = np.zeros(len(ids), dtype=np.int64)
-        examples = Examples(ids, zeros, np.array([0, len(ids)]), np.array([-1]), 0)
-        places = torch.from_numpy(np.flatnonzero(ids == self.tokenizer.mask_id)).to(self.device)
-        with torch.inference_mode(), autocast(self.device, self.precision):
-            logits, _ = self.model(mlm_positions=places, **examples.batch(np.array([0])).to(self.device).encoder_inputs())
-        likeliest = logits.float().softmax(-1).topk(min(top, self.tokenizer.vocab_size))
-        return [
-            [(self.tokenizer.token(id), probability) for id, probability in zip(ids, values, strict=True)]
-            for ids, values in zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
-        ]
+        return self.model
 
 
-def _refuse_one_text(texts: Any, texts_b: Any) -> None:
+def _refuse_one_text(texts: Any, texts_b: Any = None) -> None:
     if isinstance(texts, str) or isinstance(texts_b, str):
         raise DataError("one text was given where a list of texts is wanted: write [text]")
     if texts_b is not None and len(texts_b) != len(texts):
         raise DataError(f"{len(texts)} texts and {len(texts_b)} second texts: give one for each")
-
-
-def _recorded_pooling(folder: Path) -> Pooling:
-    path = folder / "1_Pooling" / "config.json"
-    values = read_json(path) if path.is_file() else {}
-    for mode in ("cls", "max", "mean"):
-        if values.get("pooling_mode") == mode or values.get({"cls": "pooling_mode_cls_token"}.get(mode, f"pooling_mode_{mode}_tokens")):
-            return mode
-    return "mean"
-
-
-def _recorded_length(folder: Path, positions: int) -> int:
-    path = folder / "sentence_bert_config.json"
-    return min(positions, (read_json(path) if path.is_file() else {}).get("max_seq_length") or positions)

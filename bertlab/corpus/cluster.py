@@ -1,13 +1,14 @@
-"""Units read by many tasks at once on an engine that is not ours, datatrove's: this machine's processes, a Slurm cluster, a Ray cluster.
+"""Units of work done by many tasks at once on an engine that is not ours, datatrove's: this machine's processes, a Slurm or a Ray cluster.
 
-Only reading is handed out, which is nearly all the work: a unit ends as a file that is whole or absent, in a folder that all machines see,
-so tasks may run anywhere, in any order, and be killed. Choosing, vocabulary and shards then find every unit read and go on as on one
-machine: the same bytes. A task is one process and takes the memory of one; starting costs 2 to 4 seconds.
+A unit is sources to read (`Reading`, here) or texts to embed (bertlab/embedding/cluster.py). It ends as a file that is whole or absent, in
+a folder that all machines see, so tasks may run anywhere, in any order, and be killed. What follows finds every unit done and goes on as on
+one machine: the same bytes. A task is one process and takes the memory of one; starting costs 2 to 4 seconds.
 The engine runs in a process of its own, whose words go to a log and which ends with this one, however this one ends.
 datatrove hands the task to its processes as a pickle, on Slurm by a file in that folder: whoever may write there runs code as you. Nothing
 else of bertlab reads a pickle, and without an engine nothing does. No unit is cut in two: one huge file is read by one task.
 """
 
+import copy
 import importlib.util
 import os
 import shlex
@@ -43,10 +44,10 @@ UNFINISHED = "PENDING,CONFIGURING,RUNNING,SUSPENDED,COMPLETING"  # the states of
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
     engine: Literal["local", "slurm", "ray"] | None = None
-    """Who reads the sources: datatrove's tasks on this machine (local), on a Slurm or on a Ray cluster; all machines must see the same
+    """Who does the work: datatrove's tasks on this machine (local), on a Slurm or on a Ray cluster; all machines must see the same
     files under the same paths. Default: this process and its workers."""
     tasks: int = 16
-    """Tasks that the sources are dealt to, in units of 16 MB or a file."""
+    """Tasks that the work is dealt to, in units (of sources 16 MB or a file, of texts to embed a part)."""
     workers: int | None = None
     """Tasks at once. Default: all; with engine=local one a core."""
     memory_gb: int = 4
@@ -73,21 +74,61 @@ class Cluster:
 # ---- a task
 
 
-class Reading:
-    """What every task runs: task r of W reads units r, r + W, ... A class for its short repr, which engines write into their logs."""
+class Step:
+    """What every task runs: task r of W does units r, r + W, ... A class for its short repr, which engines write into their logs.
+
+    Attributes: units, each with a `key`; folder, where they are done; start, where the command was given.
+    """
+
+    verb = ""  # whose work it is
+    doing, done = "doing", "done"  # what is said of it
+
+    def __init__(self, units: Sequence[Any], folder: Path) -> None:
+        self.units, self.folder, self.start = tuple(units), folder, Path.cwd()
+
+    def __call__(self, data: object, rank: int, world_size: int) -> None:
+        """Do the share of task `rank`. What a user can mend is noted and the next is tried; anything else is noted and ends the task."""
+        raise NotImplementedError
+
+    def missing(self) -> list[Any]:
+        """The units that are not done."""
+        raise NotImplementedError
+
+    def shown(self, unit: Any) -> str:
+        """A unit as a user knows it."""
+        raise NotImplementedError
+
+    def only(self, units: Sequence[Any]) -> "Step":
+        """The same for some of the units."""
+        fewer = copy.copy(self)
+        fewer.units = tuple(units)
+        return fewer
+
+    def note(self, unit: Any, error: Exception, rank: int) -> None:
+        """Write down why a unit could not be done: the command that started the tasks says so."""
+        facts = {"error": type(error).__name__, "message": " ".join(str(error).split()), "task": rank}
+        write_json(self.note_of(unit), facts)
+
+    def note_of(self, unit: Any) -> Path:
+        return self.folder / LOGS / "failed" / f"{unit.key}.json"
+
+
+class Reading(Step):
+    """Sources read, by the units of bertlab/corpus/units.py."""
+
+    verb, doing, done = "prepare", "reading", "read"
 
     def __init__(self, units: Sequence["Unit"], folder: Path, how: "How", recipe: "Recipe") -> None:
         from bertlab.corpus.reading import recipe_sha256
 
-        self.units, self.folder, self.how, self.recipe = tuple(units), folder, how, recipe
+        super().__init__(units, folder)
+        self.how, self.recipe = how, recipe
         self.sha256 = recipe_sha256(how, recipe)
-        self.start = Path.cwd()
 
     def __repr__(self) -> str:
         return f"bertlab reads {len(self.units)} units into {self.folder}"
 
     def __call__(self, data: object, rank: int, world_size: int) -> None:
-        """Read the share of task `rank`. A unit that a user can mend is noted and the next is read; anything else ends the task."""
         from bertlab.corpus.reading import crew, read_unit
 
         with crew(self.recipe, 1) as treated:
@@ -96,10 +137,17 @@ class Reading:
                     self._go_there(unit)
                     read_unit(unit, self.folder, self.how, treated, lambda bytes_read: None)
                 except BertlabError as error:
-                    self._note(unit, error, rank)
+                    self.note(unit, error, rank)
                 except Exception as error:
-                    self._note(unit, error, rank)
+                    self.note(unit, error, rank)
                     raise
+
+    def missing(self) -> list["Unit"]:
+        read = {path.stem for path in self.folder.glob("*.json")}
+        return [unit for unit in self.units if unit.key not in read]
+
+    def shown(self, unit: "Unit") -> str:
+        return str(unit.files[0].path) if unit.files else unit.source
 
     def _go_there(self, unit: "Unit") -> None:
         """Stand where the command was given if paths start there: they, and lines that name them, are then what they are on one machine.
@@ -114,19 +162,11 @@ class Reading:
         if not (all(file.path.is_absolute() for file in unit.files) if unit.files else unit.source.startswith(("/", REMOTE))):
             os.chdir(self.start)
 
-    def _note(self, unit: "Unit", error: Exception, rank: int) -> None:
-        note = {"error": type(error).__name__, "message": " ".join(str(error).split()), "task": rank}
-        write_json(_note_of(unit, self.folder), note)
-
-
-def _note_of(unit: "Unit", folder: Path) -> Path:
-    return folder / LOGS / "failed" / f"{unit.key}.json"
-
 
 # ---- the engine, in a process of its own
 
 
-def _host(step: Reading, tasks: int, cluster: Cluster) -> None:
+def _host(step: Step, tasks: int, cluster: Cluster) -> None:
     """Run the engine with all its words in engine.log. On Slurm it returns when the job is in the queue, and job.json names it."""
     os.setsid()  # a group with all that it starts, so that the group can be ended
     logs = step.folder / LOGS
@@ -158,8 +198,8 @@ def _watch() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _executor(step: Reading, tasks: int, logs: Path, cluster: Cluster) -> Any:
-    """datatrove's executor. Its own markers of finished tasks are not used: which units are read is what counts."""
+def _executor(step: Step, tasks: int, logs: Path, cluster: Cluster) -> Any:
+    """datatrove's executor. Its own markers of finished tasks are not used: which units are done is what counts."""
     from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, SlurmPipelineExecutor
 
     common: dict[str, Any] = {"pipeline": [step], "tasks": tasks, "logging_dir": str(logs), "skip_completed": False}
@@ -175,7 +215,7 @@ def _executor(step: Reading, tasks: int, logs: Path, cluster: Cluster) -> Any:
         **common,
         time=cluster.time,
         partition=cluster.partition,
-        job_name="bertlab-prepare",
+        job_name=f"bertlab-{step.verb}",
         qos=None,  # datatrove's "normal" is not there everywhere
         env_command=_environment(),
         sbatch_args=dict(option.split("=", 1) for option in cluster.sbatch),
@@ -198,46 +238,47 @@ def _nothing() -> None:
 
 
 def read_on_cluster(files: Sequence["SourceFile"], folder: Path, how: "How", recipe: "Recipe", cluster: Cluster) -> bool:
-    """True: every unit is read into `folder`. False: Slurm has the job in its queue, and the same call goes on when it has ended.
+    """Every unit of the files read into `folder`: True and False are those of `run_on_cluster`.
 
-    Raises ConfigError (a library or a cluster that is not there) and what reading on one machine raises, for the first file that is wrong;
-    DataError with the place of the log when a task was killed. What was read by then is kept: the same call reads the rest.
+    Raises what `run_on_cluster` does, and what reading on one machine raises, for the first file that is wrong.
     """
     from bertlab.corpus.units import units_of
 
-    assert cluster.engine
-    units = units_of(files)
     if cluster.engine == "slurm":
-        _refuse_for_slurm(files, folder)
-    folder = folder.absolute()
-    logs = folder / LOGS
-    missing = _missing(units, folder)
+        refuse_for_slurm([each.source for each in files if each.file and each.file.name == f"stdin{each.source[1:]}"], folder)
+    return run_on_cluster(Reading(units_of(files), folder.absolute(), how, recipe), cluster)
+
+
+def run_on_cluster(step: Step, cluster: Cluster) -> bool:
+    """True: every unit is done. False: Slurm has the job in its queue, and the same call goes on when it has ended.
+
+    Raises ConfigError (a library or a cluster that is not there), what a unit was noted to raise, and DataError with the place of the log
+    when a task was killed. What was done by then is kept: the same call does the rest.
+    """
+    assert cluster.engine and step.folder.is_absolute()
+    total, logs = len(step.units), step.folder / LOGS
+    missing = step.missing()
     job = read_json(logs / "job.json")["job"] if (logs / "job.json").is_file() else None
     if job and _is_queued(job):
-        print(f"waiting    job {job} is in the queue, {len(units) - len(missing):,} of {len(units):,} units are read: look again later")
+        print(f"waiting    job {job} is in the queue, {total - len(missing):,} of {total:,} units are {step.done}: look again later")
         return False
     if missing and not any((logs / "failed").glob("*")):
         if job:
-            print(f"again      job {job} ended without {len(missing):,} of {len(units):,} units ({logs})")
-        _run(Reading(missing, folder, how, recipe), len(units), cluster)
+            print(f"again      job {job} ended without {len(missing):,} of {total:,} units ({logs})")
+        _run(step.only(missing), total, cluster)
         if cluster.engine == "slurm":
             job = read_json(logs / "job.json")["job"]
-            print(f"submitted  job {job} reads {len(missing):,} units: when it has ended, give the same command again")
+            print(f"submitted  job {job} has {len(missing):,} units to do: when it has ended, give the same command again")
             return False
-        missing = _missing(units, folder)
+        missing = step.missing()
     if missing:
-        _fail(missing, folder)
+        _fail(step.only(missing))
     shutil.rmtree(logs, ignore_errors=True)
     return True
 
 
-def _missing(units: Sequence["Unit"], folder: Path) -> list["Unit"]:
-    read = {path.stem for path in folder.glob("*.json")}
-    return [unit for unit in units if unit.key not in read]
-
-
-def _run(step: Reading, units: int, cluster: Cluster) -> None:
-    """Let the engine read, or Slurm begin to, and show how many of all `units` are read. Raises ConfigError when it cannot be started."""
+def _run(step: Step, total: int, cluster: Cluster) -> None:
+    """Let the engine work, or Slurm begin to, and show how many of all units are done. Raises ConfigError when it cannot be started."""
     _need(cluster)
     logs = step.folder / LOGS
     shutil.rmtree(logs, ignore_errors=True)
@@ -247,10 +288,10 @@ def _run(step: Reading, units: int, cluster: Cluster) -> None:
     host.start()
     try:
         submits = cluster.engine == "slurm"
-        with silent() if submits else progress("reading", "units", units, units - len(step.units)) as report:
+        with silent() if submits else progress(step.doing, "units", total, total - len(step.units)) as report:
             while host.is_alive():
                 host.join(SECONDS_BETWEEN_LOOKS)
-                report(units - len(_missing(step.units, step.folder)), "")
+                report(total - len(step.missing()), "")
     finally:
         _end(host)
     if host.exitcode and not (logs / "logs").is_dir():  # no task began
@@ -268,14 +309,15 @@ def _end(host: BaseProcess) -> None:
     host.join()
 
 
-def _fail(missing: Sequence["Unit"], folder: Path) -> NoReturn:
+def _fail(step: Step) -> NoReturn:
     """Raise what stood in the way of the first unit for which that is known. It is told once: the same command then tries again."""
-    notes = {unit: read_json(_note_of(unit, folder)) for unit in missing if _note_of(unit, folder).is_file()}
+    folder, first = step.folder, step.shown(step.units[0])
+    notes = {unit: read_json(step.note_of(unit)) for unit in step.units if step.note_of(unit).is_file()}
     logs = folder / LOGS
     shutil.rmtree(logs / "failed", ignore_errors=True)
     if not notes:
         raise DataError(
-            f"{_shown(missing[0])}: the task that reads it was killed, perhaps for its memory or its time (see {logs}): "
+            f"{first}: the task that had it was killed, perhaps for its memory or its time (see {logs}): "
             "the same command goes on with what is missing"
         )
     unit, note = next(iter(notes.items()))
@@ -283,14 +325,10 @@ def _fail(missing: Sequence["Unit"], folder: Path) -> NoReturn:
     kind = getattr(errors, note["error"], None)
     if kind is None:
         log = logs / "logs" / f"task_{note['task']:05d}.log"
-        raise DataError(f"{_shown(unit)}: {note['error']}: {note['message']}{more} (see {log})")
-    if not any(folder.glob("*.json")):  # nothing to go on with
+        raise DataError(f"{step.shown(unit)}: {note['error']}: {note['message']}{more} (see {log})")
+    if all(entry.name == LOGS for entry in folder.iterdir()):  # nothing to go on with
         shutil.rmtree(folder)
     raise kind(note["message"] + more)
-
-
-def _shown(unit: "Unit") -> str:
-    return str(unit.files[0].path) if unit.files else unit.source
 
 
 # ---- what an engine needs
@@ -305,8 +343,9 @@ def _need(cluster: Cluster) -> None:
         raise ConfigError("cluster.engine=slurm needs Slurm's sbatch: give the command on the cluster's login node")
 
 
-def _refuse_for_slurm(files: Sequence["SourceFile"], folder: Path) -> None:
-    if any(each.source.startswith("-") and each.file and each.file.name == f"stdin{each.source[1:]}" for each in files):
+def refuse_for_slurm(from_stdin: Sequence[str], folder: Path) -> None:
+    """Raise ConfigError for what two commands, one that queues the job and one that goes on, cannot have."""
+    if from_stdin:
         raise ConfigError("standard input cannot be read twice, and cluster.engine=slurm takes two commands: write the text to a file")
     if "SLURM_ARRAY_TASK_ID" in os.environ:
         raise ConfigError("cluster.engine=slurm cannot be given inside a job of an array: give the command on the cluster's login node")

@@ -11,6 +11,7 @@ import lzma
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
@@ -32,6 +33,8 @@ KINDS: dict[str, Kind] = {
 NOT_TEXT = {".tar", ".tgz", ".zip", ".7z", ".rar", ".pdf", ".doc", ".docx", ".odt", ".epub", ".xls", ".xlsx", ".arrow", ".pkl"}
 CHUNK_BYTES = 1 << 16
 LARGEST_LINE = 1 << 28  # bytes; a small archive may unpack to a line without end
+# Text packs to a third or a tenth, logs to a hundredth. A bomb is what unpacks to more than this many times itself, beyond the first 64 MB.
+MOST_TIMES, FREE_BYTES = 200, 1 << 26
 UTF8_BOM = b"\xef\xbb\xbf"
 OTHER_BOMS = (b"\xff\xfe", b"\xfe\xff")  # UTF-16, and UTF-32 little-endian begins alike
 REPLACEMENT_BYTES = "\ufffd".encode()
@@ -121,24 +124,38 @@ class _CountedFile(io.FileIO):
 def _decompressed(path: Path, tally: Counter[str] | None) -> Iterator[bytes]:
     """The decompressed bytes of an archive in chunks of bounded size; every reader's own way to say "damaged" becomes one DataError."""
     ending = path.suffix.lower()
-    with io.BufferedReader(_CountedFile(path, tally), buffer_size=CHUNK_BYTES) as packed:
+    raw = _CountedFile(path, tally)
+    with io.BufferedReader(raw, buffer_size=CHUNK_BYTES) as packed, ExitStack() as opened:
         try:
             if ending == ".gz":
-                with gzip.GzipFile(fileobj=packed) as stream:
-                    yield from _chunks(stream)
+                chunks = _chunks(opened.enter_context(gzip.GzipFile(fileobj=packed)))
             elif ending == ".bz2":
-                yield from _streams(packed, bz2.BZ2Decompressor)
+                chunks = _streams(packed, bz2.BZ2Decompressor)
             elif ending == ".xz":
-                yield from _streams(packed, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ))
+                chunks = _streams(packed, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ))
             else:
                 from pyarrow import CompressedInputStream, PythonFile
 
-                with CompressedInputStream(PythonFile(packed, mode="r"), "zstd") as stream:
-                    yield from _chunks(stream)
+                chunks = _chunks(opened.enter_context(CompressedInputStream(PythonFile(packed, mode="r"), "zstd")))
+            given = 0
+            for chunk in chunks:
+                given += len(chunk)
+                refuse_bomb(path, raw.tell(), given)
+                yield chunk
+        except DataError:
+            raise
         except (EOFError, OSError, ValueError, lzma.LZMAError, zlib.error) as error:
             if isinstance(error, OSError) and error.errno is not None:  # the disk, not the archive
                 raise
             raise DataError(f"{path}: the archive is truncated or damaged ({error}): copy or download it again") from None
+
+
+def refuse_bomb(path: Path, packed: int, unpacked: int) -> None:
+    """Raise DataError when a file of which `packed` bytes were read has given more than anything packed that somebody wrote does."""
+    if unpacked > FREE_BYTES and unpacked > MOST_TIMES * packed:
+        raise DataError(
+            f"{path}: it unpacks to over {MOST_TIMES} times its size, {unpacked >> 20} MB so far: unpack it yourself if that is meant"
+        )
 
 
 def _chunks(stream: Any) -> Iterator[bytes]:

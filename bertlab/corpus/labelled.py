@@ -19,6 +19,7 @@ from bertlab.corpus.tables import missing_column, rows, text_of
 from bertlab.errors import ConfigError, DataError
 
 BETWEEN_TEXTS = " \x00 "  # what no text holds, and white space normalisation leaves: ("a b", "c") is not ("a", "b c")
+MOST_LABELS = 65_536  # classes; a column with more of them is another one, and a classifier of a million is gigabytes
 _INTEGER = re.compile(r"[+-]?[0-9]{1,4000}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 
@@ -172,7 +173,7 @@ def _labels_of(value: Any, separator: str | None, place: str) -> str | tuple[str
 
 
 def id_of(value: Any, otherwise: str, place: str) -> str:
-    """An id as text, `otherwise` where there is none. Raises DataError for anything but text or a number."""
+    """An id as text, or `otherwise` for none: null, not a number, or empty. Raises DataError for anything but text and numbers."""
     if value is None or value == "" or value != value:
         return otherwise
     if not isinstance(value, str | int | float):
@@ -189,7 +190,7 @@ def label_names(train: Labelled) -> list[str]:
     if len(distinct) < 2:
         only = f"one label, '{next(iter(distinct))}'" if distinct else "no label"
         raise DataError(f"{train.origin}: {only} in {len(train)} rows: a classifier needs at least two")
-    return _in_order(distinct)
+    return _in_order(distinct, train)
 
 
 def set_names(train: Labelled) -> list[str]:
@@ -197,10 +198,15 @@ def set_names(train: Labelled) -> list[str]:
     distinct = {name for each in _sets_of(train) for name in each}
     if not distinct:
         raise DataError(f"{train.origin}: every list of labels is empty: there is nothing to learn")
-    return _in_order(distinct)
+    return _in_order(distinct, train)
 
 
-def _in_order(distinct: set[str]) -> list[str]:
+def _in_order(distinct: set[str], train: Labelled) -> list[str]:
+    if len(distinct) > MOST_LABELS:
+        raise DataError(
+            f"{train.origin}: {len(distinct):,} different labels in {len(train):,} rows, and at most {MOST_LABELS:,} can be learnt: "
+            "is it the right column (--label)?"
+        )
     if all(_INTEGER.fullmatch(name) for name in distinct):
         return sorted(distinct, key=lambda name: (int(name), name))
     return sorted(distinct)

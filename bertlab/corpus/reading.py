@@ -33,7 +33,7 @@ from bertlab.corpus.sentences import Splitter, iter_sentences
 from bertlab.corpus.sources import How, dataset_documents, file_documents
 from bertlab.corpus.units import UNIT_BYTES, SourceFile, Unit, units_of
 from bertlab.corpus.wikitext import plain_text
-from bertlab.disk import TEMPORARY, read_json, whole_file, write_json
+from bertlab.disk import read_json, sweep, whole_file, write_json
 from bertlab.errors import DataError
 from bertlab.progress import progress
 
@@ -225,8 +225,7 @@ def read_all(files: Sequence[SourceFile], folder: Path, how: How, recipe: Recipe
     `workers`: processes that treat documents; None: one a core where there is more than one unit's worth to read, else this one alone.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(f"{TEMPORARY}*"):
-        leftover.unlink()
+    sweep(folder)
     units = units_of(files)
     bytes_of = {each.file: each.bytes for each in files if each.file}
     total = sum(bytes_of.values())

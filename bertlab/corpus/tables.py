@@ -14,10 +14,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from bertlab.corpus.files import COMPRESSIONS, InvalidUtf8, decode, decoded_lines, kind_of, lines, open_bytes, refused
+from bertlab.corpus.files import COMPRESSIONS, InvalidUtf8, decode, decoded_lines, kind_of, lines, open_bytes, refuse_bomb, refused
 from bertlab.errors import DataError
 
 LARGEST_CELL = 1 << 28  # characters; the csv module's own limit is 131,072, and a quote that never closes must still end somewhere
+MOST_COLUMNS = 4096  # of a table with a header: each row costs a cell of each
 PARQUET_ROWS = 256
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -130,6 +131,8 @@ def _csv_rows(
 
 
 def _checked_header(header: list[str], required: str, place: str) -> list[str]:
+    if len(header) > MOST_COLUMNS:
+        raise DataError(f"{place}: {len(header):,} columns, and at most {MOST_COLUMNS:,} are read: leave out those that are not needed")
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
         raise DataError(f"{place}: column '{twice[0]}' is in the header more than once: rename one")
@@ -150,7 +153,8 @@ def _parquet_rows(
             with open_bytes(path) as packed:
                 shutil.copyfileobj(packed, unpacked)
             opened = unpacked
-        number = 0
+        number = given = 0
+        size = path.stat().st_size
         try:
             table = pyarrow.parquet.ParquetFile(opened)
             there = table.schema_arrow.names
@@ -159,6 +163,9 @@ def _parquet_rows(
             wanted = [name for name in there if name in columns]
             for batch in table.iter_batches(batch_size=PARQUET_ROWS, columns=wanted):
                 cells = [_parquet_cells(column) for column in batch.columns]
+                # a table repeats a value at no cost: a small one may hold billions
+                given += sum(len(cell) if isinstance(cell, bytes) else 1 for column in cells for cell in column)
+                refuse_bomb(path, size, given)
                 for values in zip(*cells, strict=True):
                     number += 1
                     yield number, _decoded_row(dict(zip(batch.schema.names, values, strict=True)), f"{path}:{number}", invalid_utf8, tally)

@@ -1,7 +1,8 @@
 """Predictions files of several systems read together: the same examples in the same order, or a refusal that says what differs.
 
 Two rows are of the same example when id, hash of the text and gold label (or labels, or number) are equal; the order of the rows does not
-matter. Held in memory whole, without the probabilities: a test set has up to a few million rows.
+matter. A file that a manifest binds is first compared with it: Parquet itself does not notice a bit that has turned. Held in memory whole,
+without the probabilities: a test set has up to a few million rows.
 """
 
 import json
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from bertlab.disk import MANIFEST, SEAL, read_json, read_sealed, verify_file
 from bertlab.errors import ConfigError, CorruptError, DataError
 
 TASKS = ("single-label", "multi-label", "regression", "tokens", "answers")
@@ -59,14 +61,15 @@ class Aligned:
 def read_predictions(path: Path, cluster: str | None = None) -> PredictionsFile:
     """Read a predictions.parquet, of bertlab or with the same columns.
 
-    Raises ConfigError where there is none, CorruptError where it is no Parquet file or names a class that it does not list, DataError for
-    a missing column, unknown gold labels or no rows.
+    Raises ConfigError where there is none, CorruptError where it is not the file that was written, no Parquet file, or names a class that
+    it does not list, DataError for a missing column, unknown gold labels or no rows.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not path.is_file():
         raise ConfigError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: give the predictions.parquet of an evaluation")
+    _refuse_damaged(path)
     try:
         schema = pq.read_schema(path)
         wanted = [*COLUMNS, *([cluster] if cluster else [])]
@@ -106,6 +109,18 @@ def _labels_of(task: str, values: list[Any]) -> set[str]:
     if task in WITHOUT_CLASSES:
         return set()
     return {label for each in values for label in each} if task in ("multi-label", "tokens") else set(values)
+
+
+def _refuse_damaged(path: Path) -> None:
+    """Raise CorruptError when a manifest binds the file and it is another: an evaluation's own, or that of the model of a fine-tuning."""
+    path = path.absolute()
+    run = path.parents[1] if path.parent.name == "predictions" else path.parent  # of several seeds
+    for manifest, key, name in ((path.parent / MANIFEST, "files", path.name), (run / "model" / MANIFEST, "run", path.relative_to(run))):
+        found = read_json(manifest) if manifest.is_file() else None
+        if isinstance(found, dict) and SEAL in found:  # else it is none of ours
+            entry = read_sealed(manifest).get(key, {}).get(str(name))
+            if entry is not None:
+                verify_file(path, entry if key == "run" else entry["sha256"])
 
 
 def align(files: Sequence[PredictionsFile]) -> Aligned:

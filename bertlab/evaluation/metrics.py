@@ -15,10 +15,13 @@ import numpy as np
 def classification_metrics(gold: Sequence[int] | np.ndarray, predicted: Sequence[int] | np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     """Metrics of n examples over K classes, both given as class numbers (n,).
 
-    Returns accuracy; per_class {name: precision, recall, f1, support}; micro, macro and weighted averages; the confusion
-    matrix (K rows of gold, K columns of predicted); n.
+    Returns accuracy; mcc (Matthews' correlation, 0 where gold or predictions are of one class); per_class {name: precision, recall, f1,
+    support}; micro, macro and weighted averages; the confusion matrix (K rows of gold, K columns of predicted); n.
     """
     from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+
+    from bertlab.evaluation.resampling import scores as scores_of_counts
+    from bertlab.evaluation.resampling import units_of
 
     assert len(gold) == len(predicted) > 0
     classes = np.arange(len(names))
@@ -34,6 +37,7 @@ def classification_metrics(gold: Sequence[int] | np.ndarray, predicted: Sequence
     return {
         "n": len(gold),
         "accuracy": float(accuracy_score(gold, predicted)),
+        "mcc": float(scores_of_counts(units_of(np.asarray(gold), np.asarray(predicted), len(names)).observed(0), ["mcc"])[0]),
         "per_class": {name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(s)} for name, p, r, f, s in rows},
         "micro": average("micro"),
         "macro": average("macro"),

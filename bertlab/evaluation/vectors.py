@@ -1,28 +1,158 @@
-"""Sentence vectors on disk, and the nearest among them."""
+"""Sentence vectors as numbers of 32, 16, 8 or 1 bit, what each of these loses, on disk, and the nearest among them.
 
-from collections.abc import Sequence
+    float32   the numbers themselves
+    float16   half the size; 11 bits of each number
+    int8      a quarter: round(127 v / m), where m = max |v| of the vector; m / 127 is kept as its scale
+    binary    1 bit a number: whether it is above 0; 8 to a byte, the first in the highest bit (as numpy.packbits has them)
+
+Parquet holds id, vector (a list of fixed size) and for int8 scale; .npy a row a vector, NAME.ids.txt an id a line and for int8
+NAME.scales.npy. Both can be read a part at a time, and numpy.load(mmap_mode="r") gives faiss its matrix without a copy.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bertlab.disk import whole_file
+from bertlab.errors import ConfigError, CorruptError
+
+Numbers = Literal["float32", "float16", "int8", "binary"]
+STORED = {"float32": np.float32, "float16": np.float16, "int8": np.int8, "binary": np.uint8}
+PAIRS_A_PART = 64  # neighbouring vectors whose similarity is compared before and after
+NUMBERS_KEY = b"bertlab.numbers"  # in a Parquet file's schema
+
+
+# ---- numbers
+
+
+@dataclass(frozen=True)
+class Packed:
+    """n vectors as they are stored: values (n, width), and for int8 scales (n,) float32."""
+
+    values: np.ndarray
+    scales: np.ndarray | None = None
+
+
+def packed(vectors: np.ndarray, numbers: Numbers) -> Packed:
+    """(n, D) float32 vectors in these numbers. Raises ConfigError for what they cannot hold."""
+    if numbers == "float16":
+        with np.errstate(over="ignore"):
+            halves = vectors.astype(np.float16)
+        if not np.isfinite(halves).all():
+            raise ConfigError("a number is too large for float16: take float32, or vectors of length 1 (--normalize)")
+        return Packed(halves)
+    if numbers == "int8":
+        scales = np.abs(vectors).max(axis=1, initial=0.0).astype(np.float32) / np.float32(127)
+        return Packed(np.rint(vectors / np.where(scales > 0, scales, 1)[:, None]).astype(np.int8), scales)
+    if numbers == "binary":
+        if vectors.shape[1] % 8:
+            raise ConfigError(f"binary vectors are whole bytes: {vectors.shape[1]} numbers are not, give --dims a multiple of 8")
+        return Packed(np.packbits(vectors > 0, axis=1))
+    return Packed(np.ascontiguousarray(vectors, dtype=np.float32))
+
+
+def unpacked(stored: Packed, numbers: Numbers) -> np.ndarray:
+    """The (n, D) float32 vectors that stored ones stand for; of binary ones each number is 1 or -1."""
+    if numbers == "binary":
+        return np.unpackbits(stored.values, axis=1).astype(np.float32) * 2 - 1
+    values = stored.values.astype(np.float32)
+    return values if stored.scales is None else values * stored.scales[:, None]
+
+
+# ---- what is lost
+
+
+def measured_loss(stored: Packed, numbers: Numbers, exact: np.ndarray) -> dict[str, Any]:
+    """How stored vectors (n, width) differ from the exact ones (n, d >= D), to be summed up by `stated_loss`.
+
+    The cosine of each with the exact one's first D numbers, and for some neighbours the exact similarity, of all d, beside the stored one.
+    """
+    back = unpacked(stored, numbers)
+    kept = cosines(back, exact[:, : back.shape[1]])
+    pairs = [cosines(few[:-1], few[1:]).round(9).tolist() for few in (exact[: PAIRS_A_PART + 1], back[: PAIRS_A_PART + 1])]
+    return {"rows": len(back), "cosines": float(kept.sum()), "lowest": float(kept.min(initial=1.0)), "pairs": pairs}
+
+
+def stated_loss(measured: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Of all parts together: mean and lowest cosine of a stored vector with the exact one, and the rank correlation (Spearman) of the
+    similarities of neighbours before and after, None where fewer than 3 were there or all were equal."""
+    from scipy.stats import spearmanr
+
+    rows, total, lowest = 0, 0.0, 1.0
+    exact: list[float] = []
+    after: list[float] = []
+    for part in measured:
+        rows, total, lowest = rows + part["rows"], total + part["cosines"], min(lowest, part["lowest"])
+        exact += part["pairs"][0]
+        after += part["pairs"][1]
+    known = len(set(exact)) > 1 and len(set(after)) > 1 and len(exact) > 2
+    spearman = float(spearmanr(exact, after).statistic) if known else None
+    return {"mean_cosine": total / rows, "lowest_cosine": lowest, "spearman": spearman, "pairs": len(exact)}
+
+
+# ---- on disk
+
+
+def vector_schema(width: int, numbers: Numbers, before: Sequence[pa.Field] = ()) -> pa.Schema:
+    """The columns of a file of vectors: id, those of `before`, vector, and for int8 scale."""
+    fields = [pa.field("id", pa.string()), *before, pa.field("vector", pa.list_(pa.from_numpy_dtype(STORED[numbers]), width))]
+    return pa.schema(fields + [pa.field("scale", pa.float32())] * (numbers == "int8"), metadata={NUMBERS_KEY: numbers.encode()})
+
+
+def vector_table(ids: Sequence[str], stored: Packed, numbers: Numbers, before: dict[pa.Field, Sequence[Any]] | None = None) -> pa.Table:
+    """Vectors with their ids, and columns between them, in the columns of `vector_schema`."""
+    vector = pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(stored.values).ravel()), stored.values.shape[1])
+    between = [pa.array(values, field.type) for field, values in (before or {}).items()]
+    scales = [] if stored.scales is None else [pa.array(stored.scales)]
+    schema = vector_schema(stored.values.shape[1], numbers, list(before or {}))
+    return pa.Table.from_arrays([pa.array(list(ids), pa.string()), *between, vector, *scales], schema=schema)
+
+
+def stored_in(table: pa.Table) -> Packed:
+    """The vectors of a table of `vector_schema`."""
+    column = table["vector"].combine_chunks()
+    values = np.asarray(column.values).reshape(len(table), column.type.list_size)
+    return Packed(values, table["scale"].to_numpy() if "scale" in table.column_names else None)
 
 
 def write_vectors(path: Path, ids: Sequence[str], vectors: np.ndarray) -> None:
-    """Write (n, d) float32 vectors as Parquet: id, and vector as a fixed-size list, in order."""
-    flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).ravel())
-    table = pa.table({"id": pa.array(list(ids), pa.string()), "vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])})
+    """Write (n, d) vectors as Parquet: id, and vector as a fixed-size list of float32, in order."""
     with whole_file(path) as temporary:
-        pq.write_table(table, temporary)
+        pq.write_table(vector_table(ids, packed(vectors, "float32"), "float32"), temporary)
 
 
 def read_vectors(path: Path) -> tuple[list[str], np.ndarray]:
-    """The ids and the (n, d) vectors that `write_vectors` wrote."""
-    table = pq.read_table(path)
-    column = table["vector"].combine_chunks()
-    return table["id"].to_pylist(), np.asarray(column.values).reshape(len(table), -1)
+    """The ids and the (n, D) float32 vectors of a Parquet file, or of an .npy file with its .ids.txt: what the stored numbers stand for.
+
+    Raises CorruptError for a file that holds no such vectors.
+    """
+    if path.suffix == ".npy":
+        values = np.load(path, allow_pickle=False)
+        scales = path.with_suffix(".scales.npy")
+        ids = path.with_suffix(".ids.txt").read_text(encoding="utf-8").split("\n")[:-1]
+        kind = next((name for name, type in STORED.items() if values.dtype == type), None)
+        if kind is None or values.ndim != 2 or len(ids) != len(values):
+            raise CorruptError(f"{path}: not vectors with as many ids in {path.with_suffix('.ids.txt').name}: embed again")
+        return ids, unpacked(Packed(values, np.load(scales, allow_pickle=False) if kind == "int8" else None), _numbers(kind))
+    try:
+        table = pq.read_table(path)
+        stored = stored_in(table)
+    except (KeyError, AttributeError, pa.ArrowException) as error:
+        raise CorruptError(f"{path}: no columns id and vector as bertlab embed writes them ({type(error).__name__})") from None
+    return table["id"].to_pylist(), unpacked(stored, _numbers((table.schema.metadata or {}).get(NUMBERS_KEY, b"float32").decode()))
+
+
+def _numbers(name: str) -> Numbers:
+    found: dict[str, Numbers] = {each: each for each in get_args(Numbers)}
+    return found[name]
+
+
+# ---- the nearest
 
 
 def nearest(queries: np.ndarray, vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -30,6 +160,11 @@ def nearest(queries: np.ndarray, vectors: np.ndarray, count: int) -> tuple[np.nd
     cosines = _unit(queries) @ _unit(vectors).T
     rows = np.argsort(-cosines, axis=1, kind="stable")[:, :count]
     return rows, np.take_along_axis(cosines, rows, axis=1)
+
+
+def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The cosine of each row of (n, d) with the same row of the other: (n,), float64."""
+    return (_unit(first.astype(np.float64)) * _unit(second.astype(np.float64))).sum(axis=1)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

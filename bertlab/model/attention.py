@@ -3,14 +3,16 @@
 softmax(q k' / sqrt(head size)) v within each sequence and never across (Vaswani et al. 2017). Which kernel:
 
 - CUDA in bf16 or fp16 without dropout on the attention weights: `torch.nn.attention.varlen.varlen_attn`.
+- without training, in batches sorted by length (`runs`): over neighbours of one length, so that nothing is padded or copied, and what a
+  sequence gets depends on its own length and on no other sequence.
 - everywhere else over groups of sequences of like length, each padded to the longest of its group and the padding masked:
   scaled_dot_product_attention, but on a CPU in bf16 the two products and the softmax in plain words, which the processor's
   bf16 instructions make 3 times as fast (docs/performance.md).
 
-A `Layout` holds what both need; it is made once a batch and used by every layer.
+A `Layout` holds what the first and the last need; it is made once a batch and used by every layer.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -117,3 +119,31 @@ def _attend_in_words(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | N
         scores = scores.masked_fill(~mask, float("-inf"))
     weights = torch.softmax(scores, dim=-1)
     return (dropped(weights, dropout) if dropout else weights) @ value
+
+
+# ---- without training
+
+
+def runs(cu_seqlens: Tensor) -> tuple[Group, ...]:
+    """Neighbours of equal length as groups, in the order that they are in: in a batch sorted by length they are few."""
+    bounds = cu_seqlens.tolist()
+    groups: list[Group] = []
+    for start, end in zip(bounds[:-1], bounds[1:], strict=True):
+        if groups and groups[-1].length == end - start:
+            groups[-1] = replace(groups[-1], count=groups[-1].count + 1)
+        elif end > start:
+            groups.append(Group(start, 1, end - start, None))
+    return tuple(groups)
+
+
+def attend_runs(qkv: Tensor, groups: tuple[Group, ...]) -> Tensor:
+    """Self-attention of flat tokens whose sequences lie as `runs` found them: qkv (T, 3, H, D) -> context (T, H * D)."""
+    _, _, heads, size = qkv.shape
+    in_words = qkv.dtype == torch.bfloat16 and not qkv.is_cuda
+    contexts = []
+    for group in groups:
+        block = qkv[group.first : group.first + group.count * group.length].view(group.count, group.length, 3, heads, size)
+        query, key, value = block.permute(2, 0, 3, 1, 4)  # each (count, H, length, D)
+        context = _attend_in_words(query, key, value, None, 0.0) if in_words else F.scaled_dot_product_attention(query, key, value)
+        contexts.append(context.transpose(1, 2).reshape(-1, heads * size))
+    return contexts[0] if len(contexts) == 1 else torch.cat(contexts)

@@ -218,6 +218,25 @@ class Bert(nn.Module):
         return self.pooler(hidden[cu_seqlens[:-1].long()])
 
 
+def parameter_shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
+    """The parameters of `Bert(config)` by name, without one: what a file must hold is known before any memory is taken for it."""
+    width, wide = config.hidden_size, config.intermediate_size
+    normed = {"LayerNorm.weight": (width,), "LayerNorm.bias": (width,)}
+    embeddings = {"word": config.vocab_size, "position": config.max_position_embeddings, "token_type": config.type_vocab_size}
+    products = {f"attention.self.{part}": (width, width) for part in ("query", "key", "value")}
+    products |= {"attention.output.dense": (width, width), "intermediate.dense": (wide, width), "output.dense": (width, wide)}
+    block: dict[str, tuple[int, ...]] = {f"{name}.weight": shape for name, shape in products.items()}
+    block |= {f"{name}.bias": shape[:1] for name, shape in products.items()}
+    block |= {f"{half}.{name}": shape for half in ("attention.output", "output") for name, shape in normed.items()}
+    return {
+        **{f"embeddings.{name}_embeddings.weight": (count, width) for name, count in embeddings.items()},
+        **{f"embeddings.{name}": shape for name, shape in normed.items()},
+        **{f"encoder.layer.{n}.{name}": shape for n in range(config.num_hidden_layers) for name, shape in block.items()},
+        "pooler.dense.weight": (width, width),
+        "pooler.dense.bias": (width,),
+    }
+
+
 def initialise(module: nn.Module, std: float) -> None:
     """BERT's start: matrices from N(0, std), biases 0, LayerNorm 1 and 0 (torch's own). The padding row is never read."""
     if isinstance(module, nn.Linear | nn.Embedding):

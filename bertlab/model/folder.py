@@ -7,7 +7,9 @@
     README.md                                      the model card
     manifest.json                                  size and sha256 of all of these, and of the run that made them; written last
 
-No pickle is read: a checkpoint that has only pytorch_model.bin is refused with the way to convert it.
+What is loaded from a folder of ours is first compared with its manifest, all but the model card, which is for people and theirs to edit
+(about 1 GB/s: half a second for a BERT-base). A published folder has no manifest and is taken as it is. No pickle is read: a checkpoint
+that has only pytorch_model.bin is refused with the way to convert it.
 """
 
 import json
@@ -17,25 +19,39 @@ from typing import Any, TypeVar
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from bertlab.disk import MANIFEST, hash_files, read_json, sha256_file, whole_folder, write_sealed
+from bertlab.disk import (
+    MANIFEST,
+    SEAL,
+    bound_entries,
+    hash_files,
+    read_json,
+    read_object,
+    read_sealed,
+    refuse_full,
+    sha256_file,
+    verify_files,
+    whole_folder,
+    write_sealed,
+)
 from bertlab.errors import ConfigError, CorruptError
-from bertlab.model.encoder import Bert, EncoderConfig
+from bertlab.model.encoder import Bert, EncoderConfig, parameter_shapes
 from bertlab.model.heads import (
     BertForPreTraining,
     BertForQuestionAnswering,
     BertForSequenceClassification,
     BertForTokenClassification,
 )
+from bertlab.model.weights import FLOATING, Stored, read_header, read_tensors
 from bertlab.tokens.tokenizer import Tokenizer
 
 WithHead = BertForPreTraining | BertForSequenceClassification | BertForTokenClassification | BertForQuestionAnswering
 Model = TypeVar("Model", Bert, BertForPreTraining, BertForSequenceClassification, BertForTokenClassification, BertForQuestionAnswering)
-WEIGHTS = "model.safetensors"
+WEIGHTS, FACTS, CARD = "model.safetensors", "bertlab.json", "README.md"
+MOST_CLASSES = 65_536  # as in a labelled file (bertlab/corpus/labelled.py)
 # What sentence vectors and predictions depend on, in folders of ours and published ones.
-COMPUTES = ("config.json", WEIGHTS, "tokenizer.json", "vocab.txt", "sentence_bert_config.json", "1_Pooling/config.json")
+COMPUTES = ("config.json", WEIGHTS, "tokenizer.json", "vocab.txt", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json")
 
 HEADS = ("cls.", "classifier.", "qa_outputs.")  # how the names of a head's parameters begin
 
@@ -70,6 +86,7 @@ def save_model(
     if labels is not None and isinstance(model, BertForSequenceClassification):
         config |= {"problem_type": problem_type}
     length = min(max_length or model.config.max_position_embeddings, model.config.max_position_embeddings)
+    refuse_full(folder, sum(value.nbytes for value in model.state_dict().values()))
     with whole_folder(folder) as temporary:
         _write(temporary / "config.json", config)
         safetensors.torch.save_file(
@@ -80,28 +97,27 @@ def save_model(
         _write(temporary / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": False})
         (temporary / "1_Pooling").mkdir()
         _write(temporary / "1_Pooling" / "config.json", _pooling(pooling, model.config.hidden_size))
-        _write(temporary / "bertlab.json", facts)
-        (temporary / "README.md").write_text(card, encoding="utf-8")
+        _write(temporary / FACTS, facts)
+        (temporary / CARD).write_text(card, encoding="utf-8")
         write_sealed(temporary / MANIFEST, {"run": run or {}, "files": hash_files(temporary)})
 
 
 def load_config(folder: str) -> dict[str, Any]:
-    """The values of a model folder's config.json. Raises ConfigError when it is none."""
+    """The values of a model folder's config.json. Raises ConfigError when it is none, CorruptError when a file of ours is another (the
+    weights are looked at when they are read)."""
     path = Path(folder)
     if not (path / "config.json").is_file():
         hint = " (did you mean the folder `model` inside it?)" if (path / "model" / "config.json").is_file() else ""
         hint = hint if path.exists() else f" (it does not exist; a name on the hub is written hf:{path.name})"
         raise ConfigError(f"{folder}: no config.json there: is it a model folder?{hint}")
-    values = read_json(path / "config.json")
-    if not isinstance(values, dict):
-        raise CorruptError(f"{path / 'config.json'}: not a JSON object")
-    return values
+    verify_files(path, {name: entry for name, entry in _bound(path).items() if name not in (WEIGHTS, CARD)})
+    return read_object(path / "config.json")
 
 
 def load_facts(folder: str) -> dict[str, Any]:
     """bertlab.json of a folder of ours; {} for a published checkpoint."""
-    path = Path(folder) / "bertlab.json"
-    return read_json(path) if path.is_file() else {}
+    path = Path(folder) / FACTS
+    return read_object(path) if path.is_file() else {}
 
 
 def load_labels(folder: str) -> list[str]:
@@ -127,22 +143,51 @@ def load_model(folder: str, kind: type[Model], *, new_labels: int | None = None,
     published = load_config(folder)
     assert settings.keys() <= {field.name for field in fields(EncoderConfig)}, f"not fields of the configuration: {settings}"
     config = EncoderConfig.from_published(published | settings, f"{folder}/config.json")
-    num_labels = new_labels or len(published.get("id2label") or ()) or 2
-    build: Any = kind  # a type variable of classes that are built in two ways
-    of_classes = issubclass(kind, BertForSequenceClassification | BertForTokenClassification)
-    model: Model = build(config, num_labels) if of_classes else build(config)
-    tensors = _published_names(_read_weights(Path(folder)))
+    classes = published.get("id2label")
+    num_labels = new_labels or (len(classes) if isinstance(classes, dict) else 0) or 2
+    weights = weights_file(Path(folder))
+    header = read_header(weights)
+    names = _published_names({name: name for name in header})  # ours -> the file's
     if new_labels is not None:
-        tensors = {name: value for name, value in tensors.items() if not name.startswith(HEADS)}
+        names = {name: old for name, old in names.items() if not name.startswith(HEADS)}
+    of_classes = issubclass(kind, BertForSequenceClassification | BertForTokenClassification)
+    _refuse_unfit(config, num_labels if of_classes else None, {name: header[old] for name, old in names.items()}, folder)
+    build: Any = kind  # a type variable of classes that are built in two ways
+    model: Model = build(config, num_labels) if of_classes else build(config)
     if isinstance(model, Bert):
-        tensors = {name.removeprefix("bert."): value for name, value in tensors.items() if name.startswith("bert.")}
-    absent = fill(model, tensors, folder)
-    essential = [name for name in absent if "pooler" not in name and not name.startswith(HEADS)]
-    if essential:
-        raise ConfigError(
-            f"{folder}/{WEIGHTS}: {len(essential)} encoder parameters are missing, the first {essential[0]}: not a whole BERT"
-        )
-    return model, absent
+        names = {name.removeprefix("bert."): old for name, old in names.items() if name.startswith("bert.")}
+    wanted = {name: names[name] for name in model.state_dict() if name in names}
+    tensors = read_tensors(weights, wanted.values())
+    return model, fill(model, {name: tensors[old] for name, old in wanted.items()}, folder)
+
+
+def _refuse_unfit(config: EncoderConfig, num_labels: int | None, stored: dict[str, Stored], origin: str) -> None:
+    """Hold what config.json asks for against what the file's header says, before either has any memory.
+
+    Raises ConfigError unless the encoder's parameters are all there (a pooler may be absent), of the shapes wanted, floating-point, and
+    alone; and a classifier has `num_labels` classes, where one is wanted.
+    """
+    shapes = {f"bert.{name}": shape for name, shape in parameter_shapes(config).items()}
+    heads = {"classifier.weight": (num_labels, config.hidden_size)} if num_labels else {}
+    if (num_labels or 0) > MOST_CLASSES:
+        raise ConfigError(f"{origin}/config.json: {num_labels:,} classes in id2label, and at most {MOST_CLASSES:,} are read")
+    for name, shape in (shapes | heads).items():
+        if name in stored and stored[name].shape != shape:
+            raise ConfigError(_other_shape(origin, name, stored[name].shape, shape))
+    for name in stored:
+        if name.startswith(("bert.", *HEADS)) and stored[name].dtype not in FLOATING:
+            raise ConfigError(f"{origin}: {name} is of type {stored[name].dtype}, and weights are floating-point numbers: not a BERT")
+    absent = [name for name in shapes if name not in stored and "pooler" not in name]
+    if absent:
+        raise ConfigError(f"{origin}/{WEIGHTS}: {len(absent)} encoder parameters are missing, the first {absent[0]}: not a whole BERT")
+    beyond = [name for name in stored if name not in shapes and name.startswith(("bert.embeddings.", "bert.encoder."))]
+    if beyond:
+        what = f"{len(beyond)} encoder parameters that config.json has no place for, the first {min(beyond)!r:.200}"
+        raise ConfigError(f"{origin}/{WEIGHTS} holds {what}: the two are not of one model")
+
+
+def _other_shape(origin: str, name: str, found: Any, wanted: Any) -> str:
+    return f"{origin}: {name} has shape {tuple(found)}, the model wants {tuple(wanted)}: vocabulary or configuration do not fit"
 
 
 def refuse_misfit(tokenizer: Tokenizer, config: EncoderConfig, origin: str) -> None:
@@ -163,11 +208,8 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], origin: str) -> list[str]
         if name not in own:
             continue
         if own[name].shape != value.shape:
-            raise ConfigError(
-                f"{origin}: {name} has shape {tuple(value.shape)}, the model wants {tuple(own[name].shape)}: "
-                "vocabulary or configuration do not fit"
-            )
-        if not torch.isfinite(value).all():
+            raise ConfigError(_other_shape(origin, name, value.shape, own[name].shape))
+        if not torch.isfinite(value.to(own[name].dtype)).all():  # a double may be too large for a single
             raise CorruptError(f"{origin}: {name} holds NaN or infinity: this model cannot be used")
     with torch.no_grad():
         for name in own.keys() & tensors.keys():
@@ -195,7 +237,21 @@ def fetch(source: str) -> str:
     return snapshot_download(source.removeprefix("hf:"), allow_patterns=["*.json", "*.safetensors", "vocab.txt"])
 
 
-def _read_weights(folder: Path) -> dict[str, Tensor]:
+def _bound(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and sha256 of the files of a folder of ours, by name; {} for a published one. Raises CorruptError where it is damaged."""
+    path = folder / MANIFEST
+    if not (folder / FACTS).is_file():
+        found = read_json(path) if path.is_file() else None
+        if not isinstance(found, dict) or SEAL not in found:  # none, or somebody else's
+            return {}
+    elif not path.is_file():
+        raise CorruptError(f"{path} is missing: copy the folder again or make it again")
+    return bound_entries(read_sealed(path), path)
+
+
+def weights_file(folder: Path) -> Path:
+    """The weights in a model folder. Raises ConfigError where there are none, or only pickled ones, CorruptError where they are others than
+    were written."""
     path = folder / WEIGHTS
     if not path.is_file():
         pickled = (
@@ -204,13 +260,11 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
             else ""
         )
         raise ConfigError(f"{folder}: no {WEIGHTS} there{pickled}")
-    try:
-        return safetensors.torch.load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CorruptError(f"{path}: not a safetensors file ({error}): copy the folder again") from None
+    verify_files(folder, {name: entry for name, entry in _bound(folder).items() if name == WEIGHTS})
+    return path
 
 
-def _published_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _published_names(tensors: dict[str, str]) -> dict[str, str]:
     """One set of names: BertModel files have no `bert.` prefix, the oldest spell LayerNorm's parameters gamma and beta."""
     names = {name: name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias") for name in tensors}
     bare = not any(name.startswith("bert.") for name in tensors)

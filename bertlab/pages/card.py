@@ -1,9 +1,10 @@
 """Model cards: README.md of a model folder, written from facts, with the metadata that the Hugging Face hub reads."""
 
 import json
+from html import escape
 from typing import Any
 
-from bertlab.pages.screen import metric_words
+from bertlab.pages.screen import inert, metric_words
 
 _USE = """## Use
 
@@ -44,7 +45,7 @@ def pretrained_card(facts: dict[str, Any]) -> str:
         "",
         "## Training text",
         "",
-        *[f"- {source['name']} ({source.get('licence') or 'licence not stated'})" for source in corpus["sources"]],
+        *[f"- {_safe(source['name'])} ({_safe(source.get('licence') or 'licence not stated')})" for source in corpus["sources"]],
         "",
         _USE.format(folder="RUN/model", call='model.fill("the [MASK] of the river")\nmodel.embed(["a sentence", "another"])'),
     ]
@@ -62,7 +63,7 @@ def classifier_card(facts: dict[str, Any], labels: list[str]) -> str:
         return f"{', '.join(f'{metric_words(name)} {value:.3f}' for name, value in shown)} (n = {metrics['n']})"
 
     of = task.of.format(count=len(labels))
-    of = of if len(labels) < 2 else f"{of}: {', '.join(labels[:50])}{' ...' if len(labels) > 50 else ''}"
+    of = of if len(labels) < 2 else f"{of}: {', '.join(map(_safe, labels[:50]))}{' ...' if len(labels) > 50 else ''}"
     lines = [
         *_front_matter(task.pipeline, []),
         f"# A {'classifier' if task.name == 'single-label' else f'{task.name} model'} fine-tuned by bertlab {facts['bertlab']}",
@@ -76,6 +77,11 @@ def classifier_card(facts: dict[str, Any], labels: list[str]) -> str:
         _USE.format(folder="RUN/model", call=task.call),
     ]
     return "\n".join(lines)
+
+
+def _safe(text: str) -> str:
+    """A name of a stranger's as one line of Markdown that holds no mark-up of HTML's."""
+    return escape(inert(text), quote=False)
 
 
 def _front_matter(task: str, licences: list[str]) -> list[str]:

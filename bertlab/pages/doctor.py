@@ -249,7 +249,8 @@ def screen(facts: Facts) -> str:
         parts.append(_block("Pairs as the model sees them, [seen=to predict]", "\n".join(pairs[:SHOWN_ON_SCREEN])))
     wrong = [finding for finding in facts["findings"] if finding["is_wrong"]]
     lines = [
-        f"{number}. {inert(finding['finding'])}\n   what to do: {finding['advice']}\n   {_limit(finding)}, because {finding['reason']}"
+        f"{number}. {inert(finding['finding'])}\n   what to do: {inert(finding['advice'])}\n"
+        f"   {_limit(finding)}, because {inert(finding['reason'])}"
         for number, finding in enumerate(wrong, start=1)
     ]
     checked = f"{len(facts['findings'])} checks, {len(wrong)} warning{'s' * (len(wrong) != 1)}"

@@ -93,6 +93,8 @@ class Task:
     """Its headline numbers: name -> path in the metrics. The first chooses the best epoch and seed, higher is better."""
     smooths: bool
     """Whether label smoothing means something."""
+    exclusive: bool | None = None
+    """Of outputs that are probabilities (n, K): whether an example has one of the K classes, or any number of them. None: of others."""
     max_length: int
     """Most tokens of an example where nothing else is asked for."""
     longs: tuple[Long, ...]

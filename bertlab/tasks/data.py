@@ -1,15 +1,18 @@
 """The labelled files of a run: read, checked against train's labels, divided and encoded before anything is trained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from bertlab.batches.labelled import Examples
-from bertlab.corpus.labelled import Labelled, Rows, cut_dev, overlap
+from bertlab.corpus.labelled import Labelled, Rows, cut_dev
 from bertlab.errors import ConfigError, DataError
 from bertlab.tasks.choosing import choose
 from bertlab.tasks.contract import Columns, Gold, Labels, Long, Task
 from bertlab.tokens.tokenizer import Tokenizer
+
+State = dict[str, Any]  # of one seed: seed, step, epoch, dev, dev_loss, tuned, history, and where there is a test file, test
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,11 @@ class Data:
         """Whether the texts are pairs; None where a task has no single texts."""
         train = self.splits["train"]
         return train.texts_b is not None if isinstance(train, Labelled) else None
+
+
+def labels_of(data: Data, state: State) -> Labels:
+    """What is known of the labels, with what was set on dev for one seed's model."""
+    return replace(data.labels, tuned=state["tuned"])
 
 
 def read_task(
@@ -94,20 +102,3 @@ def what_was_cut(examples: Examples) -> dict[str, int]:
         "answers that no window holds": getattr(examples, "num_unreachable", 0),
     }
     return {name: count for name, count in counts.items() if count}
-
-
-def shared_texts(data: Data) -> dict[str, int]:
-    """How many texts of dev and of test are in train too, where any are."""
-    counts = {split: overlap(data.splits["train"], data.splits[split]) for split in ("dev", "test") if split in data.splits}
-    return {split: count for split, count in counts.items() if count}
-
-
-def opening(data: Data, reason: str) -> list[str]:
-    """What is said before training: the task and why, the splits, what is cut, and what flatters the scores."""
-    lines = [f"task  {data.task.name} ({reason})"]
-    for split, encoded in data.encoded.items():
-        cut = "".join(f", {count:,} {name}" for name, count in what_was_cut(encoded).items())
-        lines.append(f"{split:5} {len(data.splits[split]):,} examples of {data.of}, {encoded.lengths.mean():.0f} tokens on average{cut}")
-    for split, shared in shared_texts(data).items():
-        lines.append(f"warning: {shared} of {len(data.splits[split])} {split} texts are in train too: its scores flatter")
-    return lines

@@ -113,6 +113,7 @@ MULTI_LABEL = Task(
     call='model.predict(["a text to label"])',
     scores={"macro_f1": ("macro", "f1"), "micro_f1": ("micro", "f1"), "exact_match": ("exact_match",)},
     smooths=True,
+    exclusive=False,
     max_length=128,
     longs=sentences.LONGS,
     read=read,

@@ -78,6 +78,7 @@ SINGLE_LABEL = Task(
     call='model.predict(["a text to classify"])',
     scores={"macro_f1": ("macro", "f1"), "accuracy": ("accuracy",)},
     smooths=True,
+    exclusive=True,
     max_length=128,
     longs=sentences.LONGS,
     read=sentences.read,

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertlab.disk import MANIFEST, hash_files, read_json, read_sealed, sha256_file, verify_files, write_sealed
-from bertlab.errors import ConfigError
+from bertlab.disk import MANIFEST, bound_entries, hash_files, read_object, read_sealed, sha256_file, verify_files, write_sealed
+from bertlab.errors import ConfigError, CorruptError
 from bertlab.tokens import tokenizer
 from bertlab.tokens.shards import Documents
 from bertlab.tokens.tokenizer import Tokenizer
@@ -38,12 +38,16 @@ def open_corpus(folder: str, verify: bool = True) -> Corpus:
     root = Path(folder)
     if not (root / MANIFEST).is_file():
         raise ConfigError(f"{root}: no {MANIFEST} there: is it a folder that `bertlab prepare` wrote?")
-    manifest = read_json(root / MANIFEST)
+    manifest = read_object(root / MANIFEST)
     if manifest.get("schema") != SCHEMA:
         raise ConfigError(f"{root / MANIFEST}: schema {manifest.get('schema')!r}, this version reads {SCHEMA}: prepare the corpus again")
     manifest = read_sealed(root / MANIFEST)
+    entries = bound_entries(manifest, root / MANIFEST)
+    for path in sorted(root.glob("*/*.arrow")):
+        if path.relative_to(root).as_posix() not in entries:
+            raise CorruptError(f"{path} is none of the files that were written: move it away")
     if verify:
-        verify_files(root, manifest["files"])
+        verify_files(root, entries)
     return Corpus(
         folder=root,
         manifest=manifest,

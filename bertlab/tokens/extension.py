@@ -63,9 +63,9 @@ def extend(base: Tokenizer, texts: Iterable[str], pieces: int, min_frequency: in
     spelling = Spelling(vocabulary)
     longest_word: int = rules["model"]["max_input_chars_per_word"]
     taken = base._backend.get_vocab(with_added_tokens=True)
-    if max(taken.values()) + 1 != base.vocab_size:
+    if len(taken) != base.vocab_size:
         raise ConfigError(
-            f"the vocabulary has {base.vocab_size} entries, but ids up to {max(taken.values())}: only one without gaps can be extended"
+            f"the vocabulary has {len(taken)} entries, but ids up to {max(taken.values())}: only one without gaps can be extended"
         )
     words = sorted(word for word in counts if len(word) <= longest_word)
     savings: list[tuple[int, str]] = []

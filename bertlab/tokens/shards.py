@@ -19,6 +19,7 @@ from bertlab.errors import CorruptError
 
 # 8 Mi tokens are 16 MB of uint16: a shard is held in memory once while it is written, and a few hundred make a Wikipedia.
 SHARD_TOKENS = 8 * 2**20
+_TYPES = [pa.list_(pa.list_(pa.uint16())), pa.list_(pa.list_(pa.int32()))]
 
 
 class ShardWriter:
@@ -197,8 +198,11 @@ def _open_shard(path: Path) -> Shard:
         batches = list(pa.ipc.open_stream(pa.memory_map(str(path))))
         (batch,) = batches
         column = batch.column("tokens")
+        if column.type not in _TYPES or column.null_count or column.values.null_count or column.values.values.null_count:
+            raise ValueError(f"its tokens are {column.type}")
+        column.validate()  # that its buffers are as long as they say: what follows reads memory
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise CorruptError(f"{path}: not a token shard of ours ({error}): prepare the corpus again") from None
+        raise CorruptError(f"{path}: not a token shard of ours ({' '.join(str(error).split())}): prepare the corpus again") from None
     sentences = column.values
     # np.asarray of a pyarrow array is a view: 2 million random reads a second, against 0.4 million through np.memmap
     return Shard(

@@ -1,8 +1,8 @@
 """Text to token ids: train a vocabulary, load one, encode. Text that spells "[SEP]" or "[MASK]" stays text.
 
 Costs: training 30k pieces from 50 MB takes about half a minute; encoding runs at 2-4 MB/s on two cores, in Rust threads.
-Knows nothing of documents, batches or models. Imports `tokenizers` and numpy; `transformers` only to open a published
-checkpoint that has no tokenizer.json.
+Knows nothing of documents, batches or models. Imports `tokenizers` and numpy, and no `transformers`: whatever class a stranger's
+tokenizer_config.json asks for, none is looked up.
 """
 
 import hashlib
@@ -15,7 +15,9 @@ import numpy as np
 import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from bertlab.disk import read_object
 from bertlab.errors import ConfigError, CorruptError, DataError
+from bertlab.tokens.rules import LARGEST_FILE, LARGEST_VOCABULARY, read_rules
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 Kind = Literal["wordpiece", "bpe", "unigram"]
@@ -37,7 +39,11 @@ class Tokenizer:
         backend.no_truncation()
         backend.encode_special_tokens = True  # not stored in tokenizer.json: set after every load
         self._backend = backend
-        self.vocab_size: int = backend.get_vocab_size(with_added_tokens=True)
+        self._origin = origin
+        vocabulary = sorted(backend.get_vocab(with_added_tokens=True).items(), key=lambda entry: (entry[1], entry[0]))
+        self.vocab_size: int = vocabulary[-1][1] + 1 if vocabulary else 0  # not their number: some published ones leave ids out
+        if self.vocab_size > LARGEST_VOCABULARY:
+            raise CorruptError(f"{origin}: a vocabulary with the id {self.vocab_size - 1:,}: ids are numbered from 0")
         ids = {token: id for token in SPECIAL_TOKENS if (id := backend.token_to_id(token)) is not None}
         absent = [token for token in SPECIAL_TOKENS if token not in ids]
         if absent:
@@ -51,7 +57,6 @@ class Tokenizer:
         self._reserved[self.unk_id] = False
         self._text = backend.to_str()
         self.sha256 = hashlib.sha256(self._text.encode()).hexdigest()
-        vocabulary = sorted(backend.get_vocab(with_added_tokens=True).items(), key=lambda entry: entry[1])
         self.vocabulary_sha256 = hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()
         normalizer = json.loads(self._text).get("normalizer") or {}
         self.lowercase = bool(normalizer.get("lowercase", False) or '"Lowercase"' in json.dumps(normalizer))
@@ -67,7 +72,7 @@ class Tokenizer:
         lengths = np.zeros(len(texts) + 1, dtype=np.int64)
         done = 0
         for call in _calls(texts):
-            for encoding in self._backend.encode_batch_fast(call, add_special_tokens=False):
+            for encoding in self._encoded(call):
                 parts.append(np.array(encoding.ids, dtype=np.int32))
                 done += 1
                 lengths[done] = len(parts[-1])
@@ -81,11 +86,20 @@ class Tokenizer:
         spans = np.zeros((len(ids), 2), dtype=np.int64)
         done = 0
         for call in _calls(texts):
-            for text, encoding in zip(call, self._backend.encode_batch(call, add_special_tokens=False), strict=True):
+            for text, encoding in zip(call, self._encoded(call, with_spans=True), strict=True):
                 if found := encoding.offsets:
                     spans[done : done + len(found)] = _trimmed(np.array(found), text)
                 done += len(found)
         return ids, offsets, spans
+
+    def _encoded(self, texts: list[str], with_spans: bool = False) -> list[Any]:
+        encode = self._backend.encode_batch if with_spans else self._backend.encode_batch_fast
+        try:
+            return encode(texts, add_special_tokens=False)
+        except BaseException as error:  # the library's panics are no Exception, and its errors are bare ones
+            if isinstance(error, Exception | KeyboardInterrupt | SystemExit) and type(error) is not Exception:
+                raise
+            raise CorruptError(f"{self._origin}: the tokenizer fails on a text ({' '.join(str(error).split())[:200]})") from None
 
     def encode_around_mask(self, text: str) -> np.ndarray:
         """Ids of a text in which "[MASK]" means the mask token: for filling gaps that a user marks, never for a corpus. Shape (T,)."""
@@ -170,11 +184,17 @@ def train(texts: Iterable[str], *, kind: Kind, vocab_size: int, lowercase: bool,
         raise DataError("no text to train a vocabulary on: every document was empty or dropped")
     backend = _settled(backend, special)
     backend.encode_special_tokens = True
-    ids = [(token, backend.token_to_id(token)) for token in (CLS, SEP)]
-    backend.post_processor = processors.TemplateProcessing(
-        single=f"{CLS} $A {SEP}", pair=f"{CLS} $A {SEP} $B:1 {SEP}:1", special_tokens=ids
-    )
-    return Tokenizer(backend, "the trained vocabulary")
+    return Tokenizer(_framed(backend), "the trained vocabulary")
+
+
+def _framed(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """With BERT's frame of a text and of a pair, which only other readers of the folder use."""
+    ids = [(token, id) for token in (CLS, SEP) if (id := backend.token_to_id(token)) is not None]
+    if len(ids) == 2:  # else it is refused, by name, in a moment
+        backend.post_processor = processors.TemplateProcessing(
+            single=f"{CLS} $A {SEP}", pair=f"{CLS} $A {SEP} $B:1 {SEP}:1", special_tokens=ids
+        )
+    return backend
 
 
 def _continuing_letters(texts: Iterable[str], backend: tokenizers.Tokenizer) -> list[str]:
@@ -217,28 +237,58 @@ def _settled_scores(vocabulary: list[list[Any]]) -> list[list[Any]]:
 def load(source: str) -> Tokenizer:
     """Open a tokenizer: a folder (ours or any published BERT's), a tokenizer.json, or `hf:name` from the hub.
 
-    Raises ConfigError when there is none, CorruptError when it cannot be parsed.
+    Raises ConfigError when there is none, CorruptError when it cannot be parsed or its rules may not be followed (rules.py).
     """
-    path = Path(source)
+    path = Path(_fetched(source.removeprefix("hf:")) if source.startswith("hf:") else source)
     if path.is_dir() and (path / "tokenizer.json").is_file():
         path = path / "tokenizer.json"
     if path.is_file() and path.suffix == ".json":
-        try:
-            return Tokenizer(tokenizers.Tokenizer.from_file(str(path)), source)
-        except ConfigError:
-            raise
-        except Exception as error:  # the Rust library raises bare Exception for every parse error
-            raise CorruptError(f"{path}: not a tokenizer.json ({str(error).splitlines()[0]})") from None
-    if not (path / "vocab.txt").is_file() and not source.startswith("hf:"):
+        return Tokenizer(_parsed(read_rules(path), path), source)
+    if not (path / "vocab.txt").is_file():
         raise ConfigError(f"{source}: no tokenizer there (tokenizer.json or vocab.txt); a name on the hub is written hf:NAME")
-    from transformers import AutoTokenizer
+    return Tokenizer(_from_vocabulary(path), source)
 
-    return Tokenizer(
-        AutoTokenizer.from_pretrained(
-            source.removeprefix("hf:"), trust_remote_code=False, local_files_only=not source.startswith("hf:")
-        ).backend_tokenizer,
-        source,
+
+def _fetched(name: str) -> str:
+    from huggingface_hub import snapshot_download
+
+    return snapshot_download(name, allow_patterns=["tokenizer.json", "tokenizer_config.json", "vocab.txt"])
+
+
+def _parsed(rules: str, path: Path) -> tokenizers.Tokenizer:
+    try:
+        return tokenizers.Tokenizer.from_str(rules)
+    except BaseException as error:  # the Rust library raises bare Exception for every parse error, and panics are not even that
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        raise CorruptError(f"{path}: not a tokenizer.json ({(str(error).splitlines() or [''])[0][:200]})") from None
+
+
+def _from_vocabulary(folder: Path) -> tokenizers.Tokenizer:
+    """The tokenizer of a published BERT that has a vocab.txt alone: an entry a line, and BERT's rules (Devlin et al. 2018).
+
+    tokenizer_config.json may say do_lower_case, strip_accents and tokenize_chinese_chars, and is asked for nothing else.
+    """
+    path, config = folder / "vocab.txt", folder / "tokenizer_config.json"
+    if path.stat().st_size > LARGEST_FILE:
+        raise CorruptError(f"{path}: over {LARGEST_FILE >> 20} MB, which no vocabulary has")
+    try:
+        entries = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError:
+        raise CorruptError(f"{path}: not UTF-8 text: it should hold an entry a line") from None
+    said = read_object(config) if config.is_file() else {}
+    settings: dict[str, Any] = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
+    settings |= {name: said[name] for name in settings if said.get(name) in (True, False, None) and name in said}
+    backend = tokenizers.Tokenizer(models.WordPiece({entry: id for id, entry in enumerate(entries)}, unk_token=UNK))
+    backend.normalizer = normalizers.BertNormalizer(
+        lowercase=bool(settings["do_lower_case"]),
+        strip_accents=settings["strip_accents"],
+        handle_chinese_chars=bool(settings["tokenize_chinese_chars"]),
     )
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS if token in entries])
+    return _framed(backend)
 
 
 def _trimmed(spans: np.ndarray, text: str) -> np.ndarray:

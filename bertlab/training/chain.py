@@ -7,7 +7,7 @@ Every folder binds its own files by a sealed manifest (bertlab/disk.py), and wha
     checkpoint    manifest.json: its files, the run
     model         manifest.json: its files, the run's inputs.json and results
     predictions   manifest.json: its files, the files of the model, the labelled file
-    embeddings    FILE.manifest.json: the vectors, the files of the model, the texts
+    embeddings    FILE.manifest.json: the vectors, the files of the model, the texts (a file, or the files of a folder)
 
 Following it reads every byte once (about 1 GB/s), and neither torch nor the network. What a link leads to is looked for where the settings
 say, beside the folder that names it, and among the folders given. A run at work changes under the eyes of whoever looks.
@@ -15,10 +15,10 @@ say, beside the folder that names it, and among the folders given. A run at work
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
-from bertlab.disk import MANIFEST, read_json, read_sealed, sha256_file, verify_files
+from bertlab.disk import MANIFEST, bound_entries, inside, read_json, read_sealed, sha256_file, verify_files
 from bertlab.errors import BertlabError, ConfigError, CorruptError
 from bertlab.tokens import tokenizer as tokenizers
 from bertlab.training.runlog import CONFIG, INPUTS, read_settings, run_sha256
@@ -98,20 +98,16 @@ def bound_files(root: Path, what: str, remedy: str, *, manifest: Path | None = N
     place = manifest or root / MANIFEST
     try:
         facts = read_sealed(place)
-        entries: dict[str, dict[str, Any]] = {
-            name: {"bytes": int(entry["bytes"]), "sha256": str(entry["sha256"])} for name, entry in facts["files"].items()
-        }
+        entries = bound_entries(facts, place)
     except ConfigError:
         yield Link("differs", what, f"{place} is missing: {remedy}")
         return None
-    except (CorruptError, KeyError, TypeError, AttributeError, ValueError) as error:
-        yield Link("differs", what, str(error) if isinstance(error, CorruptError) else f"{place} is no manifest of ours: {remedy}")
+    except CorruptError as error:
+        yield Link("differs", what, str(error))
         return None
     damage = 0
     for name, entry in entries.items():
         try:
-            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-                raise CorruptError(f"{place} names {name!r}, which is outside the folder: {remedy}")
             verify_files(root, {name: entry})
         except (CorruptError, OSError) as error:
             damage += 1
@@ -184,11 +180,19 @@ def _is_file(path: Path, sha256: str | None) -> bool:
     return path.is_file() and sha256_file(path) == sha256
 
 
+def _is_bound(folder: Path, name: str, sha256: str) -> bool:
+    """Whether the file that a manifest calls `name` is in `folder` as it says; a name that leads out of it is nobody's."""
+    try:
+        return _is_file(inside(folder, name), sha256)
+    except CorruptError:
+        return False
+
+
 def _from_model(recorded: str, files: dict[str, str], named_by: Path, search: Search) -> Links:
     """From an output to the model that made it, of which it remembers `files` by sha256, and on."""
 
     def matches(folder: Path) -> bool:
-        return bool(files) and all(_is_file(folder / name, sha256) for name, sha256 in files.items())
+        return bool(files) and all(_is_bound(folder, name, sha256) for name, sha256 in files.items())
 
     model = yield from _reached("model", recorded, matches, named_by, search)
     if model is not None and search.is_new(model):
@@ -197,6 +201,13 @@ def _from_model(recorded: str, files: dict[str, str], named_by: Path, search: Se
 
 def _from_file(what: str, recorded: str, sha256: str | None, named_by: Path, search: Search) -> Links:
     yield from _reached(what, recorded, lambda path: _is_file(path, sha256), named_by, search)
+
+
+def _from_files(what: str, recorded: str, files: dict[str, str], named_by: Path, search: Search) -> Links:
+    """From an output to the folder whose `files` it was made from."""
+    yield from _reached(
+        what, recorded, lambda folder: all(_is_file(folder / name, sha256) for name, sha256 in files.items()), named_by, search
+    )
 
 
 # ---- each kind of folder
@@ -285,7 +296,7 @@ def _is_record(line: bytes) -> bool:
 
     try:
         return isinstance(json.loads(line), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
@@ -349,7 +360,7 @@ def _model_of_run(root: Path, manifest: dict[str, Any] | None, run: Path) -> Lin
         return
     damage = 0
     for name, sha256 in manifest["run"].items():
-        if not _is_file(run / name, sha256):
+        if not _is_bound(run, name, sha256):
             damage += 1
             what = f"{root} is another run's model, or {run / name} is damaged" if name == INPUTS else f"{run / name} is not the file"
             yield Link("differs", "model", f"{what}{'' if name == INPUTS else f' that {root} was made with'}: copy the run folder again")
@@ -366,10 +377,11 @@ def _follow_output(root: Path, search: Search, what: str, manifest: Path | None,
         return
     path, sha256 = (_text_at(facts, "from", data, name) for name in ("path", "sha256"))
     model, files = _text_at(facts, "from", "model", "path"), _texts_at(facts, "from", "model", "files")
-    if path is None or sha256 is None or model is None or files is None:
+    of_folder = _texts_at(facts, "from", data, "files")
+    if path is None or (sha256 is None and not of_folder) or model is None or files is None:
         yield Link("differs", what, f"{manifest or root / MANIFEST} does not say what it was made from: {remedy}")
         return
-    yield from _from_file(data, path, sha256, named_by, search)
+    yield from _from_files(data, path, of_folder, named_by, search) if of_folder else _from_file(data, path, sha256, named_by, search)
     yield from _from_model(model, files, named_by, search)
 
 

@@ -3,12 +3,13 @@
     checkpoints/step-00001000/   model.safetensors  optimizer.safetensors  state.json  manifest.json (written last)
 
 A step's number is all that resuming needs beside weights and moments: batches and random numbers are functions of it.
-"The newest" is the highest step whose files verify; an old one is deleted only after the new one stands.
+"The newest" is the highest step whose files verify; an old one is deleted only after the new one has been read back and verified.
 A save costs what it takes to write and hash 12 bytes a parameter; `Saver` does so beside the training.
 """
 
+import errno
+import os
 import re
-import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,17 +22,19 @@ from torch.optim import Optimizer
 
 from bertlab.disk import (
     MANIFEST,
-    TEMPORARY,
     hash_files,
     read_json,
     read_sealed,
+    refuse_full,
     remove_folder,
+    sweep,
     verify_files,
     whole_folder,
     write_json,
     write_sealed,
 )
 from bertlab.errors import BertlabError, ConfigError, CorruptError
+from bertlab.model.weights import read_tensors
 from bertlab.training.optimizers import optimizer_tensors, restore_optimizers
 
 _NAME = re.compile(r"step-(\d{8,})")
@@ -47,12 +50,12 @@ class Checkpoint:
 
     def restore(self, model: nn.Module, optimizers: list[Optimizer]) -> None:
         """Fill the model and the optimizers, which must be built as they were when it was saved. Raises CorruptError when they are not."""
-        weights = safetensors.torch.load_file(self.folder / "model.safetensors")
+        weights = read_tensors(self.folder / "model.safetensors")
         own = model.state_dict()
         if own.keys() != weights.keys() or any(own[name].shape != weights[name].shape for name in own):
             raise CorruptError(f"{self.folder}: its weights are another model's: resume with the settings it was started with")
         model.load_state_dict(weights)
-        restore_optimizers(optimizers, safetensors.torch.load_file(self.folder / "optimizer.safetensors"))
+        restore_optimizers(optimizers, read_tensors(self.folder / "optimizer.safetensors"))
 
 
 def save_checkpoint(
@@ -68,7 +71,9 @@ def save_checkpoint(
     """Write the checkpoint of `step` finished steps under `root`; when it verifies, delete all but the `keep` newest and those of every
     `keep_every` steps. By one process only.
 
-    `run` is the sha256 that stands for the run (runlog.run_sha256), so that it can be told whose checkpoint it is.
+    `run` is the sha256 that stands for the run (runlog.run_sha256), so that it can be told whose checkpoint it is. Raises OSError (ENOSPC)
+    naming the folder, and the bytes that it needs, when the disk is full, and CorruptError when the disk gives back other bytes than were
+    written: the older checkpoints then stay as they are.
     """
     return write_checkpoint(root, step, _weights(model), optimizer_tensors(optimizers), state, keep, keep_every, run)
 
@@ -86,8 +91,10 @@ class Saver:
         self._writing: Future[Path] | None = None
 
     def save(self, step: int, model: nn.Module, optimizers: list[Optimizer], state: dict[str, Any]) -> None:
-        """Copy and begin to write. `state` must not be changed afterwards."""
+        """Copy and begin to write. `state` must not be changed afterwards. Raises FileNotFoundError when the run's folder is gone."""
         self.wait()
+        if not self._root.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._root.parent))
         weights, moments = (
             {name: value.to("cpu", copy=True) for name, value in tensors.items()}
             for tensors in (_weights(model), optimizer_tensors(optimizers))
@@ -125,6 +132,7 @@ def write_checkpoint(
     folder = root / f"step-{step:08d}"
     if folder.exists():
         remove_folder(folder)  # one that did not verify, or it would have been resumed from
+    refuse_full(folder, sum(value.nbytes for tensors in (weights, moments) for value in tensors.values()))
     with whole_folder(folder) as temporary:
         for name, tensors in (("model", weights), ("optimizer", moments)):
             contiguous = {key: value.contiguous() for key, value in tensors.items()}
@@ -145,8 +153,7 @@ def newest_checkpoint(root: Path, warn: Any = print, strict: bool = False, run: 
 
     With `strict` the first damaged one raises CorruptError instead. With `run` (see `save_checkpoint`) another run's raises ConfigError.
     """
-    for leftover in root.glob(f"{TEMPORARY}*"):
-        shutil.rmtree(leftover, ignore_errors=True)  # a save that a crash cut short
+    sweep(root)  # a save that a crash cut short
     folders = _folders(root)
     for step in sorted(folders, reverse=True):
         folder = folders[step]
@@ -155,10 +162,12 @@ def newest_checkpoint(root: Path, warn: Any = print, strict: bool = False, run: 
             verify_files(folder, manifest["files"])
             state = read_json(folder / "state.json")
             owner = manifest["run"]
-        except (BertlabError, KeyError, TypeError, AttributeError) as error:
+        except (BertlabError, OSError, KeyError, TypeError, AttributeError) as error:  # OSError: of a disk that cannot read it
+            known = isinstance(error, BertlabError | OSError)
+            what = str(error) if known else f"{folder / MANIFEST} is no manifest of a checkpoint"
             if strict:
-                raise CorruptError(f"{error} (--strict: leave it out to go on from an older checkpoint)") from error
-            warn(f"warning: checkpoint passed over: {error}")
+                raise CorruptError(f"{what} (--strict: leave it out to go on from an older checkpoint)") from error
+            warn(f"warning: checkpoint passed over: {what}")
             continue
         if run and owner != run:
             raise ConfigError(f"{folder} is the checkpoint of another run: move it away, or give the --out of its run")

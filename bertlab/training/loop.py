@@ -7,8 +7,8 @@ step's number, so that to resume is to start at another number.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from bertlab.batches.fingerprint import LANES, fingerprint, lanes
 from bertlab.batches.flat import FlatBatch
-from bertlab.errors import ConfigError, LostError
+from bertlab.errors import BertlabError, ConfigError, LostError
 from bertlab.signals import ignore_all
 from bertlab.training.objectives import Objective
 from bertlab.training.optimizers import linear_schedule, set_learning_rate
@@ -97,57 +97,59 @@ def train(
     model.train()
     skipped_in_a_row = 0
     clock = time.perf_counter()
-    for step, batches in _load(micro_batches, start, plan, accelerator.device):
-        data_ready = time.perf_counter()
-        totals = _totals(objective, batches, accelerator)
-        learning_rate = set_learning_rate(optimizers, linear_schedule(step, plan.steps, plan.warmup_steps, plan.decay_steps))
-        sums = torch.zeros(len(objective.names), device=accelerator.device)
-        divisors = totals[: len(objective.names)].clamp(min=1).to(accelerator.device)
-        for number, batch in enumerate(batches):
-            torch.manual_seed(_dropout_seed(plan.seed, step, number * accelerator.num_processes + accelerator.process_index))
-            batch = batch.to(accelerator.device)
-            wait = number < len(batches) - 1  # gradients travel between processes once a step
-            with accelerator.no_sync(model) if wait else nullcontext():
-                with autocast(accelerator.device, plan.precision):
-                    parts = objective.losses(model, batch)
-                # DDP takes the mean over processes, the losses want the sum
-                accelerator.backward((parts / divisors).sum() * accelerator.num_processes)
-            sums += parts.detach()
-        grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, plan.clip, foreach=True))
-        *means, asking = _over_all((*(sums / divisors).tolist(), float(asked())), accelerator)
-        skipped = not all(map(math.isfinite, (grad_norm, *means)))  # gradient and losses are of all processes: they agree
-        skipped_in_a_row = skipped_in_a_row + 1 if skipped else 0
-        for optimizer in optimizers:
-            if not skipped:
-                optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        now = time.perf_counter()
-        *counts, tokens, sequences, token_pairs, filler_tokens = map(int, totals[:-LANES].tolist())
-        result = StepResult(
-            step=step,
-            losses=dict(zip(objective.names, means, strict=True)),
-            counts=dict(zip(objective.names, counts, strict=True)),
-            learning_rate=learning_rate,
-            grad_norm=grad_norm,
-            skipped=skipped,
-            skipped_in_a_row=skipped_in_a_row,
-            asked=asking > 0,
-            tokens=tokens,
-            sequences=sequences,
-            token_pairs=token_pairs,
-            filler_tokens=filler_tokens,
-            batch=fingerprint(totals[-LANES:].tolist()),
-            seconds=now - clock,
-            data_seconds=data_ready - clock,
-        )
-        stop = after_step(result)
-        if skipped_in_a_row == MOST_SKIPPED:
-            raise ConfigError(
-                f"{MOST_SKIPPED} steps in a row without a finite loss and gradient, the last is step {step + 1}: lower the learning rate"
+    with closing(_load(micro_batches, start, plan, accelerator.device)) as loaded:
+        for step, batches in loaded:
+            data_ready = time.perf_counter()
+            totals = _totals(objective, batches, accelerator)
+            learning_rate = set_learning_rate(optimizers, linear_schedule(step, plan.steps, plan.warmup_steps, plan.decay_steps))
+            sums = torch.zeros(len(objective.names), device=accelerator.device)
+            divisors = totals[: len(objective.names)].clamp(min=1).to(accelerator.device)
+            for number, batch in enumerate(batches):
+                torch.manual_seed(_dropout_seed(plan.seed, step, number * accelerator.num_processes + accelerator.process_index))
+                batch = batch.to(accelerator.device)
+                wait = number < len(batches) - 1  # gradients travel between processes once a step
+                with accelerator.no_sync(model) if wait else nullcontext():
+                    with autocast(accelerator.device, plan.precision):
+                        parts = objective.losses(model, batch)
+                    # DDP takes the mean over processes, the losses want the sum
+                    accelerator.backward((parts / divisors).sum() * accelerator.num_processes)
+                sums += parts.detach()
+            grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, plan.clip, foreach=True))
+            *means, asking = _over_all((*(sums / divisors).tolist(), float(asked())), accelerator)
+            skipped = not all(map(math.isfinite, (grad_norm, *means)))  # gradient and losses are of all processes: they agree
+            skipped_in_a_row = skipped_in_a_row + 1 if skipped else 0
+            for optimizer in optimizers:
+                if not skipped:
+                    optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+            now = time.perf_counter()
+            *counts, tokens, sequences, token_pairs, filler_tokens = map(int, totals[:-LANES].tolist())
+            result = StepResult(
+                step=step,
+                losses=dict(zip(objective.names, means, strict=True)),
+                counts=dict(zip(objective.names, counts, strict=True)),
+                learning_rate=learning_rate,
+                grad_norm=grad_norm,
+                skipped=skipped,
+                skipped_in_a_row=skipped_in_a_row,
+                asked=asking > 0,
+                tokens=tokens,
+                sequences=sequences,
+                token_pairs=token_pairs,
+                filler_tokens=filler_tokens,
+                batch=fingerprint(totals[-LANES:].tolist()),
+                seconds=now - clock,
+                data_seconds=data_ready - clock,
             )
-        if stop or result.asked:
-            break
-        clock = time.perf_counter()
+            stop = after_step(result)
+            if skipped_in_a_row == MOST_SKIPPED:
+                raise ConfigError(
+                    f"{MOST_SKIPPED} steps in a row without a finite loss and gradient, the last is step {step + 1}: "
+                    "lower the learning rate"
+                )
+            if stop or result.asked:
+                break
+            clock = time.perf_counter()
 
 
 def _over_all(values: tuple[float, ...], accelerator: Accelerator) -> list[float]:
@@ -175,17 +177,22 @@ def _sizes(batch: FlatBatch) -> tuple[int, int, int, int]:
     return batch.num_tokens, batch.num_sequences, token_pairs, len(batch.input_ids) - batch.num_tokens
 
 
-class _Steps(Dataset[Sequence[FlatBatch]]):
+class _Steps(Dataset[Sequence[FlatBatch] | BertlabError]):
     """Steps by number, for torch's DataLoader."""
 
     def __init__(self, micro_batches: MicroBatches) -> None:
         self.micro_batches = micro_batches
 
-    def __getitem__(self, step: int) -> Sequence[FlatBatch]:
-        return self.micro_batches(step)
+    def __getitem__(self, step: int) -> Sequence[FlatBatch] | BertlabError:
+        try:
+            return self.micro_batches(step)
+        except BertlabError as error:
+            return error  # raised in a worker, it would come with the worker's traceback for a message
 
 
-def _load(micro_batches: MicroBatches, start: int, plan: Plan, device: torch.device) -> Iterator[tuple[int, Sequence[FlatBatch]]]:
+def _load(
+    micro_batches: MicroBatches, start: int, plan: Plan, device: torch.device
+) -> Generator[tuple[int, Sequence[FlatBatch]], None, None]:
     """(step, its micro-batches), made ahead by worker processes when there are any: the same whatever their number."""
     steps = range(start, plan.steps)
     loader = DataLoader(
@@ -197,24 +204,33 @@ def _load(micro_batches: MicroBatches, start: int, plan: Plan, device: torch.dev
         pin_memory=device.type == "cuda",
         worker_init_fn=_ignore_signals,
     )
-    ready = iter(loader)
-    for step in steps:
-        try:
-            batches = next(ready)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):  # torch has no class for it
-                raise
-            raise LostError(
-                f"a process that makes batches died at step {step + 1} (out of memory?): the same command goes on from the last checkpoint"
-            ) from error
-        yield step, batches
+    ready: Any = iter(loader)
+    try:
+        for step in steps:
+            try:
+                batches = next(ready)
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):  # torch has no class for it
+                    raise
+                why = str(error).strip(" .")  # with the number of the process and of the signal
+                raise LostError(
+                    f"a process that makes batches died at step {step + 1} ({why}): the same command goes on from the last checkpoint"
+                ) from error
+            if isinstance(batches, BertlabError):
+                raise batches
+            yield step, batches
+    finally:
+        # They ignore the signal by which Python ends what is left when it exits, and it would wait for them for ever; torch tells them so
+        # itself when nothing refers to `ready` any more, but the traceback of an exception does.
+        if plan.workers:
+            ready._shutdown_workers()
 
 
 def _ignore_signals(worker: int) -> None:
     ignore_all()
 
 
-def _as_it_is(batches: Sequence[FlatBatch]) -> Sequence[FlatBatch]:
+def _as_it_is(batches: Any) -> Any:
     return batches
 
 

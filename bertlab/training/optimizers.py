@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.optim import AdamW, Optimizer
 
+from bertlab.errors import CorruptError
+
 Name = Literal["adamw", "muon"]
 
 # The quintic of Jordan 2024 (kellerjordan.github.io/posts/muon): five steps bring every singular value to about 0.7 to 1.2.
@@ -125,11 +127,16 @@ def optimizer_tensors(optimizers: list[Optimizer]) -> dict[str, torch.Tensor]:
 
 
 def restore_optimizers(optimizers: list[Optimizer], tensors: dict[str, torch.Tensor]) -> None:
-    """The reverse of `optimizer_tensors`, for optimizers built the same way."""
+    """The reverse of `optimizer_tensors`, for optimizers built the same way. Raises CorruptError for tensors of others."""
+    owners = {f"{n}.{place}": (one, each) for n, one in enumerate(optimizers) for place, each in enumerate(_parameters(one))}
     for name, value in tensors.items():
-        number, place, key = name.split(".", 2)
-        parameter = _parameters(optimizers[int(number)])[int(place)]
-        optimizers[int(number)].state[parameter][key] = value.to(parameter.device)  # fused AdamW keeps its step count there too
+        owner, _, key = name.rpartition(".")
+        if owner not in owners or value.shape not in (owners[owner][1].shape, torch.Size([])):
+            raise CorruptError(
+                f"optimizer state {name!r:.200} of shape {tuple(value.shape)} is another run's: resume with its own settings"
+            )
+        optimizer, parameter = owners[owner]
+        optimizer.state[parameter][key] = value.to(parameter.device)  # fused AdamW keeps its step count there too
 
 
 def _parameters(optimizer: Optimizer) -> list[nn.Parameter]:

@@ -87,8 +87,8 @@ def logged_batch(run: Path, step: int) -> str | None:
         for line in lines:
             try:
                 record = json.loads(line) if f'"step": {step},' in line else None
-            except ValueError:
-                continue  # cut short
+            except (ValueError, RecursionError):
+                continue  # cut short, or none of ours
             if isinstance(record, dict) and record.get("step") == step and isinstance(found := record.get("batch"), str):
                 return found
     return None

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bertlab.config import LARGEST_FILE, load, save, to_dict
-from bertlab.disk import read_json, sha256_file, write_sealed, write_text
+from bertlab.config import load, read_plain, save, to_dict
+from bertlab.disk import append_text, read_json, sha256_file, write_sealed, write_text
 from bertlab.errors import ConfigError, CorruptError
 
 CONFIG, INPUTS = "config.yaml", "inputs.json"
@@ -18,7 +18,7 @@ class RunLog:
         if path.is_file():
             lines = path.read_text(encoding="utf-8").splitlines()
             write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= done))
-        self._stream = path.open("a", encoding="utf-8")
+        self._stream = append_text(path)
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record, which has a `step`; NaN and infinity become null, since JSON has neither."""
@@ -41,8 +41,8 @@ def plain(value: Any) -> Any:
 def _step_of(line: str) -> float:
     try:
         return float(json.loads(line)["step"])
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return float("inf")  # cut short by a crash
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return float("inf")  # cut short by a crash, or none of ours
 
 
 def agree_with_config(config: Any, out: Path, free: set[str]) -> None:
@@ -69,18 +69,14 @@ def agree_with_config(config: Any, out: Path, free: set[str]) -> None:
 
 def read_settings(out: Path) -> dict[str, Any]:
     """A run's settings as they stand in its config.yaml. Raises ConfigError when there is none, CorruptError when it is none of ours."""
-    import yaml
-
     path = out / CONFIG
     if not path.is_file():
         raise ConfigError(f"{out}: no {CONFIG} there: is it a run folder?")
-    with path.open("rb") as stream:
-        data = stream.read(LARGEST_FILE + 1)
     try:
-        settings = yaml.safe_load(data) if len(data) <= LARGEST_FILE else None
-    except (yaml.YAMLError, ValueError, RecursionError):
-        settings = None
-    if not isinstance(settings, dict):
+        settings = read_plain(str(path))
+    except ConfigError:
+        settings = {}
+    if not settings:
         raise CorruptError(f"{path} is not the settings that a run leaves: copy the run folder again")
     return settings
 

@@ -1,19 +1,28 @@
-"""bertlab embed: texts -> sentence vectors, in the order of the texts.
+"""bertlab embed: texts -> vectors, in the order of the texts, at any size.
 
     bertlab embed --model DIR --input FILE --output FILE
 
 By the output's name: .parquet (id, vector) or .npy (a row a text) with the ids beside it in .ids.txt. FILE.manifest.json binds them to the
-model and the texts.
+model and the texts. What is computed is kept in parts in a hidden folder beside the output until the file is made of them, so that the same
+command goes on after a cut-off; the file is the same bytes whatever happened on the way, and for any number of threads and processes.
 """
 
+import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from bertlab.corpus.cluster import Cluster
 from bertlab.errors import ConfigError
 
-TEXTS_A_CALL = 4096  # enough to sort by length, few enough for progress and memory
+if TYPE_CHECKING:  # torch takes seconds to import, and --help needs none of it
+    from bertlab.corpus.units import SourceFile
+    from bertlab.embedding.engine import Embedder, What
+    from bertlab.embedding.job import Kept, Planned, Texts
+
+
+SECONDS_BETWEEN_LOOKS = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,15 +30,33 @@ class Config:
     model: str
     """A model folder (RUN/model), a published BERT or sentence-transformers folder, or hf:NAME."""
     input: str
-    """Texts: a text file (a line is a text), or CSV, TSV, JSONL or Parquet with a text column."""
+    """Texts: a text file (a line is a text), CSV, TSV, JSONL or Parquet with a text column, also compressed; a folder of these; or - for
+    standard input (-.jsonl and so on say what it holds)."""
     output: str
     """File to write: NAME.parquet (id, vector) or NAME.npy (with NAME.ids.txt beside it); one of an earlier call is replaced."""
     text: str = "text"
     """Column of the text."""
-    pooling: Literal["cls", "mean", "max"] | None = None
+    id: str = "id"
+    """Column of the id; without one it is FILE:LINE."""
+    pooling: Literal["cls", "mean", "max", "weighted", "mean_sqrt_len", "last"] | None = None
     """One vector from a text's tokens; default: what the model folder records, else mean. Raw cls is poor unless trained for it."""
-    normalize: bool = False
-    """Scale every vector to length 1."""
+    layer: tuple[int, ...] = ()
+    """Layers whose states are taken, their mean where there are several: 0 is the embeddings, -1 the last (default)."""
+    tokens: bool = False
+    """The vectors of all tokens instead of one a text: rows id, place, token, vector."""
+    normalize: bool | None = None
+    """Scale every vector to length 1; default: what the model folder records, else not."""
+    dims: int | None = None
+    """Keep the first numbers of each vector (Matryoshka), before it is scaled."""
+    numbers: Literal["float32", "float16", "int8", "binary"] = "float32"
+    """How numbers are stored: 32, 16, 8 or 1 bit each; what that loses is measured on the vectors written."""
+    dev_pairs: str | None = None
+    """Pairs that a person scored (columns text, text_b, score): says which pooling agrees best with the scores."""
+    part: int = 4096
+    """Texts sorted by length and kept together: what a cut-off costs at most."""
+    processes: int | None = None
+    """Processes that share the work, the same bytes for any number; default: as many as a launcher (torchrun) started."""
+    cluster: Cluster = field(default_factory=Cluster)
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """bf16 is faster where the hardware multiplies it, at a cosine of about 0.9999 to fp32."""
     device: Literal["cpu", "cuda"] | None = None
@@ -38,44 +65,254 @@ class Config:
     def __post_init__(self) -> None:
         if Path(self.output).suffix not in (".parquet", ".npy"):
             raise ConfigError(f"output={self.output}: name it .parquet or .npy")
+        if self.tokens and Path(self.output).suffix == ".npy":
+            raise ConfigError(f"output={self.output}: vectors of tokens have columns: name it .parquet")
+        if self.tokens and self.pooling is not None:
+            raise ConfigError(f"pooling={self.pooling} makes one vector of a text's tokens: leave it or --tokens out")
+        if self.part < 1 or (self.dims is not None and self.dims < 1):
+            raise ConfigError("part and dims are 1 or more")
+        if self.numbers == "binary" and (self.dims or 8) % 8:
+            raise ConfigError(f"dims={self.dims}: binary vectors are whole bytes, give a multiple of 8")
+        if self.cluster.engine and (self.processes or 1) > 1:
+            raise ConfigError("processes and cluster.engine are two ways to share the work: give one")
 
 
-def run(config: Config) -> Any:
-    """Write the vectors; returns them, (n, hidden_size) float32. Raises ConfigError (names, folders), DataError (input), CorruptError."""
-    import numpy as np
+def run(config: Config) -> dict[str, Any]:
+    """Write the vectors; returns what their manifest says: rows, dims, tokens, truncated, loss, ... ({} where others write it).
+
+    Raises ConfigError (names, folders), DataError (texts), CorruptError (model), LockedError.
+    """
+    from bertlab.disk import locked
+    from bertlab.training import processes
+
+    output = Path(config.output)
+    new_folder = not output.parent.exists()
+    work = output.parent / f".embedding-{output.name}"
+    accelerator = processes.start(config.processes, config.device)
+    try:
+        if not accelerator.is_main_process:
+            accelerator.wait_for_everyone()  # until the first has the lock, and standard input in a file
+            return _embed(config, output, work, _files(config.input, work, main=False), accelerator)
+        with locked(work):
+            _clean(work, output, config.numbers)
+            try:
+                files = _files(config.input, work, main=True)
+                accelerator.wait_for_everyone()
+                return _embed(config, output, work, files, accelerator)
+            finally:
+                _tidy(work)
+    finally:
+        if new_folder and output.parent.is_dir() and not any(output.parent.iterdir()):
+            output.parent.rmdir()
+
+
+def _files(source: str, work: Path, main: bool) -> list["SourceFile"]:
+    """The files of the input, hashed by the first process; standard input is first written to a file in `work`."""
+    from bertlab.corpus.sources import File, files_of
+    from bertlab.corpus.units import SourceFile, source_files
+
+    from_stdin = source == "-" or source.startswith("-.")
+    if not from_stdin and files_of(source) is None:
+        what = "is a saved dataset: give its texts as JSONL, CSV or Parquet" if Path(source).exists() else "does not exist"
+        raise ConfigError(f"{source} {what}: give a file or a folder of texts (text, JSONL, CSV, TSV, Parquet), or - for standard input")
+    if main:
+        return source_files(source, 0, work)
+    spooled = work / f"stdin{source[1:]}"
+    files = [File(spooled, spooled.name)] if from_stdin else files_of(source) or []
+    return [SourceFile(source, 0, file) for file in files]
+
+
+def _embed(config: Config, output: Path, work: Path, files: list["SourceFile"], accelerator: Any) -> dict[str, Any]:
+    """What every process does, with its share of the computing; the first makes the file."""
+    from bertlab.disk import MANIFEST
+    from bertlab.embedding import job as jobs
+    from bertlab.embedding.engine import What, open_embedder
+    from bertlab.embedding.job import Kept, Texts
+    from bertlab.model.folder import model_origin
+    from bertlab.progress import progress, silent
+
+    main, several = accelerator.is_main_process, accelerator.num_processes > 1
+    embedder = open_embedder(config.model, str(accelerator.device) if several else config.device, config.precision)
+    recorded = embedder.recorded
+    pooling = None if config.tokens else config.pooling or recorded.usable_pooling(config.model)
+    what = What(pooling=pooling, layers=tuple(embedder.frozen.layer_numbers(config.layer)))
+    normalize = recorded.normalize and not config.tokens if config.normalize is None else config.normalize
+    kept = Kept(normalize=normalize, dims=config.dims, numbers=config.numbers)
+    width = jobs.stored_width(embedder, kept)  # refuses what this model does not have
+    part = max(1, config.part // jobs.RUN_OF_TOKENS) if config.tokens else config.part
+    source = Texts(files=tuple(each.file for each in files if each.file), text=config.text, id=config.id, part=part)
+    origin = model_origin(config.model)
+    job = jobs.job_sha256(embedder, origin["files"], what, kept)
+    advice = _advise(config, embedder, pooling) if main else {}
+    with progress("reading", "texts") if main else silent() as report:
+        planned = jobs.plan(source, job, lambda rows: report(rows, ""))
+    plan = jobs.plan_sha256(planned)
+    folder, manifest = work / job[:32], output.with_name(f"{output.name}.{MANIFEST}")
+    folder.mkdir(exist_ok=True)
+    facts, lacking = _finished(manifest, plan), jobs.missing(planned, folder)
+    accelerator.wait_for_everyone()  # all have seen the same
+    if facts is None and config.cluster.engine:
+        if not _on_cluster(config, planned, folder.absolute(), source, job, what, kept):
+            return {}
+    elif facts is None:
+        share = lacking[accelerator.process_index :: accelerator.num_processes]
+        _compute(config, embedder, source, job, share, len(planned) - len(lacking), folder, what, kept, main)
+        while main and jobs.missing(planned, folder):  # the others' last parts; one that dies takes this process along
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+    if not main:
+        return {}
+    if facts is None:
+        manifest.unlink(missing_ok=True)  # of an earlier call
+        counted = jobs.assemble(planned, folder, output, width, what, kept)
+        how: dict[str, Any] = {"pooling": pooling, "layers": list(what.layers), "normalize": normalize, "numbers": config.numbers}
+        how |= {"dims": config.dims or embedder.frozen.config.hidden_size, "precision": config.precision, "max_length": embedder.max_length}
+        facts = _bind(manifest, output, config, files, {"model": origin}, {"plan": plan} | how | counted | advice)
+    _tidy(work, all=True)
+    print(_summary(facts, output))
+    return facts
+
+
+def _advise(config: Config, embedder: "Embedder", pooling: Any) -> dict[str, Any]:
+    """Warn of a pooling that is known to be poor, and compare poolings on pairs where there are some."""
+    from bertlab.embedding.advice import compared, warning
+    from bertlab.pages.screen import table
+
+    poor = warning(pooling, embedder.recorded)
+    if poor:
+        print(poor, file=sys.stderr)
+    if not config.dev_pairs:
+        return {}
+    found = compared(embedder, *_scored_pairs(config.dev_pairs))
+    rows = [[options, f"{each.spearman:.3f}", f"{each.low:.3f} to {each.high:.3f}"] for options, each in found.items()]
+    print(table(["best first, by Spearman with the scores of the pairs", "", "95 %"], rows))
+    return {"dev_pairs": {options: vars(each) for options, each in found.items()}}
+
+
+def _scored_pairs(path: str) -> tuple[list[str], list[str], list[float]]:
+    """Texts, second texts and scores. Raises DataError for a pair without a second text, or a score that is no number."""
+    import math
 
     from bertlab.corpus.labelled import read_labelled
-    from bertlab.disk import MANIFEST, hash_some, sha256_file, whole_file, write_sealed, write_text
-    from bertlab.evaluation.vectors import write_vectors
-    from bertlab.inference import LoadedModel
-    from bertlab.model.folder import model_origin
-    from bertlab.pages.screen import inert
-    from bertlab.progress import progress
+    from bertlab.errors import DataError
 
-    rows = read_labelled(config.input, text=config.text, needs_label=False)
-    model = LoadedModel(config.model, config.device, config.precision)
-    parts, truncated, tokens, began = [], 0, 0, time.monotonic()
-    with progress("embedding", "texts", len(rows)) as report:
-        for start in range(0, len(rows), TEXTS_A_CALL):
-            examples = model.encode(rows.texts[start : start + TEXTS_A_CALL])
-            parts.append(model.vectors_of(examples, config.pooling, config.normalize))
-            truncated += examples.num_truncated
-            tokens += len(examples.ids)
-            report(start + len(examples), f"{tokens / (time.monotonic() - began):,.0f} tokens/s")
-    vectors = np.concatenate(parts)
-    output = Path(config.output)
-    manifest, written = output.with_name(f"{output.name}.{MANIFEST}"), [output.name]
-    manifest.unlink(missing_ok=True)  # of an earlier call
-    if output.suffix == ".npy":
-        with whole_file(output) as temporary, temporary.open("wb") as stream:
-            np.save(stream, vectors)
-        write_text(output.with_suffix(".ids.txt"), "".join(f"{inert(id)}\n" for id in rows.ids))
-        written.append(output.with_suffix(".ids.txt").name)
+    pairs = read_labelled(path, text_b="text_b", label="score")
+    assert pairs.texts_b is not None and pairs.labels is not None
+    scores = []
+    for id, label in zip(pairs.ids, pairs.labels, strict=True):
+        try:
+            scores.append(float(label))
+        except ValueError:
+            scores.append(math.nan)
+        if not math.isfinite(scores[-1]):
+            raise DataError(f"{path}: the score of {id} is {label!r}: give a number")
+    return pairs.texts, pairs.texts_b, scores
+
+
+def _compute(
+    config: Config,
+    embedder: "Embedder",
+    source: "Texts",
+    job: str,
+    share: list["Planned"],
+    before: int,
+    folder: Path,
+    what: "What",
+    kept: "Kept",
+    main: bool,
+) -> None:
+    from bertlab.embedding import job as jobs
+    from bertlab.progress import progress, silent
+
+    if before and main:
+        print(f"going on: {before:,} parts were there already", file=sys.stderr)
+    texts, tokens, began = 0, 0, time.monotonic()
+    watch = progress("embedding", "texts", sum(each.rows for each in share)) if main else silent()
+    with watch as report:
+
+        def passing(more_texts: int, more_tokens: int) -> None:
+            nonlocal texts, tokens
+            texts, tokens = texts + more_texts, tokens + more_tokens
+            report(texts, f"{tokens / (time.monotonic() - began):,.0f} tokens/s")
+
+        jobs.compute(source, job, share, folder, embedder, what, kept, passing)
+
+
+def _on_cluster(config: Config, planned: list["Planned"], folder: Path, source: "Texts", job: str, what: "What", kept: "Kept") -> bool:
+    """Whether all is computed; False while a job is in Slurm's queue."""
+    from bertlab.corpus.cluster import refuse_for_slurm, run_on_cluster
+    from bertlab.embedding.cluster import Embedding
+
+    if config.cluster.engine == "slurm":
+        refuse_for_slurm([config.input] if config.input.startswith("-") else [], folder)
+    step = Embedding(planned, folder, source, job, what, kept, model=config.model, device=config.device, precision=config.precision)
+    return run_on_cluster(step, config.cluster)
+
+
+# ---- the manifest
+
+
+def _finished(manifest: Path, plan: str) -> dict[str, Any] | None:
+    """The manifest of an output that was made by the same plan and is still what was written."""
+    from bertlab.disk import read_sealed, verify_files
+    from bertlab.errors import BertlabError
+
+    try:
+        facts = read_sealed(manifest)
+        verify_files(manifest.parent, facts["files"])
+    except (BertlabError, KeyError):
+        return None
+    return facts if facts.get("plan") == plan else None
+
+
+def _bind(
+    manifest: Path, output: Path, config: Config, files: list["SourceFile"], origins: dict[str, Any], facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Write the manifest: where the vectors come from, how they were made, the sha256 of their files."""
+    from bertlab.disk import hash_some, write_sealed
+    from bertlab.embedding.parts import beside
+
+    origin: dict[str, Any] = {"path": config.input}
+    if Path(config.input).is_dir():
+        names = {each.file.path.relative_to(config.input).as_posix(): each.sha256 for each in files if each.file}
+        origin |= {"files": names}
     else:
-        write_vectors(output, rows.ids, vectors)
-    origins = {"model": model_origin(config.model), "input": {"path": config.input, "sha256": sha256_file(Path(config.input))}}
-    how = {"pooling": config.pooling or model.pooling, "normalize": config.normalize, "max_length": model.max_length}
-    write_sealed(manifest, {"from": origins, **how, "precision": config.precision, "files": hash_some(output.parent, written)})
-    cut = f", {truncated:,} texts truncated to {model.max_length} tokens" if truncated else ""
-    print(f"{len(rows):,} vectors of {vectors.shape[1]} numbers ({config.pooling or model.pooling} pooling{cut}): {output}")
-    return vectors
+        origin |= {"sha256": files[0].sha256}
+    written = [path.name for path in beside(output, config.numbers)]
+    facts = {"from": origins | {"input": origin}, **facts, "files": hash_some(output.parent, written)}
+    write_sealed(manifest, facts)
+    return facts
+
+
+def _summary(facts: dict[str, Any], output: Path) -> str:
+    cut = f", {facts['truncated']:,} texts truncated to {facts['max_length']} tokens" if facts["truncated"] else ""
+    empty = f", {facts['empty']:,} texts without a word" if facts["empty"] else ""
+    kind = "tokens" if facts["pooling"] is None else f"{facts['pooling']} pooling"
+    lines = [f"{facts['rows']:,} vectors of {facts['dims']} numbers ({kind}{cut}{empty}): {output}"]
+    if loss := facts["loss"]:
+        line = f"{facts['numbers']}: cosine with the exact numbers {loss['mean_cosine']:.5f} (lowest {loss['lowest_cosine']:.5f})"
+        if loss["spearman"] is not None:
+            line += f", rank correlation of the similarities of {loss['pairs']:,} neighbours {loss['spearman']:.4f}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _clean(work: Path, output: Path, numbers: Any) -> None:
+    """Take away what a killed process had begun to write."""
+    from bertlab.disk import MANIFEST, TEMPORARY
+    from bertlab.embedding.parts import beside
+
+    ours = {path.name for path in (*beside(output, numbers), output.with_name(f"{output.name}.{MANIFEST}"))}
+    for place in (*work.glob(f"*/{TEMPORARY}*"), *output.parent.glob(f"{TEMPORARY}*")):
+        if place.parent != output.parent or place.name.removeprefix(TEMPORARY).partition("-")[2] in ours:  # .tmp-<32 digits>-NAME
+            place.unlink()
+
+
+def _tidy(work: Path, all: bool = False) -> None:
+    """Take away standard input's copy and folders without a part; with `all`, the parts too."""
+    import shutil
+
+    for entry in work.iterdir():
+        if entry.is_file() and entry.name != ".lock":
+            entry.unlink()
+        elif entry.is_dir() and (all or not any(entry.iterdir())):
+            shutil.rmtree(entry)

@@ -163,8 +163,9 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     from bertlab.disk import sha256_file
     from bertlab.model.encoder import EncoderConfig
     from bertlab.model.folder import fetch, load_config, refuse_misfit, weights_sha256
-    from bertlab.tasks.data import opening
-    from bertlab.tasks.results import labels_of, write_results
+    from bertlab.pages.results import opening, write_results
+    from bertlab.tasks.data import labels_of
+    from bertlab.tasks.measures import LEARNT, leaks_of, learnt_on_dev
     from bertlab.tasks.seeds import best_of, resumed, start_model, train_seed
     from bertlab.tokens import tokenizer as tokenizers
     from bertlab.training.runlog import remember_inputs
@@ -181,7 +182,8 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         files = {name: getattr(config, name) for name in ("train", "dev", "test")}
         inputs: dict[str, str | None] = {f"{name} file": sha256_file(Path(file)) for name, file in files.items() if file}
         remember_inputs(config, out, inputs | {"model": weights_sha256(folder)})
-        print("\n".join(opening(data, reason)), flush=True)
+        leaks = leaks_of(data)
+        print("\n".join(opening(data, reason, leaks)), flush=True)
 
     states: list[dict[str, Any]] = []
     test_outputs: dict[int, Any] = {}
@@ -199,9 +201,13 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         return {}
-    metrics = write_results(out, data, states, best_of(task, states), test_outputs, config.baselines)
+    best = best_of(task, states)
     model, _ = start_model(task, folder, len(data.labels.names), 0, **start)
-    _save(config, out, data, tokenizer, model, metrics)
+    resumed(out / "seeds" / f"seed-{best['seed']}", model, dict, out)
+    dev_outputs = task.run(model.to(accelerator.device), data.encoded["dev"], data.labels, device=accelerator.device)
+    known = {"leakage": leaks, LEARNT: learnt_on_dev(task, data.gold["dev"], dev_outputs, data.labels)}
+    metrics = write_results(out, data, states, best, test_outputs, baselines=config.baselines, known=known)
+    _save(config, out, data, tokenizer, model.cpu(), metrics)
     print(_summary(config, out, data, metrics), flush=True)
     return metrics
 
@@ -209,13 +215,9 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
 def _save(config: Config, out: Path, data: "Data", tokenizer: "Tokenizer", model: Any, metrics: dict[str, Any]) -> None:
     from bertlab.model.folder import save_model
     from bertlab.pages.card import classifier_card
-    from bertlab.tasks.results import facts_of, result_files
-    from bertlab.training import checkpoint
+    from bertlab.pages.results import facts_of, result_files
     from bertlab.training.runlog import run_files
 
-    chosen = checkpoint.newest_checkpoint(out / "seeds" / f"seed-{metrics['best_seed']}")
-    assert chosen is not None, "the seed was saved before it was chosen"
-    chosen.restore(model, [])
     data.task.settle(model, data.labels)
     origin = "random weights" if config.from_random else config.model
     facts = facts_of(data, metrics, started_from=origin, tokenizer_sha256=tokenizer.sha256)
@@ -228,11 +230,12 @@ def _save(config: Config, out: Path, data: "Data", tokenizer: "Tokenizer", model
         labels=data.labels.names,
         problem_type=data.task.problem_type,
         max_length=data.max_length,
-        run=run_files(out, *result_files(metrics)),
+        run=run_files(out, *result_files(out, metrics)),
     )
 
 
 def _summary(config: Config, out: Path, data: "Data", metrics: dict[str, Any]) -> str:
+    from bertlab.pages.evaluation import probability_lines
     from bertlab.pages.screen import metric_words
 
     task = data.task
@@ -247,6 +250,7 @@ def _summary(config: Config, out: Path, data: "Data", metrics: dict[str, Any]) -
         deviation = "" if spread["sd"] is None else f" (sd {spread['sd']:.3f})"
         lines.append(f"test       {scores(metrics['test'])} (the seed chosen on dev)")
         lines.append(f"           {metric_words(first)} over seeds {spread['mean']:.3f}{deviation}")
+        lines += [f"           {line}" for line in probability_lines(metrics["test"] | metrics["test_probabilities"])]
         for name, baseline in metrics["baselines"].items():
             lines.append(f"           {name}: {metric_words(first)} {task.score(baseline):.3f}")
     return "\n".join([*lines, f"model      {out / 'model'}", f"next       bertlab evaluate --model {out / 'model'} --data FILE --out DIR"])

@@ -171,7 +171,9 @@ def _train(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, A
     from bertlab.disk import sha256_file, write_json
     from bertlab.model.encoder import EncoderConfig
     from bertlab.model.folder import fetch, load_config, refuse_misfit, weights_sha256
-    from bertlab.tasks.results import labels_of, write_results
+    from bertlab.pages.results import write_results
+    from bertlab.tasks.data import labels_of
+    from bertlab.tasks.measures import LEARNT, leaks_of, learnt_on_dev
     from bertlab.tasks.seeds import resumed, start_model
     from bertlab.tasks.together import start_together, test_outputs, train_together
     from bertlab.tokens import tokenizer as tokenizers
@@ -190,7 +192,8 @@ def _train(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, A
     inputs: dict[str, str | None] = {what: sha256_file(file) for what, file in files}
     remember_inputs(config, out, inputs | {"model": weights_sha256(folder)})
     recipe = recipe_of(config)
-    print("\n".join(_opening(config, recipe, read_tasks)), flush=True)
+    leaks = {name: leaks_of(each) for name, each in data.items()}
+    print("\n".join(_opening(config, recipe, read_tasks, leaks)), flush=True)
 
     start: dict[str, Any] = {"dropout": config.dropout, "attention_dropout": config.attention_dropout, "from_random": config.from_random}
     states: list[dict[str, Any]] = []
@@ -213,7 +216,9 @@ def _train(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, A
     metrics: dict[str, Any] = {"sampling": config.sampling, "best_seed": best["seed"], "seeds": states, "tasks": {}}
     for name, each in data.items():
         (its_best,) = (state for state in by_task[name] if state["seed"] == best["seed"])
-        found = write_results(out / name, each, by_task[name], its_best, outputs[name], config.baselines)
+        of_dev = each.task.run(model.to(accelerator.device).model(name), each.encoded["dev"], each.labels, device=accelerator.device)
+        known = {"leakage": leaks[name], LEARNT: learnt_on_dev(each.task, each.gold["dev"], of_dev, each.labels)}
+        found = write_results(out / name, each, by_task[name], its_best, outputs[name], baselines=config.baselines, known=known)
         single, _ = start_model(each.task, folder, len(each.labels.names), best["seed"], **start)
         model.fill(name, single)
         _save(config, out, name, each, tokenizer, single, found)
@@ -223,9 +228,9 @@ def _train(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, A
     return metrics
 
 
-def _opening(config: Config, recipe: "Recipe", tasks: dict[str, tuple["Data", str]]) -> list[str]:
+def _opening(config: Config, recipe: "Recipe", tasks: dict[str, tuple["Data", str]], leaks: dict[str, Any]) -> list[str]:
     """What is said before training: of each task its share of the steps, and what finetune says."""
-    from bertlab.tasks.data import opening
+    from bertlab.pages.results import opening
     from bertlab.tasks.together import schedule, steps_of
 
     data = {name: each for name, (each, _) in tasks.items()}
@@ -234,13 +239,15 @@ def _opening(config: Config, recipe: "Recipe", tasks: dict[str, tuple["Data", st
     lines = []
     for name, (each, reason) in tasks.items():
         share = sum(which == name for which, _ in plan)
-        lines += [f"--- {name}: {share:,} of {len(plan):,} steps ({config.sampling})", *opening(each, reason)]
+        lines += [f"--- {name}: {share:,} of {len(plan):,} steps ({config.sampling})", *opening(each, reason, leaks[name])]
     return lines
 
 
 def _alone(config: Config, out: Path, folder: str, name: str, data: "Data", accelerator: "Accelerator") -> dict[str, Any]:
     """The same task, settings and seeds without the others: RUN/NAME/alone has metrics and predictions, and no model."""
-    from bertlab.tasks.results import labels_of, write_results
+    from bertlab.pages.results import write_results
+    from bertlab.tasks.data import labels_of
+    from bertlab.tasks.measures import LEARNT, learnt_on_dev
     from bertlab.tasks.seeds import best_of, resumed, start_model, train_seed
 
     states, outputs = [], {}
@@ -254,13 +261,18 @@ def _alone(config: Config, out: Path, folder: str, name: str, data: "Data", acce
             outputs[seed] = data.task.run(model.to(accelerator.device), data.encoded["test"], data.labels, device=accelerator.device)
             state["test"] = data.task.metrics(data.gold["test"], outputs[seed], labels_of(data, state))
         states.append(state)
-    return write_results(out / name / "alone", data, states, best_of(data.task, states), outputs, baselines=False)
+    best = best_of(data.task, states)
+    model, _ = start_model(data.task, folder, len(data.labels.names), best["seed"], **start)
+    resumed(out / "seeds" / f"{name}-alone-seed-{best['seed']}", model, dict, out)
+    of_dev = data.task.run(model.to(accelerator.device), data.encoded["dev"], data.labels, device=accelerator.device)
+    known = {LEARNT: learnt_on_dev(data.task, data.gold["dev"], of_dev, data.labels)}
+    return write_results(out / name / "alone", data, states, best, outputs, baselines=False, known=known)
 
 
 def _save(config: Config, out: Path, name: str, data: "Data", tokenizer: "Tokenizer", model: Any, metrics: dict[str, Any]) -> None:
     from bertlab.model.folder import save_model
     from bertlab.pages.card import classifier_card
-    from bertlab.tasks.results import facts_of, result_files
+    from bertlab.pages.results import facts_of, result_files
     from bertlab.training.runlog import run_files
 
     data.task.settle(model, data.labels)
@@ -276,7 +288,7 @@ def _save(config: Config, out: Path, name: str, data: "Data", tokenizer: "Tokeni
         labels=data.labels.names,
         problem_type=data.task.problem_type,
         max_length=data.max_length,
-        run=run_files(out, *(f"{name}/{file}" for file in result_files(metrics))),
+        run=run_files(out, *(f"{name}/{file}" for file in result_files(out / name, metrics))),
     )
 
 

@@ -214,6 +214,7 @@ def run(config: Config) -> dict[str, Any]:
     from bertlab.corpus.reading import read_all, recipe_sha256
     from bertlab.corpus.units import source_files
     from bertlab.disk import locked, read_json, refuse_used
+    from bertlab.pages.screen import inert
     from bertlab.tokens import tokenizer as tokenizers
     from bertlab.tokens.corpus import MANIFEST
 
@@ -228,7 +229,7 @@ def run(config: Config) -> dict[str, Any]:
             return {}  # Slurm has it: the same command, given again, goes on
         reads = read_all(files, units, how, recipe, config.workers)
         for warning in [warning for read in reads for warning in read.warnings]:
-            print(f"warning: {warning}")
+            print(inert(f"warning: {warning}"))
         try:
             weights = config.weights or (1.0,) * len(config.source)
             choice = choose(reads, near=config.near_duplicates, weights=weights, heldout=config.heldout, folder=units)
@@ -247,10 +248,9 @@ def run(config: Config) -> dict[str, Any]:
 @contextmanager
 def _folder_to_fill(out: Path) -> Iterator[Path]:
     """`whole_folder`, after taking away what a killed run of the same output left half-filled (the lock says that it is no other's)."""
-    from bertlab.disk import TEMPORARY, whole_folder
+    from bertlab.disk import sweep, whole_folder
 
-    for leftover in out.parent.glob(f"{TEMPORARY}*-{out.name}"):
-        shutil.rmtree(leftover)
+    sweep(out.parent, out.name)
     with whole_folder(out) as folder:
         yield folder
 

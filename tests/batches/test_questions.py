@@ -1,5 +1,6 @@
 """bertlab/batches/questions.py against transformers' own encoding and windows, and a plain search over all spans."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,21 @@ def test_the_labels_point_at_the_answer_in_every_window_that_holds_it_whole(toke
             assert touching[0] < touching[1]  # a byte-level token is a part of a letter at times
     assert held[2] == 0 and (held[[0, 1, 3]] >= 1).all() and held.max() > 1
     assert examples.num_unreachable == 0 and examples.num_windowed >= 3
+
+
+def test_every_word_of_a_context_is_found_in_the_windows_that_hold_it(tokenizer: Tokenizer) -> None:
+    words = [(match.group(), match.start()) for match in re.finditer(r"\w+", LONG)]
+    examples = encode_questions(
+        tokenizer, ["Which?"] * len(words), [LONG] * len(words), [[word] for word in words], max_length=40, stride=7
+    )
+    held, of_rows = set(), rows(examples, examples.spans)
+    for row, (start, end) in enumerate(examples.labels.tolist()):
+        spans = of_rows[row] if (start, end) != (0, 0) else []
+        if spans:
+            number = int(examples.question[row])
+            assert (LONG[spans[start][0] : spans[end][1]], spans[start][0]) == words[number] and spans[end][0] >= 0
+            held.add(number)
+    assert len(held) == len(words) and examples.num_unreachable == 0
 
 
 def test_an_answer_longer_than_a_window_is_counted_and_learnt_as_none(tokenizer: Tokenizer) -> None:

@@ -50,3 +50,11 @@ def test_windows_and_owners_are_those_of_the_loops(texts: list[tuple[int, int]],
             assert marks[place : place + length].tolist() == mine
             place += length
     assert marks.sum() == lengths.sum()  # every token has one owner
+
+
+def test_a_much_shorter_last_window_gives_way_as_in_berts_script() -> None:
+    windows = windows_of(np.array([400]), 384, 128)  # [0, 384) and [128, 400)
+    spans = by_a_loop(400, 384, 128)
+    mine = [owners_by_a_loop(spans, token) for token in range(400)]
+    assert mine[256] == 0  # 127 neighbours at its poorer side there, 128 in the window that is 112 shorter
+    assert owned(windows).tolist() == [owner == 0 for owner in mine[:384]] + [owner == 1 for owner in mine[128:]]

@@ -115,7 +115,7 @@ def test_a_machine_with_another_bertlab_reads_nothing(tmp_path: Path, monkeypatc
     monkeypatch.setattr(reading.bertlab, "__version__", "0.0.0")
     step(None, 0, 1)
     with pytest.raises(ConfigError, match=r"another version of bertlab: install the same on all machines \(and 6 more\)"):
-        clusters._fail(step.units, tmp_path / "units")
+        clusters._fail(step)
     assert not (tmp_path / "units").exists()
 
 
@@ -125,11 +125,11 @@ def test_what_no_user_can_mend_ends_the_task_and_names_its_log(tmp_path: Path, m
     step = Reading(units_of(files), tmp_path / "units", How(), Recipe())
     with pytest.raises(FileNotFoundError):
         step(None, 0, 1)
-    missing = clusters._missing(step.units, tmp_path / "units")
+    missing = step.missing()
     with pytest.raises(DataError, match=r"^texts/3\.txt: FileNotFoundError: .*units/cluster/logs/task_00000\.log\)$"):
-        clusters._fail(missing, tmp_path / "units")
+        clusters._fail(step.only(missing))
     with pytest.raises(DataError, match=r"was killed, perhaps for its memory"):  # told once
-        clusters._fail(missing, tmp_path / "units")
+        clusters._fail(step.only(missing))
 
 
 # ---- this machine as a cluster
@@ -166,9 +166,10 @@ def test_a_damaged_file_is_one_line_and_the_others_are_read(tmp_path: Path) -> N
         read_on_cluster(files, Path("units"), How(), RECIPE, replace(LOCAL, workers=1))
     assert str(caught.value) == str(single.value)
     assert "rows.jsonl.gz" in str(caught.value) and "\n" not in str(caught.value)
-    assert len(clusters._missing(units_of(files), Path("units"))) == 1
+    left = Reading(units_of(files), Path("units"), How(), RECIPE)
+    assert len(left.missing()) == 1
     Path("rows.jsonl.gz").write_bytes(whole)
-    Reading(clusters._missing(units_of(files), Path("units")), Path("units"), How(), RECIPE)(None, 0, 1)
+    left.only(left.missing())(None, 0, 1)
     assert read_on_cluster(files, Path("units"), How(), RECIPE, LOCAL)
     shutil.rmtree("alone")
     assert tree("units") == alone(files)
@@ -228,7 +229,7 @@ def test_a_killed_task_is_told_and_its_unit_is_read_by_the_next_call(tmp_path: P
 
     killer = threading.Thread(target=kill)
     killer.start()
-    with pytest.raises(DataError, match=r"the task that reads it was killed.*the same command goes on") as caught:
+    with pytest.raises(DataError, match=r"the task that had it was killed.*the same command goes on") as caught:
         read_on_cluster(files, Path("units"), How(), RECIPE, LOCAL)
     killer.join()
     assert "\n" not in str(caught.value)
@@ -309,7 +310,7 @@ def test_slurm_reads_in_jobs_and_the_same_call_goes_on(
         return finished, capsys.readouterr().out
 
     Path("only").write_text("0\n")  # as if the second task had been cut off before its first unit
-    assert call() == (False, "submitted  job 4711 reads 7 units: when it has ended, give the same command again\n")
+    assert call() == (False, "submitted  job 4711 has 7 units to do: when it has ended, give the same command again\n")
     script = Path("script").read_text()
     options = dict(re.findall(r"^#SBATCH --([a-z-]+)=?(.*)$", script, re.MULTILINE))
     assert options["array"] == "0-1" and options["partition"] == "long" and options["account"] == "a1" and options["mem-per-cpu"] == "4G"
@@ -320,7 +321,7 @@ def test_slurm_reads_in_jobs_and_the_same_call_goes_on(
     Path("only").unlink()
     finished, said = call(tasks=1)
     assert not finished and said.startswith("again      job 4711 ended without 3 of 7 units")
-    assert "reads 3 units" in said
+    assert "has 3 units to do" in said
     assert call() == (True, "")
     assert tree("units") == expected
     assert len(Path("submitted").read_text().splitlines()) == 2  # and no third job for datatrove's statistics

@@ -97,6 +97,7 @@ def test_without_answers_questions_are_read_alone(tmp_path: Path) -> None:
             ":1: the answer '346 km' does not stand at character 13 of the context, ' 346 k' does",
         ),
         ({"answers": [{"text": "346 km", "start": -3}]}, "does not stand at character -3"),
+        ({"answers": [{"text": "London", "start": -7}]}, "does not stand at character -7"),  # though a slice from the end is it
         ({"answers": [{"text": "346 km", "start": "14"}]}, "the start of an answer is a str"),
         ({"answers": [{"text": "346 km", "start": True}]}, "the start of an answer is a bool"),
         ({"answers": [{"text": " ", "start": 3}]}, "an answer without text"),

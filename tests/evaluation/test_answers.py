@@ -30,6 +30,7 @@ GOLDEN = [
     (["Oxford", "Oxford and London"], "in Oxford and in London", 0, 0.75),
     (["a", "the"], "", 1, 1),
     (["the"], "An", 1, 1),
+    (["the", "river"], "", 0, 0),
     (["the"], "river", 0, 0),
     ([], "", 1, 1),
     ([], "river", 0, 0),

@@ -1,6 +1,7 @@
 """Metrics: scikit-learn's numbers to the last digit, whatever classes are missing, and an example that a reader can check by hand."""
 
 import json
+import warnings
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.metrics import (
     confusion_matrix,
     f1_score,
     hamming_loss,
+    matthews_corrcoef,
     precision_recall_fscore_support,
     precision_score,
     recall_score,
@@ -75,6 +77,9 @@ def test_every_number_is_scikit_learns_to_the_last_digit(drawn: tuple[int, list[
         for name, score in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
             assert metrics[kind][name] == score(gold, predicted, labels=classes, average=kind, zero_division=0.0)
     assert metrics["accuracy"] == accuracy_score(gold, predicted) == pytest.approx(metrics["micro"]["f1"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one class only
+        assert metrics["mcc"] == pytest.approx(matthews_corrcoef(gold, predicted), abs=1e-12)
     assert metrics["confusion_matrix"] == confusion_matrix(gold, predicted, labels=classes).tolist()
     assert np.array(metrics["confusion_matrix"]).sum() == metrics["n"] == len(gold)
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics

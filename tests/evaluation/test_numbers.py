@@ -1,6 +1,7 @@
 """Numbers: scipy's and scikit-learn's correlations and errors, also where rows have weights, and resampling that is resampling rows."""
 
 import json
+import os
 from typing import Any
 
 import numpy as np
@@ -155,3 +156,22 @@ def test_what_cannot_vary_has_no_interval() -> None:
     assert found["spearman"]["low"] is None and found["mae"]["low"] is None
     (one,) = of_units(units_of_numbers(np.array([1.0]), np.array([2.0])), ["rmse"], resamples=100)
     assert one["low"] is None
+
+
+@pytest.mark.parametrize("n, rho", [(60, 0.8), (400, 0.8), (400, 0.3)])
+def test_coverage_of_both_correlations(n: int, rho: float) -> None:
+    """Of two normal numbers, of which Spearman's is 6 / pi asin(rho / 2); BERTLAB_SIMULATIONS=4000 for docs/evaluating.md."""
+    simulations = int(os.environ.get("BERTLAB_SIMULATIONS", 40))
+    true = {"pearson": rho, "spearman": 6 / np.pi * np.arcsin(rho / 2)}
+    covered = dict.fromkeys(true, 0)
+    draw = np.random.default_rng(7)
+    for number in range(simulations):
+        gold = draw.normal(size=n)
+        predicted = rho * gold + (1 - rho**2) ** 0.5 * draw.normal(size=n)
+        found = of_units(units_of_numbers(gold, predicted), list(true), seed=number, resamples=499)
+        for (name, value), interval in zip(true.items(), found, strict=True):
+            covered[name] += interval["low"] <= value <= interval["high"]
+    rates = {name: count / simulations for name, count in covered.items()}
+    print(f"coverage of 95 % intervals, n = {n}, rho {rho}, {simulations} simulations:", rates)
+    for name, rate in rates.items():
+        assert rate >= 0.95 - 0.025 - 3.5 * (0.95 * 0.05 / simulations) ** 0.5, name

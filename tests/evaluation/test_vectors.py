@@ -5,8 +5,20 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
-from bertlab.evaluation.vectors import nearest, read_vectors, write_vectors
+from bertlab.errors import ConfigError, CorruptError
+from bertlab.evaluation.vectors import (
+    Packed,
+    cosines,
+    measured_loss,
+    nearest,
+    packed,
+    read_vectors,
+    stated_loss,
+    unpacked,
+    write_vectors,
+)
 
 
 def test_vectors_come_back_bit_by_bit_with_their_ids_in_order(tmp_path: Path) -> None:
@@ -56,3 +68,62 @@ def test_the_nearest_agree_with_every_cosine_computed_one_by_one() -> None:
 def test_a_vector_of_zeros_is_near_to_nothing_and_fewer_vectors_than_asked_for_are_all_given() -> None:
     rows, cosines = nearest(np.array([[0.0, 0.0]]), np.array([[1.0, 2.0], [3.0, 4.0]]), 5)
     assert rows.tolist() == [[0, 1]] and cosines.tolist() == [[0.0, 0.0]]
+
+
+# ---- fewer bits
+
+
+def test_eight_bits_are_the_vectors_numbers_over_its_largest() -> None:
+    vectors = np.array([[0.5, -1.0, 0.25], [0.0, 0.0, 0.0], [254.0, 1.0, -3.0]], dtype=np.float32)
+    stored = packed(vectors, "int8")
+    assert stored.values.tolist() == [[64, -127, 32], [0, 0, 0], [127, 0, -2]]  # 63.5 and 31.75 of 127; 0.5 and -1.5 to the even one
+    assert stored.scales is not None and stored.scales.tolist() == pytest.approx([1 / 127, 0, 2])
+    assert np.abs(unpacked(stored, "int8") - vectors).max() <= 1 and unpacked(stored, "int8")[1].tolist() == [0, 0, 0]
+
+
+def test_one_bit_is_whether_a_number_is_above_0_first_in_the_highest() -> None:
+    vectors = np.array([[1, -1, 0, 2, -3, 4, 0.1, -0.1], [-1] * 8], dtype=np.float32)
+    stored = packed(vectors, "binary")
+    assert stored.values.tolist() == [[0b10010110], [0]] and stored.values.dtype == np.uint8
+    assert unpacked(stored, "binary").tolist() == [[1, -1, -1, 1, -1, 1, 1, -1], [-1] * 8]
+    with pytest.raises(ConfigError, match="whole bytes: 7 numbers are not"):
+        packed(vectors[:, :7], "binary")
+
+
+def test_sixteen_bits_refuse_what_they_cannot_hold() -> None:
+    assert packed(np.array([[1.0, 1 / 3]], dtype=np.float32), "float16").values.tolist() == [[1.0, float(np.float16(1 / 3))]]
+    with pytest.raises(ConfigError, match="too large for float16"):
+        packed(np.array([[70000.0]], dtype=np.float32), "float16")
+
+
+def test_a_loss_is_that_of_all_parts_together() -> None:
+    exact = np.random.default_rng(0).normal(size=(50, 16)).astype(np.float32)
+    parts = [measured_loss(packed(part, "int8"), "int8", part) for part in (exact[:30], exact[30:])]
+    found = stated_loss(parts)
+    every = cosines(unpacked(packed(exact, "int8"), "int8"), exact)
+    assert found["mean_cosine"] == pytest.approx(every.mean()) and found["lowest_cosine"] == pytest.approx(every.min())
+    assert found["pairs"] == 29 + 19 and 0.99 < found["spearman"] <= 1
+    worse = stated_loss([measured_loss(packed(part, "binary"), "binary", part) for part in (exact[:30], exact[30:])])
+    assert worse["mean_cosine"] < found["mean_cosine"] and worse["spearman"] < found["spearman"]
+
+
+def test_fewer_numbers_lose_nothing_of_themselves_but_ranks_of_similarities() -> None:
+    exact = np.random.default_rng(0).normal(size=(40, 16)).astype(np.float32)
+    found = stated_loss([measured_loss(packed(exact[:, :4], "float32"), "float32", exact)])
+    assert found["mean_cosine"] == pytest.approx(1) and 0 < found["spearman"] < 0.9
+    assert stated_loss([measured_loss(packed(exact[:2], "float32"), "float32", exact[:2])])["spearman"] is None
+
+
+def test_what_holds_no_vectors_is_refused_in_one_line(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "other.parquet")
+    (tmp_path / "noise.parquet").write_bytes(b"no parquet")
+    np.save(tmp_path / "short.npy", np.zeros((3, 2), np.float32))
+    (tmp_path / "short.ids.txt").write_text("a\nb\n")
+    for name in ("other.parquet", "noise.parquet", "short.npy"):
+        with pytest.raises(CorruptError, match=name) as caught:
+            read_vectors(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_stored_vectors_are_known_without_scales() -> None:
+    assert unpacked(Packed(np.array([[1, 2]], np.float16)), "float16").dtype == np.float32

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from bertlab.batches.flat import FlatBatch
 from bertlab.batches.labelled import encode_examples
 from bertlab.errors import BertlabError, ConfigError, CorruptError
+from bertlab.model import folder as folders
 from bertlab.model.encoder import Bert, EncoderConfig
 from bertlab.model.folder import fetch, load_config, load_facts, load_labels, load_model, save_model
 from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
@@ -328,9 +329,15 @@ def test_no_file_of_a_folder_is_pickle_and_none_is_read(
 
 @pytest.fixture
 def broken(pretrained: tuple[Path, BertForPreTraining], tmp_path: Path) -> Iterator[Path]:
-    """A copy of a good folder, to be spoiled."""
+    """A copy of a good folder, as a published one is: nothing binds its files. To be spoiled."""
     shutil.copytree(pretrained[0], tmp_path / "broken")
+    unbind(tmp_path / "broken")
     yield tmp_path / "broken"
+
+
+def unbind(folder: Path) -> None:
+    for name in ("manifest.json", "bertlab.json"):
+        (folder / name).unlink()
 
 
 def refusal(folder: Path, error: type[BertlabError], kind: Any = BertForPreTraining) -> str:
@@ -438,9 +445,50 @@ def test_class_names_are_asked_only_of_a_classifier_and_must_be_numbered(
 ) -> None:
     with pytest.raises(ConfigError, match="has no classifier"):
         load_labels(str(pretrained[0]))
+    unbind(classifier[0])
     spoil_config(classifier[0], id2label={"0": "fish", "2": "bird"})
     with pytest.raises(CorruptError, match="id2label"):
         load_labels(str(classifier[0]))
+
+
+# --- what binds a folder's files --------------------------------------------------------------------------------------------------------
+
+
+def files_of(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_changed_file_of_ours_is_named_before_a_tensor_is_read(
+    classifier: tuple[Path, BertForSequenceClassification], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = classifier[0]
+    load_model(str(folder), BertForSequenceClassification)
+    monkeypatch.setattr(folders, "read_tensors", pytest.fail)
+    for name in files_of(folder):
+        if name == "README.md":
+            continue
+        whole = (folder / name).read_bytes()
+        for changed in (whole[:-1], whole + b" ", whole[:9] + bytes([whole[9] ^ 4]) + whole[10:], b"", None):
+            if changed is None:
+                (folder / name).unlink()
+            else:
+                (folder / name).write_bytes(changed)
+            with pytest.raises(BertlabError, match=name) as caught:
+                load_model(str(folder), BertForSequenceClassification)
+            assert isinstance(caught.value, CorruptError) or (changed is None and name in ("config.json", "model.safetensors"))
+            (folder / name).write_bytes(whole)
+
+
+def test_the_card_is_for_people_to_edit(pretrained: tuple[Path, BertForPreTraining]) -> None:
+    (pretrained[0] / "README.md").write_text("# My own card\n")
+    (pretrained[0] / "notes.txt").write_text("mine")
+    load_model(str(pretrained[0]), BertForPreTraining)
+
+
+@pytest.mark.parametrize("theirs", ['{"files": {"config.json": "no hash"}}', "[1]", '{"name": "a web app"}'])
+def test_a_manifest_of_somebody_else_binds_nothing(broken: Path, theirs: str) -> None:
+    (broken / "manifest.json").write_text(theirs)
+    load_model(str(broken), BertForPreTraining)
 
 
 def test_a_local_folder_is_fetched_from_nowhere(tmp_path: Path) -> None:

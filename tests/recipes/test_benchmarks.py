@@ -1,5 +1,6 @@
 """recipes/benchmarks: both sides do the same work, what is wrong is not timed, and the scripts run. No speed is tested."""
 
+import argparse
 import importlib
 import json
 import mmap
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from transformers import BertConfig
 from transformers import BertForPreTraining as PeerBert
 
@@ -26,7 +28,7 @@ from bertlab.training.speed import training_flops
 from bertlab.verbs import prepare, pretrain
 
 BENCHMARKS = Path(__file__).parents[2] / "recipes" / "benchmarks"
-SCRIPTS = ("batches", "pretrain_step", "gpu")
+SCRIPTS = ("batches", "pretrain_step", "gpu", "finetune")
 
 
 @pytest.fixture(scope="module")
@@ -291,3 +293,78 @@ def test_the_recipes_script_judges_and_goes_on(folder: str, tmp_path: Path) -> N
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.json")}
     again = json.loads(ran("recipes", *options).splitlines()[-1])["recipes"]["muon"]
     assert again == figures and {path: path.stat().st_mtime_ns for path in kept if "min-" in path.name}.items() <= kept.items()
+
+
+# ---- fine-tuning against the Trainer
+
+
+def test_both_sides_of_fine_tuning_start_from_the_same_weights_and_train_on_the_same_tokens(
+    modules: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    bench = modules["finetune"]
+    texts = bench.made_texts("long-tailed", 40)
+    tokenizer, examples = bench.examples_of(texts, [number % 3 for number in range(40)], 48)
+    ours, peer = bench.start_models("tiny", tokenizer.vocab_size, 3, 48, 0.0)
+    batch = examples.batch(np.arange(8))
+    rows = bench.as_rows(examples)
+    tokenizer.save(tmp_path, 48)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    padded = transformers.DataCollatorWithPadding(theirs)(rows[:8])
+    with torch.inference_mode():
+        logits = ours.eval()(**batch.encoder_inputs())
+        torch.testing.assert_close(peer.eval()(**padded).logits, logits, atol=1e-5, rtol=1e-5)
+    # an epoch of either side holds every token once
+    steps, total = examples.steps_per_epoch(8), len(examples.ids)
+    before = [parameter.detach().clone() for parameter in peer.parameters()]
+    assert bench.our_round(ours, examples, steps, 8)(1)[0] == total
+    for to_max in (None, 48):
+        tokens, seconds = bench.their_round(peer, theirs, rows, steps, 8, to_max, str(tmp_path / "trainer"))(1)
+        assert tokens == total and seconds > 0
+    assert any((now != was).any() for now, was in zip(peer.parameters(), before, strict=True))
+
+
+def test_texts_are_as_long_as_their_name_says(modules: dict[str, ModuleType]) -> None:
+    lengths = {
+        name: [len(text.split()) for text in modules["finetune"].made_texts(name, 400)] for name in ("short", "mixed", "long-tailed")
+    }
+    assert min(lengths["short"]) == 8 and max(lengths["short"]) == 20
+    assert min(lengths["mixed"]) < 10 and max(lengths["mixed"]) > 115
+    assert 20 <= np.median(lengths["long-tailed"]) <= 29 and np.mean(lengths["long-tailed"]) > 1.2 * np.median(lengths["long-tailed"])
+    assert modules["finetune"].made_texts("mixed", 5) == modules["finetune"].made_texts("mixed", 5)
+
+
+def test_fine_tuning_is_measured_by_lengths_and_ends_with_json(
+    modules: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = "--preset tiny --steps 2 --rounds 1 --batch-size 4 --max-length 24 --examples 40 --lengths short mixed --clock processor"
+    monkeypatch.setattr(sys, "argv", ["finetune.py", *small.split()])
+    modules["finetune"].main()
+    table, _, last = capsys.readouterr().out.rstrip().rpartition("\n")
+    found = json.loads(last)
+    assert list(found["lengths"]) == ["short", "mixed"] and "Trainer" in table and found["clock"] == "processor"
+    assert found["ratio"] == min(one["ratio, dynamic"] for one in found["lengths"].values()) > 0
+    assert all(one["tokens on average"] > 8 and one["ratio, to max"] > 0 for one in found["lengths"].values())
+
+
+def test_texts_to_fine_tune_on_may_come_from_files(modules: dict[str, ModuleType], tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps({"text": f"text {number}", "label": "ab"[number % 2]}) + "\n" for number in range(4)))
+    ((texts, labels),) = modules["finetune"].data_of(argparse.Namespace(data=[str(data)])).values()
+    assert texts == [f"text {number}" for number in range(4)] and labels == [0, 1, 0, 1]
+
+
+def test_the_embedding_script_gives_both_sides_the_same_vectors(tmp_path: Path) -> None:
+    pytest.importorskip("sentence_transformers", reason="the peer is not installed")
+    from bertlab.model.folder import save_model
+    from bertlab.model.heads import BertForPreTraining
+    from bertlab.tokens import tokenizer as tokenizers
+
+    tokenizer = tokenizers.train(["The quick brown fox jumps over the lazy dog."] * 9, kind="wordpiece", vocab_size=60, lowercase=True)
+    shape: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    model = BertForPreTraining(EncoderConfig(vocab_size=tokenizer.vocab_size, max_position_embeddings=32, **shape))
+    save_model(tmp_path / "model", model, tokenizer, facts={}, card="# A card\n")
+    said = ran("embed", "--model", str(tmp_path / "model"), "--texts", "40", "--rounds", "2")
+    figures = json.loads(said.splitlines()[-1])
+    assert figures["fp32_max_error"] < 1e-5 and figures["fp32_ratio"] > 0 and figures["rounds"] == 2
+    bf16 = figures["bf16_ratio"], figures["bf16_min_cosine"]
+    assert bf16 == (None, None) and "not measured here" in said or min(bf16) > 0

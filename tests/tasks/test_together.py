@@ -20,7 +20,7 @@ from bertlab.verbs import compare, evaluate, finetune, multitask
 
 Rows = list[tuple[str, set[str]]]
 START: dict[str, Any] = {"from_random": False, "dropout": 0.0, "attention_dropout": 0.0}
-QUICK: dict[str, Any] = {"seeds": 2, "epochs": 6, "learning_rate": 1e-2, "device": "cpu", "precision": "fp32"}
+QUICK: dict[str, Any] = {"seeds": 2, "epochs": 8, "learning_rate": 1e-2, "device": "cpu", "precision": "fp32"}
 
 
 @pytest.mark.parametrize(("sampling", "shares"), [("proportional", [81, 9, 1]), ("square-root", [63, 21, 7]), ("uniform", [31, 30, 30])])
@@ -87,7 +87,7 @@ def tasks(texts: Callable[..., Rows], write: Callable[..., str], tmp_path_factor
             split: write(
                 folder / f"{name}-{split}.jsonl", [{"text": text, "label": label_of(topics)} for text, topics in texts(count, seed)]
             )
-            for seed, (split, count) in enumerate({"train": 120 if name == "topics" else 60, "test": 40}.items())
+            for seed, (split, count) in enumerate({"train": 300 if name == "topics" else 150, "test": 40}.items())
         }
         (folder / f"{name}.yaml").write_text("".join(f"{split}: {path}\n" for split, path in paths.items()))
         files.append(str(folder / f"{name}.yaml"))
@@ -103,7 +103,10 @@ def run(base: str, tasks: list[str], tmp_path_factory: pytest.TempPathFactory) -
 def test_both_tasks_are_learnt_together_and_reported_beside_each_alone(run: tuple[Path, dict[str, Any]]) -> None:
     out, metrics = run
     topics, amount = metrics["tasks"]["topics"], metrics["tasks"]["amount"]
-    assert topics["task"] == "multi-label" and topics["test"]["macro"]["f1"] > 0.8
+    assert (
+        topics["task"] == "multi-label"
+        and topics["test"]["macro"]["f1"] > 0.8 > 0.5 > topics["baselines"]["most frequent set"]["macro"]["f1"]
+    )
     assert amount["task"] == "regression" and amount["test"]["spearman"] > 0.6
     assert topics["alone"]["test"]["macro"]["f1"] > 0.5 and set(amount["alone"]["over_seeds"]) == {"spearman", "pearson", "rmse"}
     best = max(metrics["seeds"], key=lambda seed: seed["mean_score"])

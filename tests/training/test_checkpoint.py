@@ -1,5 +1,7 @@
 """bertlab/training/checkpoint.py: what is restored is what was saved, bit for bit; what was damaged is never restored."""
 
+import errno
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.optim import Optimizer
 
+from bertlab import disk
 from bertlab.batches.flat import PretrainingBatch
 from bertlab.disk import TEMPORARY
 from bertlab.errors import ConfigError, CorruptError
@@ -231,6 +234,53 @@ def test_half_written_and_foreign_folders_are_not_checkpoints(tmp_path: Path, sm
     assert found is not None and found.step == 1
     assert not half.exists()
     assert names(tmp_path) == ["mine", "step-00000001", "step-00000009-copy", "step-0000000x", "step-2"]
+
+
+def test_a_disk_that_cannot_read_a_checkpoint_has_damaged_it(
+    tmp_path: Path, small: BertForPreTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(tmp_path, 1, small, [], {"which": "first"})
+    save_checkpoint(tmp_path, 2, small, [], {"which": "second"})
+    sha256_file = disk.sha256_file
+
+    def unreadable(path: Path) -> str:
+        if path.parent.name == "step-00000002" and path.name == "model.safetensors":
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return sha256_file(path)
+
+    monkeypatch.setattr(disk, "sha256_file", unreadable)
+    (warning,) = damaged(tmp_path)
+    assert "step-00000002/model.safetensors" in warning and "Input/output error" in warning
+
+
+def test_an_old_checkpoint_stays_until_the_new_one_has_been_read_back(
+    tmp_path: Path, small: BertForPreTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(tmp_path, 1, small, [], {"which": "first"}, keep=1)
+    rename = Path.replace
+
+    def spoiling(path: Path, target: Path) -> Path:
+        """A disk that gives back other bytes than were written."""
+        if target.name == "step-00000002":
+            flip_bit(path / "model.safetensors", 100, 0)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", spoiling)
+    with pytest.raises(CorruptError, match="step-00000002/model.safetensors"):
+        save_checkpoint(tmp_path, 2, small, [], {"which": "second"}, keep=1)
+    (warning,) = damaged(tmp_path)
+    assert "step-00000002" in warning
+
+
+def test_a_save_that_has_no_room_says_how_much_it_needs(tmp_path: Path, small: BertForPreTraining, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_checkpoint(tmp_path, 1, small, [], {"which": "first"}, keep=1)
+    size = sum(value.nbytes for value in small.state_dict().values())
+    free = shutil.disk_usage(tmp_path)._replace(free=size - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    with pytest.raises(OSError, match="MB are needed") as caught:
+        save_checkpoint(tmp_path, 2, small, [], {"which": "second"}, keep=1)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "step-00000002"))
+    assert names(tmp_path) == ["step-00000001"]
 
 
 # --- which are kept ---------------------------------------------------------------------------------------------------------------------

@@ -13,10 +13,10 @@ from bertlab.corpus.labelled_tokens import tag_names
 from bertlab.corpus.schemes import spans_of
 from bertlab.evaluation.answers import answer_metrics, best_threshold
 from bertlab.evaluation.entities import entity_metrics
-from bertlab.inference import in_order
 from bertlab.model.encoder import EncoderConfig
 from bertlab.model.heads import BertForQuestionAnswering, BertForTokenClassification
 from bertlab.tokens.tokenizer import Tokenizer, train
+from bertlab.training.forward import in_order
 from bertlab.training.objectives import Answering, Classification
 
 SENTENCES = [

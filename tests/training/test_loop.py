@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bertlab.batches.flat import PretrainingBatch
-from bertlab.errors import ConfigError
+from bertlab.errors import ConfigError, DataError
 from bertlab.model.heads import BertForPreTraining
 from bertlab.training.loop import Plan, StepResult, train
 from bertlab.training.objectives import Pretraining
@@ -207,6 +207,20 @@ def test_worker_processes_change_nothing(make_model: MakeModel, make_batch: Make
     none, _ = trained(make_model, steps_of(make_batch), accelerator)
     two, _ = trained(make_model, steps_of(make_batch), accelerator, workers=2)
     assert same(none, two)
+
+
+def test_what_a_worker_process_finds_wrong_is_raised_in_its_own_words(
+    make_model: MakeModel, make_batch: MakeBatch, accelerator: Accelerator
+) -> None:
+    def batches(step: int) -> list[PretrainingBatch]:
+        if step == 3:
+            raise DataError("no text is left")
+        return steps_of(make_batch)(step)
+
+    for workers in (0, 2):
+        with pytest.raises(DataError) as caught:
+            trained(make_model, batches, accelerator, workers=workers)
+        assert str(caught.value) == "no text is left"
 
 
 # --- a step -----------------------------------------------------------------------------------------------------------------------------

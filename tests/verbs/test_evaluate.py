@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import transformers
-from sklearn.metrics import accuracy_score, classification_report, confusion_matrix
+from sklearn.metrics import accuracy_score, classification_report, confusion_matrix, matthews_corrcoef, roc_auc_score
 
 from bertlab import cli
 from bertlab.corpus.labelled import read_labelled
@@ -137,6 +137,31 @@ def test_texts_that_are_too_long_are_cut_and_counted(folders: dict[str, str], tm
     rows = [{"text": "river " * count, "label": "fish"} for count in (5, 22, 23, 400)]
     metrics, _ = run(folders["classifier"], write(tmp_path / "data.jsonl", rows), tmp_path / "out")
     assert metrics["truncated"] == 2 and "2 of 4 texts were longer than 24 tokens and truncated" in capsys.readouterr().out
+
+
+def test_leaks_are_told_before_any_number_and_the_files_are_those_of_the_manifest(
+    folders: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = test_rows(60)
+    data, train = write(tmp_path / "data.jsonl", rows), write(tmp_path / "train.jsonl", rows[:20])
+    metrics, columns = run(folders["classifier"], data, tmp_path / "out", train=train)
+    shown = capsys.readouterr().out
+    assert shown.startswith("warning: ") and " of 60 test texts are in train, " in shown.splitlines()[0]
+    assert metrics["leakage"]["equal"] >= 20 and shown.index("in train") < shown.index("precision") < shown.index("ROC-AUC")
+    gold, probabilities = np.array(columns["gold"]), np.array(columns["probabilities"])
+    areas = metrics["roc_auc"]["per_class"]
+    assert areas["fish"] == pytest.approx(roc_auc_score(gold == "fish", probabilities[:, 0])) and areas["moss"] is None
+    assert metrics["mcc"] == pytest.approx(matthews_corrcoef(gold, columns["predicted"]))
+    assert metrics["intervals"]["roc_auc"]["macro"]["low"] < metrics["roc_auc"]["macro"] < metrics["intervals"]["roc_auc"]["macro"]["high"]
+    assert "after" not in metrics["calibration"]  # this model was never shown a dev set
+    wrong = [json.loads(line) for line in (tmp_path / "out" / "mistakes.jsonl").read_text().splitlines()]
+    assert len(wrong) == sum(a != b for a, b in zip(columns["gold"], columns["predicted"], strict=True)) > 0
+    assert wrong[0]["probability"] == max(each["probability"] for each in wrong) and wrong[0]["text"] in shown.replace("…", "")
+    files = read_json(tmp_path / "out" / "manifest.json")["files"]
+    assert {"metrics.json", "predictions.parquet", "mistakes.jsonl", "figures/confusion.svg"} <= set(files)
+    assert all(sha256_file(tmp_path / "out" / name) == files[name]["sha256"] for name in files)
+    run(folders["classifier"], data, tmp_path / "unknown")
+    assert capsys.readouterr().out.startswith("leaks       not looked for: give --train")
 
 
 @pytest.fixture

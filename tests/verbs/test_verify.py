@@ -114,6 +114,22 @@ def flipped(content: bytes, place: int) -> bytes:
 # --- a walk that is whole ---------------------------------------------------------------------------------------------------------------
 
 
+def test_vectors_of_a_folder_of_texts_are_followed_to_each_of_its_files() -> None:
+    Path("texts").mkdir()
+    for name in ("a", "b"):
+        Path("texts", f"{name}.txt").write_text(f"the mill of {name}\n")
+    embed.run(embed.Config(model="bert/model", input="texts", output="of-folder.npy", device="cpu"))
+    assert {link.status for link in links("of-folder.npy")} == {"ok"}
+    with changed(Path("texts/b.txt"), b"another text\n"):
+        assert damage("of-folder.npy") == [
+            "texts is not what of-folder.npy was made from (its sha256 differs): put the right one back, or name its folder too "
+            "(--folder ONE OTHER)"
+        ]
+    for path in [*Path("texts").iterdir(), *Path().glob("of-folder*")]:
+        path.unlink()
+    Path("texts").rmdir()
+
+
 def test_every_link_of_a_whole_walk_holds_back_to_the_corpus() -> None:
     reached = {
         "corpus": ["corpus", "tokenizer"],

@@ -1,0 +1,64 @@
+"""Texts with their ids from any file, streamed: a line of a text file is a text, a row of a table is one.
+
+An empty line is a text too, so that rows and lines agree. In runs of a bounded number of texts and characters, each known by its hash: what
+is done a run at a time in bounded memory, and goes on where it was cut off. Knows nothing of what is done with them.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from bertlab.corpus.files import kind_of, lines
+from bertlab.corpus.labelled import id_of
+from bertlab.corpus.sources import File
+from bertlab.corpus.tables import rows, text_of
+from bertlab.corpus.wikipedia import is_dump
+from bertlab.errors import DataError
+
+RUN_CHARACTERS = 2**22  # a run of long texts ends here: 4 to 16 MB
+
+
+@dataclass(frozen=True)
+class Run:
+    """Neighbouring texts: `number` is the run's place among all, `sha256` of ids and texts."""
+
+    number: int
+    ids: list[str]
+    texts: list[str]
+    sha256: str
+
+
+def texts(files: Iterable[File], *, text: str = "text", id: str = "id") -> Iterator[tuple[str, str]]:
+    """(id, text) of every line or row, in order. Without an id column an id is "<file name>:<line number>".
+
+    Raises DataError (file:line) for what is not UTF-8, not a table of its kind, or no text in column `text`.
+    """
+    for file in files:
+        if is_dump(file.path):
+            raise DataError(f"{file.path}: a Wikipedia dump is mark-up: make a corpus of it (bertlab prepare), or give plain texts")
+        if kind_of(file.path) == "text":
+            for number, line in lines(file.path, "stop", Counter()):
+                yield f"{file.name}:{number}", line or ""
+            continue
+        for number, row in rows(file.path, columns=(text, id), required=text, invalid_utf8="stop", tally=Counter()):
+            assert row is not None, "invalid text stops"
+            place = f"{file.path}:{number}"
+            yield id_of(row.get(id), f"{file.name}:{number}", place), text_of(row, text, place)
+
+
+def runs(pairs: Iterable[tuple[str, str]], most: int) -> Iterator[Run]:
+    """(id, text) pairs in runs of `most` texts, or fewer where they are long."""
+    ids: list[str] = []
+    found: list[str] = []
+    number, characters, digest = 0, 0, hashlib.sha256()
+    for id, text in pairs:
+        ids.append(id)
+        found.append(text)
+        characters += len(text)
+        digest.update(f"{id}\0{text}\0".encode())  # NUL is in no text that was read
+        if len(found) == most or characters >= RUN_CHARACTERS:
+            yield Run(number, ids, found, digest.hexdigest())
+            ids, found, number, characters, digest = [], [], number + 1, 0, hashlib.sha256()
+    if found:
+        yield Run(number, ids, found, digest.hexdigest())

@@ -1,0 +1,114 @@
+"""Which labels are likely wrong, and which answers are most confidently wrong: from labels and probabilities alone.
+
+Confident learning (Northcutt, Jiang and Chuang 2021). The probabilities must be of models that have not seen the label: of a test set, or
+out of fold; of a model's own training rows they only repeat the labels. The threshold of a class is the mean probability of it among the
+rows labelled so; a row counts as confidently of a class when its probability reaches that class's threshold (the likeliest of them, if
+several). Counted by label and confident class this is the confident joint, and a row off its diagonal is suspected. A threshold for each
+class allows for a model that is surer of some classes than of others.
+
+Costs a few passes over the (n, K) probabilities. A suspicion is not a proof: where the model is weak it is the model that is wrong, and
+errors that follow a rule (all of a class mislabelled) are learnt, not found. Who corrects a test set by this must score every system anew.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A row whose label is likely wrong: class numbers, the probability of its label, and how much that is above the other's."""
+
+    row: int
+    label: int
+    likelier: int
+    self_confidence: float
+    margin: float
+
+
+def class_thresholds(labels: Sequence[int] | np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """(K,) mean probability of each class among the rows labelled so; infinite for a class without rows, which nothing reaches."""
+    labels = np.asarray(labels)
+    classes = probabilities.shape[1]
+    own = np.take_along_axis(np.asarray(probabilities, dtype=np.float64), labels[:, None], 1)[:, 0]
+    counts = np.bincount(labels, minlength=classes)
+    return np.where(counts > 0, np.bincount(labels, own, classes) / np.maximum(counts, 1), np.inf)
+
+
+def confident_classes(labels: Sequence[int] | np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """(n,) the likeliest class among those whose threshold the row reaches, -1 where it reaches none."""
+    exact = np.asarray(probabilities, dtype=np.float64)
+    reached = exact >= class_thresholds(labels, exact) - 1e-12  # a mean of equal numbers may miss them by an ulp
+    return np.where(reached.any(1), np.where(reached, exact, -1.0).argmax(1), -1)
+
+
+def confident_joint(labels: Sequence[int] | np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """(K, K) how many rows have the label (row) and are confidently of the class (column). Rows that are of none are not counted."""
+    labels, classes = np.asarray(labels), probabilities.shape[1]
+    confident = confident_classes(labels, probabilities)
+    kept = confident >= 0
+    return np.bincount(labels[kept] * classes + confident[kept], minlength=classes * classes).reshape(classes, classes)
+
+
+def estimated_errors(labels: Sequence[int] | np.ndarray, probabilities: np.ndarray) -> float:
+    """About how many of the n labels are wrong: the confident joint, each row stretched to all rows with that label, off its diagonal."""
+    joint = confident_joint(labels, probabilities).astype(np.float64)
+    counts = np.bincount(np.asarray(labels), minlength=len(joint))
+    counted = joint.sum(1)
+    stretched = joint * np.divide(counts, counted, out=np.zeros(len(joint)), where=counted > 0)[:, None]
+    return float(stretched.sum() - np.trace(stretched))
+
+
+def likely_label_errors(labels: Sequence[int] | np.ndarray, probabilities: np.ndarray) -> list[Suspect]:
+    """The rows off the diagonal of the confident joint, the likeliest errors first: by margin, then by row.
+
+    labels: (n,) class numbers; probabilities: (n, K), of models that did not see the labels. The margin is the label's probability less the
+    largest other one, from -1 to 1. A row whose label is its likeliest class is never among them.
+    """
+    labels = np.asarray(labels)
+    exact = np.asarray(probabilities, dtype=np.float64)
+    assert exact.ndim == 2 and len(labels) == len(exact)
+    if not len(labels):
+        return []
+    own, margins = _margins(labels, exact)
+    confident = confident_classes(labels, exact)
+    rows = np.flatnonzero((confident >= 0) & (confident != labels) & (exact.argmax(1) != labels))
+    rows = rows[np.lexsort((rows, margins[rows]))]
+    return [Suspect(int(row), int(labels[row]), int(confident[row]), float(own[row]), float(margins[row])) for row in rows]
+
+
+def confidently_wrong(gold: Sequence[int] | np.ndarray, probabilities: np.ndarray, most: int | None = None) -> np.ndarray:
+    """The rows whose likeliest class is not the gold one, the surest first (equally sure ones in order), no more than `most`."""
+    exact = np.asarray(probabilities, dtype=np.float64)
+    wrong = np.flatnonzero(exact.argmax(1) != np.asarray(gold))
+    return wrong[np.argsort(-exact[wrong].max(1), kind="stable")][:most] if len(wrong) else wrong
+
+
+def _margins(labels: np.ndarray, exact: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) the label's probability, (n,) how far it is above the largest other one."""
+    own = np.take_along_axis(exact, labels[:, None], 1)[:, 0]
+    others = exact.copy()
+    np.put_along_axis(others, labels[:, None], -np.inf, 1)
+    return own, own - others.max(1)
+
+
+def mistakes(ids: Sequence[str], gold: Sequence[int] | np.ndarray, probabilities: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+    """All wrong answers for a file, the surest first: id, gold, predicted, the probabilities of both, whether the label is suspected.
+
+    probabilities: (n, K) over `names`, of a model that has not seen these labels.
+    """
+    gold = np.asarray(gold)
+    suspected = {suspect.row for suspect in likely_label_errors(gold, probabilities)}
+    return [
+        {
+            "id": ids[row],
+            "gold": names[gold[row]],
+            "predicted": names[int(probabilities[row].argmax())],
+            "probability": float(probabilities[row].max()),
+            "gold_probability": float(probabilities[row, gold[row]]),
+            "likely_label_error": row in suspected,
+        }
+        for row in confidently_wrong(gold, probabilities).tolist()
+    ]

@@ -1,0 +1,102 @@
+"""What evaluate and finetune say around the table of scores: leaks before any number, then areas, calibration, thresholds, mistakes."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bertlab.disk import write_text
+from bertlab.pages.screen import inert, table
+
+MISTAKES = "mistakes.jsonl"
+SHOWN = 3  # leaks and conflicts of which the rows are named; metrics.json has more
+LONGEST_TEXT = 60
+
+
+def leak_lines(leakage: dict[str, Any] | None, split: str = "test") -> list[str]:
+    """What of a split is in train (corpus/leakage.py, as JSON); None: there was no train to look into."""
+    if leakage is None:
+        return ["leaks       not looked for: give --train to know whether training has seen these texts"]
+    rows, seen = leakage["rows"], leakage["equal"] + leakage["near"]
+    if not seen:
+        lines = [f"leaks       none of {rows:,} {split} texts is in train, equal or nearly (from similarity {leakage['threshold']} on)"]
+    else:
+        lines = [
+            f"warning: {seen:,} of {rows:,} {split} texts are in train, {leakage['equal']:,} equal and {leakage['near']:,} nearly "
+            f"(from similarity {leakage['threshold']} on): the scores flatter"
+        ]
+        for leak in leakage["leaks"][:SHOWN]:
+            how = "equal to" if leak["equal"] else f"{leak['similarity']:.0%} like"
+            lines.append(f"            {inert(leak['test_id'])} is {how} {inert(leak['train_id'])}")
+    if count := leakage["conflicting_labels"]:
+        lines.append(
+            f"warning: {count:,} {'text has' if count == 1 else 'texts have'} different labels in different rows: one of them is wrong"
+        )
+        for rows_of_text in leakage["conflicts"][:SHOWN]:
+            lines.append("            " + ", ".join(f"{inert(row)} {inert(repr(label))}" for row, label in rows_of_text[:SHOWN]))
+    return lines
+
+
+def probability_lines(metrics: dict[str, Any]) -> list[str]:
+    """Areas, calibration and thresholds of metrics.json (evaluation/probabilities.py); nothing for numbers without probabilities."""
+    if "roc_auc" not in metrics:
+        return []
+    lines, intervals = [], metrics["intervals"]
+    for kind, word in (("roc_auc", "ROC-AUC"), ("pr_auc", "PR-AUC")):
+        found = metrics[kind]
+        if found["macro"] is not None:
+            lines.append(f"{word:11} {found['macro']:.3f}{between(intervals[kind]['macro'])}, mean of {found['classes']} classes")
+    before, after = metrics["calibration"]["before"], metrics["calibration"].get("after")
+    lines.append(
+        f"calibration ECE {before['ece']:.3f}{between(before['intervals']['ece'])}, NLL {before['nll']:.3f}; "
+        f"a calibrated model would show up to {before['by_chance']['high']:.3f}"
+    )
+    if after:
+        lines.append(
+            f"            at dev's temperature {metrics['calibration']['temperature']:.2f}: "
+            f"ECE {after['ece']:.3f}{between(after['intervals']['ece'])}, NLL {after['nll']:.3f}"
+        )
+    if thresholds := metrics.get("at_thresholds"):
+        macro, plain = thresholds["macro"]["f1"], metrics["macro"]["f1"]
+        lines.append(
+            f"thresholds  chosen on dev: macro-F1 {macro:.3f}{between(thresholds['intervals']['macro']['f1'])}, with one of 0.5 {plain:.3f}"
+        )
+    return lines
+
+
+def between(interval: dict[str, Any]) -> str:
+    """(low to high), or nothing."""
+    return "" if interval["low"] is None else f" ({interval['low']:.3f} to {interval['high']:.3f})"
+
+
+def write_mistakes(out: Path, mistakes: Sequence[dict[str, Any]] | None) -> list[str]:
+    """Write mistakes.jsonl, one wrong answer a line, the surest first; returns its name, or nothing for None (an earlier one goes)."""
+    if mistakes is None:
+        (out / MISTAKES).unlink(missing_ok=True)
+        return []
+    write_text(out / MISTAKES, "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in mistakes))
+    return [MISTAKES]
+
+
+def mistake_lines(mistakes: Sequence[dict[str, Any]] | None, most: int = 5) -> list[str]:
+    """A table of the first `most` mistakes (tasks/measures.py), each with the beginning of its text, and how many there are; or nothing."""
+    if not mistakes:
+        return []
+    rows = [
+        [
+            clipped(each["text"]),
+            clipped(each["gold"]),
+            clipped(each["predicted"]),
+            f"{each['probability']:.3f}",
+            "yes" if each["likely_label_error"] else "",
+        ]
+        for each in mistakes[:most]
+    ]
+    suspected = sum(each["likely_label_error"] for each in mistakes)
+    count = f"{len(mistakes):,} wrong, of {suspected:,} the label is a likely error: {MISTAKES}"
+    return [table(["most confidently wrong", "gold", "predicted", "probability", "label wrong?"], rows), count]
+
+
+def clipped(text: str) -> str:
+    text = inert(" ".join(text.split()))
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"

@@ -1,0 +1,111 @@
+"""What is measured of every fine-tuned model beside its kind's own metrics: leaks, and what its probabilities are worth.
+
+A temperature and thresholds are learnt on dev, kept in the model's bertlab.json under LEARNT, and measured wherever it is scored. Kinds
+whose outputs are no probabilities have their metrics alone.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bertlab.corpus.labelled import Labelled, Rows
+from bertlab.corpus.labelled_tokens import LabelledTokens
+from bertlab.corpus.leakage import find_leaks
+from bertlab.corpus.questions import Questions
+from bertlab.disk import sha256_file
+from bertlab.errors import BertlabError
+from bertlab.evaluation.curves import one_hot
+from bertlab.evaluation.intervals import of_metrics, of_set_metrics
+from bertlab.evaluation.label_errors import confidently_wrong, mistakes
+from bertlab.evaluation.metrics import classification_metrics, set_metrics
+from bertlab.evaluation.probabilities import given_labels, learn_on_dev, probability_metrics, scaled
+from bertlab.model.folder import load_facts
+from bertlab.tasks.contract import Columns, Gold, Labels, Metrics, Outputs, Task
+from bertlab.tasks.data import Data
+from bertlab.training.runlog import read_settings
+
+LEARNT = "learnt_on_dev"
+
+
+def learnt_on_dev(task: Task, gold: Gold, outputs: Outputs, labels: Labels) -> dict[str, Any] | None:
+    """What dev's outputs teach (evaluation/probabilities.py); None for a kind without probabilities."""
+    if task.exclusive is None:
+        return None
+    return learn_on_dev(is_gold(task, gold, labels), outputs, labels.names, exclusive=task.exclusive)
+
+
+def of_probabilities(task: Task, gold: Gold, outputs: Outputs, labels: Labels, learnt: dict[str, Any] | None) -> Metrics:
+    """roc_auc, pr_auc, calibration, thresholds, at_thresholds (the kind's metrics there), with intervals; {} without probabilities."""
+    if task.exclusive is None:
+        return {}
+    truth, names = is_gold(task, gold, labels), labels.names
+    found = probability_metrics(truth, outputs, names, exclusive=task.exclusive, learnt=learnt)
+    thresholds = learnt["thresholds"] if learnt else {}
+    if thresholds:
+        given = given_labels(outputs, names, thresholds, exclusive=task.exclusive)
+        if task.exclusive:
+            there = classification_metrics(gold, given.argmax(1), names) | {"intervals": of_metrics(gold, given.argmax(1), names)}
+        else:
+            there = set_metrics(truth, given, names) | {"intervals": of_set_metrics(truth, given, names)}
+        found |= {"thresholds": thresholds, "at_thresholds": there}
+    return found
+
+
+def is_gold(task: Task, gold: Gold, labels: Labels) -> np.ndarray:
+    """(n, K) bool, of a kind with probabilities."""
+    return one_hot(gold, len(labels.names)) if task.exclusive else np.asarray(gold, dtype=bool)
+
+
+def calibrated(task: Task, outputs: Outputs, learnt: dict[str, Any] | None) -> np.ndarray | None:
+    """Probabilities at the temperature that dev chose, if it chose one."""
+    if task.exclusive is None or not learnt or learnt["temperature"] is None:
+        return None
+    return scaled(outputs, learnt["temperature"], exclusive=task.exclusive)
+
+
+def mistakes_of(task: Task, rows: Rows, gold: Gold, outputs: Outputs, labels: Labels) -> list[dict[str, Any]] | None:
+    """All wrong answers of a kind with one class an example, the surest first, with their texts; None for other kinds."""
+    if not task.exclusive or not isinstance(rows, Labelled):
+        return None
+    found = []
+    for row, wrong in zip(confidently_wrong(gold, outputs), mistakes(rows.ids, gold, outputs, labels.names), strict=True):
+        texts = {"text": rows.texts[row]} | ({"text_b": rows.texts_b[row]} if rows.texts_b is not None else {})
+        found.append(wrong | texts)
+    return found
+
+
+# ---- leaks
+
+
+def leakage(train: Rows | None, rows: Rows) -> dict[str, Any] | None:
+    """What of the rows is in train, for metrics.json; None where there is no train."""
+    return None if train is None else find_leaks(as_texts(train), as_texts(rows)).as_json()
+
+
+def leaks_of(data: Data) -> dict[str, Any]:
+    """`leakage` of dev and of test, as far as there are any."""
+    return {split: leakage(data.splits["train"], data.splits[split]) for split in ("dev", "test") if split in data.splits}
+
+
+def as_texts(rows: Rows) -> Labelled:
+    """The rows of any kind as texts: of tokens with their tags as the label, a question and its context as a pair without one."""
+    if isinstance(rows, LabelledTokens):
+        labels = None if rows.tags is None else [" ".join(tags) for tags in rows.tags]
+        return Labelled(rows.ids, [" ".join(words) for words in rows.tokens], None, labels, rows.origin)
+    if isinstance(rows, Questions):
+        return Labelled(rows.ids, rows.questions, rows.contexts, None, rows.origin)
+    assert isinstance(rows, Labelled), "every kind of rows has texts"
+    return rows
+
+
+def training_file(folder: str) -> tuple[str, Columns] | None:
+    """The file that the model of a run folder was trained on and its columns, if it is still where it was and as it was."""
+    try:
+        sha256 = load_facts(folder)["data"]["train"]["sha256"]
+        settings = read_settings(Path(folder).parent)
+        path = str(settings["train"])
+        columns = Columns(settings["text"], settings["text_b"], settings["label"], settings["label_separator"])
+    except (BertlabError, KeyError, TypeError):
+        return None
+    return (path, columns) if Path(path).is_file() and sha256_file(Path(path)) == sha256 else None

@@ -1,0 +1,117 @@
+"""Confident learning by hand and on labels flipped on purpose; the most confidently wrong in order."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import softmax
+from sklearn.datasets import make_classification
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict
+
+from bertlab.evaluation.label_errors import (
+    class_thresholds,
+    confident_classes,
+    confident_joint,
+    confidently_wrong,
+    estimated_errors,
+    likely_label_errors,
+    mistakes,
+)
+
+LABELS = np.array([0, 0, 0, 1, 1, 1])
+PROBABILITIES = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.2, 0.8], [0.3, 0.7], [0.7, 0.3]])
+
+
+def test_a_small_example_has_the_numbers_worked_out_by_hand() -> None:
+    assert class_thresholds(LABELS, PROBABILITIES) == pytest.approx([0.6, 0.6])
+    assert confident_classes(LABELS, PROBABILITIES).tolist() == [0, 0, 1, 1, 1, 0]
+    assert confident_joint(LABELS, PROBABILITIES).tolist() == [[2, 1], [1, 2]]
+    assert estimated_errors(LABELS, PROBABILITIES) == pytest.approx(2.0)
+    first, second = likely_label_errors(LABELS, PROBABILITIES)
+    assert (first.row, first.label, first.likelier) == (2, 0, 1) and first.self_confidence == pytest.approx(0.1)
+    assert first.margin == pytest.approx(-0.8)
+    assert (second.row, second.label, second.likelier) == (5, 1, 0) and second.margin == pytest.approx(-0.4)
+
+
+def test_a_class_of_which_the_model_is_never_sure_has_a_threshold_of_its_own() -> None:
+    probabilities = np.array([[0.95, 0.05], [0.95, 0.05], [0.6, 0.4], [0.7, 0.3], [0.7, 0.3], [0.9, 0.1]])
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    # thresholds 5/6 and 7/30: row 2, though 0 is likelier, is confidently of class 1, and row 5 of class 0
+    assert confident_classes(labels, probabilities).tolist() == [0, 0, 1, 1, 1, 0]
+    assert [each.row for each in likely_label_errors(labels, probabilities)] == [5]  # row 2 has the label that is its likeliest
+
+
+def test_rows_that_reach_no_threshold_count_nowhere_and_a_class_without_rows_is_never_likelier() -> None:
+    probabilities = np.array([[0.9, 0.05, 0.05], [0.5, 0.45, 0.05], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]])
+    labels = np.array([0, 0, 1, 1])
+    assert class_thresholds(labels, probabilities).tolist() == pytest.approx([0.7, 0.45, np.inf])
+    assert confident_classes(labels, probabilities).tolist() == [0, 1, 1, -1]
+    assert confident_joint(labels, probabilities).tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+    assert estimated_errors(labels, probabilities) == pytest.approx(1.0)
+    assert likely_label_errors(labels, probabilities) == []
+    assert likely_label_errors([], np.empty((0, 3))) == []
+
+
+@given(st.integers(2, 5), st.integers(1, 40), st.integers(0, 10_000))
+@settings(max_examples=60, deadline=None)
+def test_the_joint_and_the_suspects_follow_the_definition_row_by_row(classes: int, n: int, seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    labels, probabilities = draw.integers(classes, size=n), softmax(2 * draw.normal(size=(n, classes)), 1).round(2)
+    joint = np.zeros((classes, classes), int)
+    suspects = set()
+    for row in range(n):
+        reached = []
+        for k in range(classes):
+            own = [probabilities[other, k] for other in range(n) if labels[other] == k]
+            if own and probabilities[row, k] >= sum(own) / len(own) - 1e-12:
+                reached.append((probabilities[row, k], -k))
+        if reached:
+            confident = -max(reached)[1]
+            joint[labels[row], confident] += 1
+            if confident != labels[row] and probabilities[row].argmax() != labels[row]:
+                suspects.add(row)
+    assert (confident_joint(labels, probabilities) == joint).all()
+    found = likely_label_errors(labels, probabilities)
+    assert {each.row for each in found} == suspects
+    margins = [each.margin for each in found]
+    assert margins == sorted(margins) and all(margin <= 0 for margin in margins)
+
+
+def test_labels_flipped_on_purpose_are_found_and_come_first() -> None:
+    features, true = make_classification(1200, 12, n_informative=8, n_classes=3, class_sep=4.0, flip_y=0, random_state=0)
+    draw = np.random.default_rng(1)
+    flipped = draw.random(1200) < 0.08
+    labels = np.where(flipped, (true + draw.integers(1, 3, size=1200)) % 3, true)
+    probabilities = cross_val_predict(LogisticRegression(max_iter=2000), features, labels, cv=4, method="predict_proba")
+    found = [each.row for each in likely_label_errors(labels, probabilities)]
+    hits = flipped[found]
+    assert hits.sum() / flipped.sum() > 0.75 and hits.mean() > 0.9
+    assert hits[: len(hits) // 2].mean() >= hits.mean()  # sorted by how likely they are
+    assert estimated_errors(labels, probabilities) == pytest.approx(flipped.sum(), rel=0.35)
+    by_row = {each.row: each for each in likely_label_errors(labels, probabilities)}
+    assert np.mean([by_row[row].likelier == true[row] for row in found if flipped[row]]) > 0.95
+
+
+def test_clean_labels_of_a_good_model_are_hardly_suspected() -> None:
+    features, true = make_classification(1200, 12, n_informative=8, n_classes=3, class_sep=4.0, flip_y=0, random_state=0)
+    probabilities = cross_val_predict(LogisticRegression(max_iter=2000), features, true, cv=4, method="predict_proba")
+    assert len(likely_label_errors(true, probabilities)) < 0.02 * 1200
+
+
+def test_the_surest_of_the_wrong_answers_come_first_and_equally_sure_ones_in_order() -> None:
+    gold = np.array([1, 1, 0, 0, 0])
+    assert confidently_wrong(gold, PROBABILITIES[:5]).tolist() == [0, 2, 1, 3, 4]
+    assert confidently_wrong(gold, PROBABILITIES[:5], most=2).tolist() == [0, 2]
+    assert confidently_wrong(PROBABILITIES.argmax(1), PROBABILITIES).tolist() == []
+
+
+def test_the_file_of_mistakes_says_which_labels_are_suspected() -> None:
+    found = mistakes([f"row {number}" for number in range(6)], LABELS, PROBABILITIES, ["ham", "spam"])
+    assert found == [
+        {"id": "row 2", "gold": "ham", "predicted": "spam", "probability": 0.9, "gold_probability": 0.1, "likely_label_error": True},
+        {"id": "row 5", "gold": "spam", "predicted": "ham", "probability": 0.7, "gold_probability": 0.3, "likely_label_error": True},
+    ]
+    # every one of class 1 is answered wrongly: its threshold is so low that none is suspected with confidence
+    unsure = np.array([[0.9, 0.1], [0.9, 0.1], [0.55, 0.45], [0.55, 0.45]])
+    assert [each["likely_label_error"] for each in mistakes(list("abcd"), [0, 0, 1, 1], unsure, ["ham", "spam"])] == [False, False]

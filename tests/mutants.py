@@ -1,0 +1,378 @@
+"""Bugs sown on purpose (C18): each is put into a copy of the repository, and the tests named for it must fail.
+
+    python tests/mutants.py [WORD ...]        those whose name holds a word, or all; minutes, since a test starts torch
+
+Prints a line a bug: which test killed it, or that it lived, which is a hole in the tests. The tests must pass first as things are. That
+every bug still has its place in the source is looked at by the ordinary suite (tests/test_mutants.py).
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+COPIED = ("bertlab", "tests", "configs", "recipes", "docs", "README.md", "setup.cfg", "pyproject.toml", "ruff.toml", "constraints.txt")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`old`, which stands once in `file` (under bertlab/), becomes `new`: one of the tests named must fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+LOOP = "tests/training/test_loop.py"
+MASKING = "tests/batches/test_masking.py"
+PAIRS = "tests/batches/test_pairs.py"
+BATCHES = "tests/batches/test_pretraining.py"
+ENCODER = "tests/model/test_encoder.py"
+
+MUTANTS = (
+    # --- losses over the global batch
+    Mutant(
+        "accumulation adds up means (the mainstream's M1)",
+        "training/loop.py",
+        "accelerator.backward((parts / divisors).sum() * accelerator.num_processes)",
+        "accelerator.backward((parts / torch.tensor(objective.counts(batch)).clamp(min=1)).sum() * accelerator.num_processes)",
+        (f"{LOOP}::test_the_gradient_is_the_same_however_the_global_batch_is_cut",),
+    ),
+    Mutant(
+        "mean of means",
+        "training/loop.py",
+        "accelerator.backward((parts / divisors).sum() * accelerator.num_processes)",
+        "accelerator.backward((parts / torch.tensor(objective.counts(batch)).clamp(min=1)).sum() / len(batches))",
+        (f"{LOOP}::test_the_gradient_is_the_same_however_the_global_batch_is_cut",),
+    ),
+    Mutant(
+        "a step without a masked token is divided by zero (M7)",
+        "training/loop.py",
+        "divisors = totals[: len(objective.names)].clamp(min=1)",
+        "divisors = totals[: len(objective.names)]",
+        (f"{LOOP}::test_a_micro_batch_without_masked_tokens_adds_only_its_pairs",),
+    ),
+    Mutant(
+        "a step whose gradient is NaN is taken",
+        "training/loop.py",
+        "                if not skipped:\n                    optimizer.step()",
+        "                optimizer.step()",
+        (f"{LOOP}::test_a_step_whose_gradient_is_not_finite_is_skipped_and_changes_nothing",),
+    ),
+    Mutant(
+        "dropout is the same in every step",
+        "training/loop.py",
+        "return ((seed * 1_000_003 + step) * 65_537 + micro) % 2**63",
+        "return (seed * 1_000_003 * 65_537 + micro) % 2**63",
+        (f"{LOOP}::test_dropout_differs_between_steps_and_between_micro_batches",),
+    ),
+    Mutant(
+        "filler is counted as pairs",
+        "batches/flat.py",
+        "return len(self.cu_seqlens) - 1 - self.filler_sequences",
+        "return len(self.cu_seqlens) - 1",
+        ("tests/training/test_objectives.py", LOOP, "tests/batches/test_fingerprint.py", "tests/batches/test_flat.py"),
+    ),
+    # --- masks
+    Mutant(
+        "a short sequence may have no mask (M7)",
+        "batches/masking.py",
+        "np.maximum(1, np.rint(self.rate * lengths))",
+        "np.rint(self.rate * lengths)",
+        (f"{MASKING}::test_google_mode_chooses_exactly_the_count_of_berts_data_script",),
+    ),
+    Mutant(
+        "random replacements may be special tokens (M8)",
+        "batches/masking.py",
+        "ordinary = np.flatnonzero(~self.special)",
+        "ordinary = np.arange(len(self.special))",
+        (f"{MASKING}::test_no_special_token_is_chosen_and_none_but_the_mask_is_drawn",),
+    ),
+    Mutant(
+        "81/10/9 instead of 80/10/10",
+        "batches/masking.py",
+        "np.where(action < 0.9, random_ids, labels)",
+        "np.where(action < 0.89, random_ids, labels)",
+        (f"{MASKING}::test_of_the_chosen_eighty_per_cent_become_the_mask_ten_a_random_token_and_ten_stay",),
+    ),
+    Mutant(
+        "one stream of masks for the whole batch",
+        "batches/masking.py",
+        "counter = (np.arange(len(ids)) - starts[sequence]) * _DRAWS\n        keys = derive(pair_keys, 0)[sequence]",
+        "counter = np.arange(len(ids)) * _DRAWS\n        keys = derive(pair_keys[:1], 0)[0 * sequence]",
+        (f"{MASKING}::test_the_mask_of_a_sequence_does_not_depend_on_its_neighbours",),
+    ),
+    Mutant(
+        "labels are those of the next token",
+        "batches/masking.py",
+        "labels = ids[positions]",
+        "labels = ids[np.minimum(positions + 1, len(ids) - 1)]",
+        (f"{MASKING}::test_originals_are_rebuilt_from_the_masked_ids_and_the_labels",),
+    ),
+    Mutant(
+        "words are cut at pieces of another sequence",
+        "batches/masking.py",
+        "& eligible[:-1] & (sequence[1:] == sequence[:-1]))",
+        "& eligible[:-1])",
+        (MASKING,),
+    ),
+    # --- pairs and epochs
+    Mutant(
+        "a random B may be of the same document",
+        "batches/pairs.py",
+        "    other += other >= document\n",
+        "",
+        (f"{PAIRS}::test_a_random_b_is_of_the_other_document_even_where_there_are_only_two",),
+    ),
+    Mutant(
+        "next-sentence labels are turned round",
+        "batches/pretraining.py",
+        "pairs.is_random.astype(np.int64)",
+        "(~pairs.is_random).astype(np.int64)",
+        (f"{BATCHES}::test_two_documents_are_enough",),
+    ),
+    Mutant(
+        "every epoch has the pairs and masks of the first (a set_epoch that is missing)",
+        "batches/pretraining.py",
+        "key=randomness.key(self.seed, epoch, _PAIRS)",
+        "key=randomness.key(self.seed, 0, _PAIRS)",
+        (
+            f"{BATCHES}::test_epochs_and_seeds_differ_in_their_pairs",
+            f"{BATCHES}::test_a_pair_that_comes_again_in_another_epoch_has_another_mask",
+        ),
+    ),
+    Mutant(
+        "fine-tuning sees its examples in one order (a set_epoch that is missing)",
+        "batches/labelled.py",
+        "randomness.key(seed, epoch)",
+        "randomness.key(seed, 0)",
+        ("tests/batches/test_labelled.py::test_shuffled_differs_between_epochs_and_seeds_and_is_the_same_when_asked_again",),
+    ),
+    Mutant(
+        "truncation takes from the front alone",
+        "batches/pairs.py",
+        "a_start=address[document] + a_before + binomial_half(a_cut, chunk_key, _FRONT_A)",
+        "a_start=address[document] + a_before + a_cut",
+        (f"{PAIRS}::test_the_plan_is_the_rules_applied_sentence_by_sentence",),
+    ),
+    Mutant(
+        "a shuffle that leaves the order",
+        "batches/randomness.py",
+        'return order[np.argsort(high[order], kind="stable")]',
+        "return np.arange(len(order))",
+        ("tests/batches/test_randomness.py::test_the_shuffle_sorts_by_the_upper_half_of_the_draws",),
+    ),
+    Mutant(
+        "labels are not part of a batch's fingerprint",
+        "batches/fingerprint.py",
+        ", batch.mlm_positions[masked], batch.mlm_labels[masked])",
+        ", batch.mlm_positions[masked])",
+        ("tests/batches/test_fingerprint.py::test_every_number_that_the_model_or_the_loss_sees_counts",),
+    ),
+    # --- model
+    Mutant(
+        "padding is attended to",
+        "model/attention.py",
+        "attn_mask=group.mask, dropout_p=dropout)",
+        "dropout_p=dropout)",
+        (f"{ENCODER}::test_a_sequence_alone_is_what_it_is_among_others",),
+    ),
+    Mutant(
+        "scores are divided by the head size, not by its root",
+        "model/attention.py",
+        "(query * query.shape[-1] ** -0.5)",
+        "(query / query.shape[-1])",
+        ("tests/model/test_attention.py",),
+    ),
+    Mutant(
+        "positions do not start again with each sequence",
+        "batches/flat.py",
+        '"position_ids": torch.from_numpy(ragged_arange(lengths))',
+        '"position_ids": torch.arange(len(input_ids))',
+        ("tests/batches/test_flat.py::test_the_five_fields_are_those_worked_out_by_hand",),
+    ),
+    # --- optimizers
+    Mutant(
+        "biases and LayerNorm decay",
+        "training/optimizers.py",
+        'if parameter.ndim < 2], "weight_decay": 0.0}',
+        'if parameter.ndim < 2], "weight_decay": weight_decay}',
+        ("tests/training/test_optimizers.py::test_every_parameter_is_stepped_by_one_optimizer_and_only_matrices_decay",),
+    ),
+    Mutant(
+        "the first step of the warm-up has a rate of 0",
+        "training/optimizers.py",
+        "return (step + 1) / warmup_steps",
+        "return step / warmup_steps",
+        ("tests/training/test_optimizers.py::test_the_rate_rises_over_the_warm_up_and_falls_towards_zero",),
+    ),
+    Mutant(
+        "Adam's step counts are not restored",
+        "training/optimizers.py",
+        "        optimizer.state[parameter][key] = value.to(parameter.device)",
+        '        optimizer.state[parameter][key] = value.to(parameter.device) * (key != "step")',
+        ("tests/training/test_optimizers.py::test_restored_optimizers_step_as_the_ones_they_were_taken_from",),
+    ),
+    # --- disk
+    Mutant(
+        "a file is named before it is flushed",
+        "disk.py",
+        "            _flush(temporary)\n            temporary.replace(path)\n",
+        "            temporary.replace(path)\n",
+        ("tests/test_disk.py::test_all_is_flushed_before_it_has_its_name_and_its_name_after",),
+    ),
+    Mutant(
+        "the files of a folder are not flushed",
+        "disk.py",
+        "                _flush(file)\n",
+        "",
+        ("tests/test_disk.py::test_all_is_flushed_before_it_has_its_name_and_its_name_after",),
+    ),
+    Mutant(
+        "hashes are not compared",
+        "disk.py",
+        ' or sha256_file(path) != entry["sha256"]',
+        "",
+        ("tests/test_disk.py::test_every_changed_file_is_found",),
+    ),
+    Mutant(
+        "a manifest's own hash is not compared",
+        "disk.py",
+        "if hashlib.sha256(before + behind).hexdigest() != seal:",
+        "if False:",
+        ("tests/test_disk.py::test_any_byte_of_a_sealed_file_that_is_another_or_gone_is_noticed",),
+    ),
+    Mutant(
+        "two processes share a lock",
+        "disk.py",
+        "fcntl.LOCK_EX | fcntl.LOCK_NB",
+        "fcntl.LOCK_SH | fcntl.LOCK_NB",
+        ("tests/test_disk.py::test_a_locked_folder_is_refused_and_an_empty_one_taken_away",),
+    ),
+    # --- text in
+    Mutant(
+        "text may become a special token",
+        "tokens/tokenizer.py",
+        "        backend.encode_special_tokens = True  # not stored",
+        "        backend.encode_special_tokens = False  # not stored",
+        ("tests/security/test_tokenizers.py::test_the_flag_that_keeps_special_tokens_text_is_set_by_every_way_and_by_both_calls",),
+    ),
+    Mutant(
+        "copies of a document may lie on both sides of the held-out split",
+        "corpus/identity.py",
+        'unicodedata.normalize("NFKC", text[start:end]).casefold()',
+        "text[start:end]",
+        ("tests/corpus/test_identity.py",),
+    ),
+    # --- security
+    Mutant(
+        "a manifest may name files outside its folder",
+        "disk.py",
+        "        path = inside(root, name)\n",
+        "        path = root / name\n",
+        ("tests/security/test_paths.py::test_no_reader_of_manifests_follows_such_a_name",),
+    ),
+    Mutant(
+        "a lock is taken through a link",
+        "disk.py",
+        "flags | os.O_NOFOLLOW",
+        "flags",
+        ("tests/security/test_paths.py::test_a_lock_that_is_a_link_does_not_empty_what_it_leads_to",),
+    ),
+    Mutant(
+        "a header's sizes are believed",
+        "model/weights.py",
+        "or end - begin != math.prod(shape) * _BYTES[dtype]",
+        "",
+        ("tests/security/test_weights.py::test_a_header_that_is_not_true_is_refused_by_the_tensors_name",),
+    ),
+    Mutant(
+        "any regular expression is followed",
+        "tokens/rules.py",
+        "if expression is not None and expression not in KNOWN_PATTERNS:",
+        "if False:",
+        ("tests/security/test_tokenizers.py::test_rules_that_cost_more_than_the_text_are_refused_in_one_line",),
+    ),
+    Mutant(
+        "bombs are unpacked",
+        "corpus/files.py",
+        "if unpacked > FREE_BYTES and unpacked > MOST_TIMES * packed:",
+        "if False:",
+        ("tests/security/test_input.py::test_an_archive_that_unpacks_to_hundreds_of_times_its_size_is_stopped",),
+    ),
+    Mutant(
+        "escape sequences reach the terminal",
+        "pages/screen.py",
+        "_CONTROL = dict.fromkeys((*range(32), ",
+        "_CONTROL = dict.fromkeys((*range(27), *range(28, 32), ",
+        ("tests/pages/test_screen.py::test_no_character_that_steers_a_terminal_passes",),
+    ),
+    Mutant(
+        "a page shows text as mark-up",
+        "pages/doctor.py",
+        "return escape(inert(text), quote=True)",
+        "return inert(text)",
+        ("tests/pages/test_doctor.py::test_hostile_text_makes_no_element_no_attribute_and_no_control_character",),
+    ),
+)
+
+
+def place(mutant: Mutant, root: Path = ROOT) -> Path:
+    """The file of a mutant. `old` must stand in it exactly once."""
+    path = root / "bertlab" / mutant.file
+    count = path.read_text().count(mutant.old)
+    assert count == 1, f"{mutant.name}: {mutant.file} has {count} places like {mutant.old!r}: say the bug anew"
+    return path
+
+
+def failing(tests: tuple[str, ...], root: Path) -> str | None:
+    """The first of the tests that fails in the repository at `root`, or None."""
+    environment = os.environ | {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", "-n0", "-q", "-x", "--no-header", "-p", "no:cacheprovider", *tests]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1), f"these tests cannot be run: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+    found = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    return found[1] if found else "?" if done.returncode else None
+
+
+def main(words: list[str]) -> int:
+    chosen = [mutant for mutant in MUTANTS if not words or any(word in mutant.name for word in words)]
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "copy"
+        root.mkdir()
+        for name in COPIED:
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+            elif source.exists():
+                shutil.copy(source, root / name)
+        broken = failing(tuple(dict.fromkeys(test for mutant in chosen for test in mutant.tests)), root)
+        if broken:
+            print(f"{broken} fails without any bug sown: nothing would be shown")
+            return 2
+        killed = 0
+        for mutant in chosen:
+            began, path = time.monotonic(), place(mutant, root)
+            before = path.read_text()
+            path.write_text(before.replace(mutant.old, mutant.new))
+            test = failing(mutant.tests, root)
+            path.write_text(before)
+            killed += test is not None
+            print(
+                f"{'killed' if test else 'LIVES ':<8}{time.monotonic() - began:4.0f} s  {mutant.name}: {test or ', '.join(mutant.tests)}",
+                flush=True,
+            )
+    print(f"{killed} of {len(chosen)} killed")
+    return int(killed < len(chosen))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

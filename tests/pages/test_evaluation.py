@@ -1,0 +1,82 @@
+"""What is said around the scores: leaks with their rows, numbers with their intervals, and no terminal steered by a label."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bertlab.corpus.labelled import Labelled
+from bertlab.corpus.leakage import find_leaks
+from bertlab.evaluation.curves import one_hot
+from bertlab.evaluation.probabilities import learn_on_dev, probability_metrics
+from bertlab.pages.evaluation import between, leak_lines, mistake_lines, probability_lines, write_mistakes
+
+
+def labelled(name: str, texts: list[str], labels: list[str]) -> Labelled:
+    return Labelled([f"{name}:{number}" for number in range(len(texts))], texts, None, labels, name)
+
+
+def test_leaks_are_counted_and_the_first_named() -> None:
+    long = "one two three four five six seven eight nine ten eleven"
+    train = labelled("train", ["a river", long, "a stone"], ["x", "y", "x"])
+    found = find_leaks(train, labelled("test", ["A RIVER", long + " twelve", "birds sing here"], ["z", "y", "x"]))
+    assert leak_lines(found.as_json()) == [
+        "warning: 2 of 3 test texts are in train, 1 equal and 1 nearly (from similarity 0.7 on): the scores flatter",
+        "            test:0 is equal to train:0",
+        "            test:1 is 90% like train:1",
+        "warning: 1 text has different labels in different rows: one of them is wrong",
+        "            train:0 'x', test:0 'z'",
+    ]
+    clean = find_leaks(train, labelled("dev", ["quite another"], ["x"])).as_json()
+    assert leak_lines(clean, "dev") == ["leaks       none of 1 dev texts is in train, equal or nearly (from similarity 0.7 on)"]
+    assert leak_lines(None) == ["leaks       not looked for: give --train to know whether training has seen these texts"]
+
+
+def test_ids_and_labels_cannot_steer_the_terminal() -> None:
+    found = find_leaks(Labelled(["a\x1b[2J"], ["x"], None, ["l\x1b"], ""), Labelled(["b\u202e"], ["x"], None, ["m"], ""))
+    shown = "\n".join(leak_lines(found.as_json()))
+    assert "\x1b" not in shown and "\u202e" not in shown and "a?[2J" in shown
+
+
+def test_numbers_stand_with_their_intervals_before_and_after_the_temperature() -> None:
+    draw = np.random.default_rng(0)
+    gold = draw.integers(2, size=400)
+    logits = draw.normal(size=(400, 2)) + np.eye(2)[gold]
+    probabilities = 1 / (1 + np.exp(-5 * (logits - logits[:, ::-1])))
+    learnt = learn_on_dev(one_hot(gold, 2), probabilities, ["no", "yes"], exclusive=True)
+    found = probability_metrics(one_hot(gold, 2), probabilities, ["no", "yes"], exclusive=True, learnt=learnt, resamples=200)
+    roc, pr, before, after = probability_lines(found)
+    assert roc.startswith(f"ROC-AUC     {found['roc_auc']['macro']:.3f} (0.") and roc.endswith("mean of 2 classes")
+    assert pr.startswith("PR-AUC      0.")
+    assert f"ECE {found['calibration']['before']['ece']:.3f} (0." in before and "would show up to 0." in before
+    assert f"at dev's temperature {learnt['temperature']:.2f}: ECE {found['calibration']['after']['ece']:.3f}" in after
+    metrics = found | {"macro": {"f1": 0.5}, "at_thresholds": {"macro": {"f1": 0.625}, "intervals": {"macro": {"f1": {"low": None}}}}}
+    assert probability_lines(metrics)[-1] == "thresholds  chosen on dev: macro-F1 0.625, with one of 0.5 0.500"
+    assert probability_lines({"spearman": 0.3}) == []
+    assert between({"low": 0.1, "high": 0.25}) == " (0.100 to 0.250)"
+
+
+def test_mistakes_have_the_beginning_of_their_text() -> None:
+    sure = {"text": "some\ntext " * 40, "gold": "x", "predicted": "y\x1b", "probability": 0.987, "likely_label_error": True}
+    wrong = [sure, {"text": "short", "gold": "y", "predicted": "x", "probability": 0.6, "likely_label_error": False}]
+    shown, count = mistake_lines(wrong)
+    _, _, first, second = shown.splitlines()
+    assert "some text some text" in first and "…" in first and "0.987" in first and first.endswith("yes") and "\x1b" not in first
+    assert second.startswith("short") and count == "2 wrong, of 1 the label is a likely error: mistakes.jsonl"
+    assert len(mistake_lines(wrong, most=1)[0].splitlines()) == 3 and mistake_lines([]) == mistake_lines(None) == []
+
+
+def test_the_file_of_mistakes_has_a_line_each_and_goes_where_there_can_be_none(tmp_path: Path) -> None:
+    assert write_mistakes(tmp_path, [{"text": "雨\n"}, {"text": "b"}]) == ["mistakes.jsonl"]
+    lines = (tmp_path / "mistakes.jsonl").read_text().splitlines()
+    assert [json.loads(line)["text"] for line in lines] == ["雨\n", "b"] and "雨" in lines[0]
+    assert write_mistakes(tmp_path, []) == ["mistakes.jsonl"] and (tmp_path / "mistakes.jsonl").read_text() == ""
+    assert write_mistakes(tmp_path, None) == [] and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_conflicts_are_said_in_one_or_in_many(count: int) -> None:
+    rows = labelled("train", [*"ab"[:count], *"ab"[:count]], ["x"] * count + ["y"] * count)
+    line = leak_lines(find_leaks(rows, labelled("test", ["c"], ["x"])).as_json())[1]
+    assert line.startswith("warning: 1 text has different" if count == 1 else "warning: 2 texts have different")

@@ -1,0 +1,116 @@
+"""What is measured of every kind: what probabilities are worth, leaks of texts, mistakes with their texts."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+from sklearn.metrics import f1_score, roc_auc_score
+
+from bertlab.corpus.labelled import Labelled
+from bertlab.corpus.labelled_tokens import LabelledTokens
+from bertlab.corpus.questions import Questions
+from bertlab.disk import sha256_file, write_json, write_text
+from bertlab.tasks.contract import Labels
+from bertlab.tasks.measures import calibrated, leakage, learnt_on_dev, mistakes_of, of_probabilities, training_file
+from bertlab.tasks.multi_label import MULTI_LABEL
+from bertlab.tasks.regression import REGRESSION
+from bertlab.tasks.single_label import SINGLE_LABEL
+
+
+def two_classes(seed: int, n: int = 300) -> tuple[list[int], np.ndarray]:
+    draw = np.random.default_rng(seed)
+    gold = draw.integers(2, size=n)
+    return gold.tolist(), softmax(4 * (draw.normal(size=(n, 2)) + np.eye(2)[gold]), 1).astype(np.float32)
+
+
+def label_sets(seed: int, n: int = 300) -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(seed)
+    gold = draw.random((n, 3)) < [0.5, 0.2, 0.1]
+    return gold, 1 / (1 + np.exp(-(draw.normal(size=(n, 3)) + 2 * gold - 2)))
+
+
+def test_two_classes_have_areas_calibration_and_scores_at_devs_threshold() -> None:
+    labels = Labels(["ham", "spam"])
+    learnt = learnt_on_dev(SINGLE_LABEL, *two_classes(0), labels)
+    assert learnt is not None and 2 < learnt["temperature"] < 8 and list(learnt["thresholds"]) == ["spam"]
+    gold, outputs = two_classes(1)
+    found = of_probabilities(SINGLE_LABEL, gold, outputs, labels, learnt)
+    assert found["roc_auc"]["per_class"]["spam"] == pytest.approx(roc_auc_score(gold, outputs[:, 1]))
+    assert found["calibration"]["after"]["nll"] < found["calibration"]["before"]["nll"]
+    given = outputs[:, 1] >= learnt["thresholds"]["spam"]["value"]
+    assert found["thresholds"] == learnt["thresholds"]
+    assert found["at_thresholds"]["per_class"]["spam"]["f1"] == pytest.approx(f1_score(gold, given))
+    assert found["at_thresholds"]["intervals"]["macro"]["f1"]["low"] < found["at_thresholds"]["macro"]["f1"]
+    scaled = calibrated(SINGLE_LABEL, outputs, learnt)
+    assert scaled is not None and (scaled.argmax(1) == outputs.argmax(1)).all()
+    json.dumps(found, allow_nan=False)
+
+
+def test_sets_of_labels_have_a_threshold_each() -> None:
+    labels = Labels(["x", "y", "z"])
+    learnt = learnt_on_dev(MULTI_LABEL, *label_sets(0), labels)
+    gold, outputs = label_sets(1)
+    found = of_probabilities(MULTI_LABEL, gold, outputs, labels, learnt)
+    assert learnt is not None and list(found["thresholds"]) == ["x", "y", "z"]
+    given = outputs >= [learnt["thresholds"][name]["value"] for name in labels.names]
+    assert found["at_thresholds"]["macro"]["f1"] == pytest.approx(f1_score(gold, given, average="macro"))
+    json.dumps(found, allow_nan=False)
+
+
+def test_without_what_dev_teaches_there_is_no_temperature_and_no_threshold() -> None:
+    found = of_probabilities(SINGLE_LABEL, *two_classes(2, 60), Labels(["ham", "spam"]), None)
+    assert set(found) == {"roc_auc", "pr_auc", "calibration", "intervals"} and set(found["calibration"]) == {"before"}
+    assert calibrated(SINGLE_LABEL, two_classes(2)[1], None) is None
+
+
+def test_numbers_have_none_of_it() -> None:
+    values = np.arange(5.0)
+    labels = Labels(["number"])
+    assert learnt_on_dev(REGRESSION, values, values, labels) is None and of_probabilities(REGRESSION, values, values, labels, None) == {}
+    rows = Labelled(list("abcde"), list("abcde"), None, ["1"] * 5, "")
+    assert calibrated(REGRESSION, values, None) is None and mistakes_of(REGRESSION, rows, values, values, labels) is None
+
+
+def test_mistakes_have_their_own_texts_though_ids_are_not_unique() -> None:
+    rows = Labelled(["id", "id", "id"], ["right", "sure", "unsure"], ["1", "2", "3"], ["ham"] * 3, "")
+    outputs = np.array([[0.9, 0.1], [0.1, 0.9], [0.4, 0.6]])
+    found = mistakes_of(SINGLE_LABEL, rows, [0, 0, 0], outputs, Labels(["ham", "spam"]))
+    assert found is not None and [(each["text"], each["text_b"], each["probability"]) for each in found] == [
+        ("sure", "2", 0.9),
+        ("unsure", "3", 0.6),
+    ]
+
+
+def test_leaks_are_looked_for_in_texts_with_one_label_or_several() -> None:
+    train = Labelled(["t1", "t2"], ["a river", "a stone"], None, None, "", [("x", "y"), ("x",)])
+    rows = Labelled(["r1", "r2"], ["A river", "A STONE"], None, None, "", [("y", "x"), ()])
+    found = leakage(train, rows)
+    assert found is not None and found["equal"] == 2 and [leak["same_label"] for leak in found["leaks"]] == [True, False]
+    assert found["conflicts"] == [[["t2", "x"], ["r2", ""]]]
+    assert leakage(None, rows) is None
+
+
+def test_leaks_are_looked_for_in_sentences_of_tokens_and_in_questions_with_their_contexts() -> None:
+    train = LabelledTokens(["t1"], [["John", "sleeps"]], [["B-PER", "O"]], None, 0, "")
+    rows = LabelledTokens(["r1", "r2"], [["john", "SLEEPS"], ["he", "sleeps"]], [["O", "O"], ["O", "O"]], None, 0, "")
+    found = leakage(train, rows)
+    assert found is not None and found["equal"] == 1 and found["conflicts"] == [[["t1", "B-PER O"], ["r1", "O O"]]]
+    asked = Questions(["q1"], ["Who sleeps?"], ["John sleeps."], None, "")
+    others = Questions(["q2", "q3"], ["Who sleeps?", "Does he sleep?"], ["JOHN  sleeps.", "John sleeps."], None, "")
+    found = leakage(asked, others)  # the same context with another question is no leak
+    assert found is not None and [leak["test_id"] for leak in found["leaks"]] == ["q2"]
+
+
+def test_a_run_knows_its_training_file_as_long_as_it_is_the_same(tmp_path: Path) -> None:
+    train, folder = tmp_path / "train.csv", tmp_path / "run" / "model"
+    write_text(train, "text,label\n")
+    write_json(folder / "bertlab.json", {"data": {"train": {"sha256": sha256_file(train)}}})
+    assert training_file(str(folder)) is None  # no settings beside it
+    write_text(tmp_path / "run" / "config.yaml", f"train: {train}\ntext: said\ntext_b: null\nlabel: kind\nlabel_separator: null\n")
+    found = training_file(str(folder))
+    assert found is not None and found[0] == str(train) and (found[1].text, found[1].label) == ("said", "kind")
+    write_text(train, "text,label\nchanged,a\n")
+    assert training_file(str(folder)) is None
+    assert training_file(str(tmp_path / "nothing")) is None
