@@ -79,7 +79,7 @@ MUTANTS = (
         "batches/flat.py",
         "return len(self.cu_seqlens) - 1 - self.filler_sequences",
         "return len(self.cu_seqlens) - 1",
-        ("tests/training/test_objectives.py", LOOP, "tests/batches/test_fingerprint.py", "tests/batches/test_flat.py"),
+        (f"{LOOP}::test_filler_of_fixed_shapes_changes_neither_losses_nor_counts_nor_gradients",),
     ),
     # --- masks
     Mutant(
@@ -122,7 +122,7 @@ MUTANTS = (
         "batches/masking.py",
         "& eligible[:-1] & (sequence[1:] == sequence[:-1]))",
         "& eligible[:-1])",
-        (MASKING,),
+        (f"{MASKING}::test_whole_words_are_those_of_a_plain_loop_over_words",),
     ),
     # --- pairs and epochs
     Mutant(
@@ -190,7 +190,7 @@ MUTANTS = (
         "model/attention.py",
         "(query * query.shape[-1] ** -0.5)",
         "(query / query.shape[-1])",
-        ("tests/model/test_attention.py",),
+        ("tests/model/test_attention.py::test_in_bf16_words_attention_is_the_fp32_kernel_s_but_for_the_roundings",),
     ),
     Mutant(
         "positions do not start again with each sequence",
@@ -270,7 +270,7 @@ MUTANTS = (
         "corpus/identity.py",
         'unicodedata.normalize("NFKC", text[start:end]).casefold()',
         "text[start:end]",
-        ("tests/corpus/test_identity.py",),
+        ("tests/corpus/test_identity.py::test_case_width_composition_and_white_space_make_no_difference",),
     ),
     # --- security
     Mutant(

@@ -96,9 +96,12 @@ from pathlib import Path
 from bertlab.disk import locked
 
 with locked(Path(sys.argv[1])):
+    heard, told = os.pipe()
     child = os.fork()
     if child == 0:
+        os.write(told, b".")
         time.sleep(60)
+    os.read(heard, 1)  # it runs, so what is done at a fork is done
     print(child, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -9,6 +9,7 @@ from bertlab.disk import write_text
 from bertlab.pages.screen import inert, table
 
 MISTAKES = "mistakes.jsonl"
+_LINE_BREAKS = {number: f"\\u{number:04x}" for number in (0x85, 0x2028, 0x2029)}  # to some readers; JSON escapes the others itself
 SHOWN = 3  # leaks and conflicts of which the rows are named; metrics.json has more
 LONGEST_TEXT = 60
 
@@ -74,7 +75,8 @@ def write_mistakes(out: Path, mistakes: Sequence[dict[str, Any]] | None) -> list
     if mistakes is None:
         (out / MISTAKES).unlink(missing_ok=True)
         return []
-    write_text(out / MISTAKES, "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in mistakes))
+    lines = (json.dumps(each, ensure_ascii=False).translate(_LINE_BREAKS) + "\n" for each in mistakes)
+    write_text(out / MISTAKES, "".join(lines))
     return [MISTAKES]
 
 

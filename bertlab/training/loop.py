@@ -209,8 +209,8 @@ def _load(
         for step in steps:
             try:
                 batches = next(ready)
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error):  # torch has no class for it
+            except (RuntimeError, ConnectionError, EOFError) as error:  # the latter two when it dies with a batch half handed over
+                if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):  # torch has no class for it
                     raise
                 why = str(error).strip(" .")  # with the number of the process and of the signal
                 raise LostError(

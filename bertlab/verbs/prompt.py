@@ -108,6 +108,7 @@ def run(config: Config) -> dict[str, Any]:
     files = {name: file for name in ("data", "unlabelled", "train") if (file := getattr(config, name))}
     hashes = {name: sha256_file(Path(file)) for name, file in files.items()}
     metrics = _scores(config, rows, gold, words, answers) | {
+        "task": "single-label",
         "labels": words.labels,
         "truncated": answers.num_truncated,
         "model": {"folder": Path(config.model).name, "sha256": model_origin(config.model)["files"]["model.safetensors"]},

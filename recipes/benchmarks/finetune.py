@@ -19,7 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from bertlab.batches.labelled import Examples, encode_examples
 from bertlab.corpus.labelled import label_ids, label_names, read_labelled
 from bertlab.model import heads
 from bertlab.model.presets import PRESETS, preset_config
+from bertlab.tasks.seeds import Recipe, micro_batches
 from bertlab.tokens import tokenizer as tokenizers
 from bertlab.tokens.tokenizer import Tokenizer
 from bertlab.training import loop, processes
@@ -117,12 +118,13 @@ def our_round(
     """A function that fine-tunes for `steps` steps by bertlab's loop with a seed, and returns real tokens and seconds."""
     accelerator = processes.start(None, "cpu")
     config = finetune.Config(model="", train="", out="", batch_size=batch_size)
+    recipe = Recipe(**{field.name: getattr(config, field.name) for field in fields(Recipe)})
 
     def once(seed: int) -> tuple[int, float]:
         optimizers = build_optimizers(model, "adamw", learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         plan = loop.Plan(steps=steps, warmup_steps=round(WARMUP * steps), seed=seed, precision="fp32")
         tokens: list[int] = []
-        take = partial(finetune.micro_batches, examples, config, seed, 0, 1)
+        take = partial(micro_batches, examples, recipe, seed, 0, 1)
         start = clock()
         loop.train(model, optimizers, Classification(), take, plan, accelerator, after_step=lambda result: tokens.append(result.tokens))
         return sum(tokens), clock() - start

@@ -288,6 +288,7 @@ def main() -> None:
             print(row(cells[-1], max(rates)), flush=True)
             return cells[-1]
 
+        best_of: dict[int, Cell] = {}
         for length in lengths:
             of_length = [measure(length, size, arguments.compile == "each") for size in sizes]
             if arguments.compile == "best":
@@ -298,10 +299,13 @@ def main() -> None:
             facts[f"{name}_tokens_per_second"], facts[f"{name}_micro_tokens"] = ours.best(BERTLAB), ours.micro_tokens
             facts[f"{name}_peer_tokens_per_second"], facts[f"{name}_peer_micro_tokens"] = theirs.best(PEER), theirs.micro_tokens
             facts[f"{name}_ratio"] = ours.best(BERTLAB) / theirs.best(PEER) if theirs.best(PEER) else None
-            facts[f"{name}_mfu"] = ours.best(BERTLAB) / ours.tokens * ours.flops / max(rates)
+            best_of[length] = ours
+            mfu = ours.best(BERTLAB) / ours.tokens * ours.flops / max(rates)
             of_best = f"{facts[f'{name}_ratio']:.2f} x" if facts[f"{name}_ratio"] else "out of memory on the other side"
-            print(f"{length:6}    best against best: {of_best}, MFU {facts[f'{name}_mfu']:.1%}", flush=True)
-    facts["product_flops_per_second"] = max(rates)
+            print(f"{length:6}    best against best: {of_best}, MFU {mfu:.1%}", flush=True)
+    facts["product_flops_per_second"] = max(rates)  # of all rounds, those after a length was printed too
+    for length, ours in best_of.items():
+        facts[f"{arguments.preset}_{length}_mfu"] = ours.best(BERTLAB) / ours.tokens * ours.flops / max(rates)
     facts["cells"] = [vars(cell) for cell in cells]
     print(f"\n{facts['date']}, {facts['machine']}, torch {facts['torch']}, CUDA {facts['cuda']}, transformers {facts['transformers']}")
     print(json.dumps(facts))

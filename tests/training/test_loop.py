@@ -125,6 +125,18 @@ def test_a_micro_batch_without_masked_tokens_adds_only_its_pairs(make_model: Mak
     assert of_bare.losses["mlm_loss"] == 0.0 and not of_bare.skipped
 
 
+def test_filler_of_fixed_shapes_changes_neither_losses_nor_counts_nor_gradients(
+    make_model: MakeModel, uneven: list[PretrainingBatch], one_step: OneStep
+) -> None:
+    gradients, result = one_step(make_model(), uneven)
+    filled, of_filled = one_step(make_model(), [batch.topped_up(96) for batch in uneven])
+    assert of_filled.filler_tokens > 100 and result.filler_tokens == 0
+    assert (of_filled.counts, of_filled.tokens, of_filled.sequences) == (result.counts, result.tokens, result.sequences)
+    assert of_filled.losses == pytest.approx(result.losses, rel=1e-5) and of_filled.batch == result.batch
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(filled[name], gradient, rtol=1e-4, atol=1e-6)
+
+
 def test_the_gradient_is_clipped_to_the_norm_that_was_asked_for(
     make_model: MakeModel, uneven: list[PretrainingBatch], one_step: OneStep
 ) -> None:
