@@ -191,3 +191,15 @@ def test_a_fine_tuned_encoder_is_the_start_of_another_kind_of_task(
         "bert.pooler.dense.weight",
         "bert.pooler.dense.bias",
     } and back.bert.pooler is not None
+
+
+def test_the_chain_of_hashes_is_followed_from_each_tasks_folder_and_from_the_run(run: tuple[Path, dict[str, Any]]) -> None:
+    from bertlab.training.chain import follow
+
+    out = run[0]
+    for folder in (out, out / "topics" / "model", out / "amount"):
+        links = list(follow([folder]))
+        assert not [link.message for link in links if link.status == "differs"]
+        assert any(link.name == "model" and "made by" in link.message for link in links)
+    (out / "amount" / "metrics.json").write_text("{}")
+    assert any("amount" in link.message for link in follow([out]) if link.status == "differs")
