@@ -112,6 +112,9 @@ def test_both_tasks_are_learnt_together_and_reported_beside_each_alone(run: tupl
     best = max(metrics["seeds"], key=lambda seed: seed["mean_score"])
     scores = [best["tasks"]["topics"]["dev"]["macro"]["f1"], best["tasks"]["amount"]["dev"]["spearman"]]
     assert metrics["best_seed"] == best["seed"] and best["mean_score"] == pytest.approx(sum(scores) / 2)
+    for seed in metrics["seeds"]:
+        kept = max(seed["history"], key=lambda epoch: epoch["mean_score"])
+        assert seed["mean_score"] == kept["mean_score"] and seed["epoch"] == kept["epoch"] and len(seed["history"]) == 8
     assert read_json(out / "metrics.json") == metrics and read_json(out / "topics" / "metrics.json")["test"] == topics["test"]
 
 
