@@ -25,8 +25,9 @@ VERBS = {
     "prepare": "text files -> sentences -> tokenizer and token shards: a corpus folder",
     "corpus": "what is in a corpus folder, and what is wrong with it",
     "pretrain": "a corpus folder -> a BERT (masked words and next sentences)",
-    "finetune": "a BERT and a labelled file -> a classifier",
-    "evaluate": "a classifier and a labelled file -> predictions, precision, recall, F1",
+    "finetune": "a BERT and a labelled file -> a classifier, a tagger, an answerer, ...",
+    "multitask": "a BERT and several labelled files -> one encoder for all, a model each",
+    "evaluate": "a fine-tuned model and a labelled file -> predictions and scores",
     "prompt": "a BERT, a template and label words -> predictions, with no training",
     "compare": "predictions of two systems or more -> differences, intervals, p-values",
     "embed": "a BERT and texts -> sentence or token vectors, at any size",
@@ -50,6 +51,7 @@ options are written --name VALUE or name=VALUE, or come from YAML files: --confi
   bertlab corpus     --corpus CORPUS [--html FILE] [--compare TOKENIZER]
   bertlab pretrain   --corpus CORPUS --out RUN [--preset mini] [--model DIR]
   bertlab finetune   --model DIR --train FILE [--dev FILE] --test FILE --out RUN
+  bertlab multitask  --model DIR --tasks A.yaml B.yaml [...] --out RUN
   bertlab evaluate   --model DIR --data FILE --out DIR
   bertlab prompt     --model DIR --data FILE --template "{{text}} It is about [MASK]." --words a:word b:word,word --out DIR
   bertlab compare    --runs A B [C ...] [--metrics accuracy macro_f1] [--json FILE]

@@ -6,7 +6,7 @@ cu_seqlens (N+1,) int32, max_seqlen int      sequence n is [cu_seqlens[n], cu_se
 
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 import numpy as np
@@ -115,6 +115,7 @@ class LabelledBatch(FlatBatch):
 
     labels: Tensor
     rows: Tensor
+    task: str = field(default="", kw_only=True)  # whose these are, where one step has several tasks
 
     def as_filler(self) -> "LabelledBatch":
         """The same sequences without a label: what counts for nothing."""

@@ -1,25 +1,33 @@
 """The labelled files of a run: read, checked against train's labels, divided and encoded before anything is trained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from bertlab.batches.labelled import Examples
 from bertlab.corpus.labelled import Labelled, Rows, cut_dev
-from bertlab.errors import DataError
+from bertlab.errors import ConfigError, DataError
+from bertlab.tasks.choosing import choose
 from bertlab.tasks.contract import Columns, Gold, Labels, Long, Task
 from bertlab.tokens.tokenizer import Tokenizer
+
+State = dict[str, Any]  # of one seed: seed, step, epoch, dev, dev_loss, tuned, history, and where there is a test file, test
 
 
 @dataclass(frozen=True)
 class Data:
-    """What a run is about: the task, what train's labels are, and by split (train, dev, test) rows as read, their gold, and encoded."""
+    """What a run is about: the task, what train's labels are, and by split (train, dev, test) rows as read, their gold, and encoded, at
+    most `max_length` tokens a sequence, longer texts by `long`. `files` are those that were read."""
 
     task: Task
     labels: Labels
     splits: dict[str, Rows]
     gold: dict[str, Gold]
     encoded: dict[str, Examples]
+    files: dict[str, str]
+    max_length: int
+    long: Long
 
     @property
     def of(self) -> str:
@@ -31,6 +39,34 @@ class Data:
         """Whether the texts are pairs; None where a task has no single texts."""
         train = self.splits["train"]
         return train.texts_b is not None if isinstance(train, Labelled) else None
+
+
+def labels_of(data: Data, state: State) -> Labels:
+    """What is known of the labels, with what was set on dev for one seed's model."""
+    return replace(data.labels, tuned=state["tuned"])
+
+
+def read_task(
+    asked: str,
+    files: dict[str, str],
+    columns: Columns,
+    tokenizer: Tokenizer,
+    *,
+    dev_share: float,
+    max_length: int | None,
+    positions: int,
+    long: Long | None,
+) -> tuple[Data, str]:
+    """The data of the task that is asked for ("auto": that the labels look like), and why it is that one.
+
+    At most `max_length` (None: the task's own) and never more than `positions` tokens a sequence; long None is the task's own way.
+    Raises ConfigError for what the task has no use for, DataError for columns, labels and pairs that do not agree.
+    """
+    task, reason = choose(asked, files["train"], columns)
+    if long is not None and long not in task.longs:
+        raise ConfigError(f"long={long}: the task is {task.name}, which takes {' or '.join(task.longs)}")
+    longest = min(max_length or task.max_length, positions)
+    return read_data(task, files, columns, tokenizer, dev_share=dev_share, max_length=longest, long=long or task.longs[0]), reason
 
 
 def read_data(
@@ -54,7 +90,7 @@ def read_data(
             raise DataError(f"{rows.origin}: one of train and {split} has text_b and the other has not: give both the same columns")
     gold = {split: task.gold(rows, labels) for split, rows in splits.items()}
     encoded = {split: task.encode(tokenizer, rows, gold[split], labels, max_length=max_length, long=long) for split, rows in splits.items()}
-    return Data(task, labels, splits, gold, encoded)
+    return Data(task, labels, splits, gold, encoded, files, max_length, long)
 
 
 def what_was_cut(examples: Examples) -> dict[str, int]:

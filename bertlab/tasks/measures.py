@@ -22,6 +22,7 @@ from bertlab.evaluation.metrics import classification_metrics, set_metrics
 from bertlab.evaluation.probabilities import given_labels, learn_on_dev, probability_metrics, scaled
 from bertlab.model.folder import load_facts
 from bertlab.tasks.contract import Columns, Gold, Labels, Metrics, Outputs, Task
+from bertlab.tasks.data import Data
 from bertlab.training.runlog import read_settings
 
 LEARNT = "learnt_on_dev"
@@ -80,6 +81,11 @@ def mistakes_of(task: Task, rows: Rows, gold: Gold, outputs: Outputs, labels: La
 def leakage(train: Rows | None, rows: Rows) -> dict[str, Any] | None:
     """What of the rows is in train, for metrics.json; None where there is no train."""
     return None if train is None else find_leaks(as_texts(train), as_texts(rows)).as_json()
+
+
+def leaks_of(data: Data) -> dict[str, Any]:
+    """`leakage` of dev and of test, as far as there are any."""
+    return {split: leakage(data.splits["train"], data.splits[split]) for split in ("dev", "test") if split in data.splits}
 
 
 def as_texts(rows: Rows) -> Labelled:

@@ -3,12 +3,16 @@
 What an epoch costs beside training is one run over dev without gradients and, at a new best, a copy of the weights in memory.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import nn
+from torch.optim import Optimizer
 
 from bertlab.batches.flat import LabelledBatch, fill_budget
 from bertlab.batches.labelled import Examples
@@ -17,9 +21,10 @@ from bertlab.model.folder import load_config, load_model
 from bertlab.progress import progress, silent
 from bertlab.tasks.contract import Head, Task
 from bertlab.tasks.data import Data
-from bertlab.training import loop
+from bertlab.training import checkpoint, loop
 from bertlab.training.optimizers import build_optimizers
 from bertlab.training.processes import Precision
+from bertlab.training.runlog import run_sha256
 
 # Widest model -> peak rate. google-research/bert's grid for small models ends at 3e-4; tiny, pretrained for minutes, measured better with
 # more (docs/results.md).
@@ -59,8 +64,7 @@ def train_seed(recipe: Recipe, data: Data, model: Head, seed: int, accelerator: 
     task, train = data.task, data.encoded["train"]
     per_epoch = train.steps_per_epoch(recipe.batch_size)
     steps = recipe.epochs * per_epoch
-    rate = recipe.learning_rate or next(rate for widest, rate in LEARNING_RATES.items() if model.config.hidden_size <= widest)
-    optimizers = build_optimizers(model.to(accelerator.device), "adamw", learning_rate=rate, weight_decay=recipe.weight_decay)
+    optimizers = optimizers_of(recipe, model.to(accelerator.device), model.config.hidden_size)
     wrapped = accelerator.prepare(model)
     best: dict[str, Any] = {}
     best_weights: dict[str, torch.Tensor] = {}
@@ -71,23 +75,12 @@ def train_seed(recipe: Recipe, data: Data, model: Head, seed: int, accelerator: 
         report(done, f"loss {result.losses['loss']:.3f}, {result.tokens / result.seconds:,.0f} tokens/s")
         if done % per_epoch:
             return
-        gold, outputs = data.gold["dev"], task.run(model, data.encoded["dev"], data.labels, device=accelerator.device)
-        tuned = task.tune(gold, outputs, data.labels)
-        dev, dev_loss = task.metrics(gold, outputs, replace(data.labels, tuned=tuned)), task.loss(gold, outputs)
-        scores = {f"dev_{name}": value for name, value in task.headlines(dev).items()}
-        history.append({"epoch": done // per_epoch, **scores, "dev_loss": dev_loss})
-        if not best or (task.score(dev), -dev_loss) > (task.score(best["dev"]), -best["dev_loss"]):
-            best.update({"seed": seed, "step": done, "epoch": done // per_epoch, "dev": dev, "dev_loss": dev_loss, "tuned": tuned})
-            best_weights.update({name: value.detach().cpu().clone() for name, value in model.state_dict().items()})
+        found = dev_scores(data, model, accelerator.device)
+        history.append(history_of(data, found, done // per_epoch))
+        if not best or (task.score(found["dev"]), -found["dev_loss"]) > (task.score(best["dev"]), -best["dev_loss"]):
+            best.update({"seed": seed, "step": done, "epoch": done // per_epoch} | found)
+            best_weights.update(copied(model))
 
-    plan = loop.Plan(
-        steps=steps,
-        warmup_steps=round(recipe.warmup * steps),
-        seed=seed,
-        clip=recipe.clip,
-        precision=recipe.precision,
-        workers=recipe.workers,
-    )
     batches = partial(micro_batches, train, recipe, seed, accelerator.process_index, accelerator.num_processes)
     with progress(f"seed {seed}", "steps", steps) if accelerator.is_main_process else silent() as report:
         loop.train(
@@ -95,7 +88,7 @@ def train_seed(recipe: Recipe, data: Data, model: Head, seed: int, accelerator: 
             optimizers,
             task.objective(data.labels, recipe.label_smoothing),
             batches,
-            plan,
+            plan_of(recipe, steps, seed),
             accelerator,
             after_step=after_step,
         )
@@ -103,6 +96,53 @@ def train_seed(recipe: Recipe, data: Data, model: Head, seed: int, accelerator: 
     model.load_state_dict(best_weights)
     model.cpu()
     return best | {"history": history}
+
+
+def resumed(root: Path, model: nn.Module, train: Callable[[], dict[str, Any]], out: Path, is_main: bool = True) -> dict[str, Any]:
+    """One seed's state, `model` filled: from its checkpoint under `root`, or by `train`, and then saved there for the run `out`."""
+    finished = checkpoint.newest_checkpoint(root) if is_main or root.is_dir() else None
+    if finished is not None:
+        finished.restore(model, [])
+        return finished.state
+    state = train()
+    if is_main:
+        checkpoint.save_checkpoint(root, state["step"], model, [], state, keep=1, run=run_sha256(out))
+    return state
+
+
+def optimizers_of(recipe: Recipe, model: nn.Module, hidden_size: int) -> list[Optimizer]:
+    rate = recipe.learning_rate or next(rate for widest, rate in LEARNING_RATES.items() if hidden_size <= widest)
+    return build_optimizers(model, "adamw", learning_rate=rate, weight_decay=recipe.weight_decay)
+
+
+def plan_of(recipe: Recipe, steps: int, seed: int) -> loop.Plan:
+    return loop.Plan(
+        steps=steps,
+        warmup_steps=round(recipe.warmup * steps),
+        seed=seed,
+        clip=recipe.clip,
+        precision=recipe.precision,
+        workers=recipe.workers,
+    )
+
+
+def dev_scores(data: Data, model: nn.Module, device: torch.device) -> dict[str, Any]:
+    """The metrics and loss of dev, and what is set on it: dev, dev_loss, tuned."""
+    task, gold = data.task, data.gold["dev"]
+    outputs = task.run(model, data.encoded["dev"], data.labels, device=device)
+    tuned = task.tune(gold, outputs, data.labels)
+    return {"dev": task.metrics(gold, outputs, replace(data.labels, tuned=tuned)), "dev_loss": task.loss(gold, outputs), "tuned": tuned}
+
+
+def history_of(data: Data, found: dict[str, Any], epoch: int) -> dict[str, Any]:
+    """A line of the history: the epoch, dev's headline scores and its loss."""
+    scores = {f"dev_{name}": value for name, value in data.task.headlines(found["dev"]).items()}
+    return {"epoch": epoch, **scores, "dev_loss": found["dev_loss"]}
+
+
+def copied(model: nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of the weights in the processor's memory."""
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
 
 def micro_batches(train: Examples, recipe: Recipe, seed: int, rank: int, ranks: int, step: int) -> list[LabelledBatch]:

@@ -233,11 +233,12 @@ def _follow_run(root: Path, search: Search) -> Links:
         yield from _checkpoint(folder, root if inputs else None)
     if not checkpoints:
         yield Link("absent", "checkpoint", f"{root}: no checkpoint yet")
-    if (root / "model").is_dir():
-        search.seen.add((root / "model").resolve())
-        manifest = yield from _model(root / "model")
-        yield from _model_of_run(root / "model", manifest, root)
-    else:
+    models = [folder for folder in (root / "model", *sorted(root.glob("*/model"))) if folder.is_dir()]  # of several tasks several
+    for folder in models:
+        search.seen.add(folder.resolve())
+        manifest = yield from _model(folder)
+        yield from _model_of_run(folder, manifest, root)
+    if not models:
         yield Link("absent", "model", f"{root / 'model'} is not there: the run is not finished; its command goes on with it")
 
 
@@ -325,8 +326,9 @@ def _follow_model(root: Path, search: Search) -> Links:
     if not manifest:
         return
     around, expected = root.parent, _text_at(manifest, "run", INPUTS)
-    if root.name == "model" and (around / INPUTS).is_file():
-        run: Path | None = around
+    nearest = next((folder for folder in (around, around.parent) if root.name == "model" and (folder / INPUTS).is_file()), None)
+    if nearest is not None:
+        run: Path | None = nearest
     else:
         run = next((folder for folder in search.places if _is_file(folder / INPUTS, expected)), None)
     if run is None:
@@ -385,9 +387,10 @@ def _follow_output(root: Path, search: Search, what: str, manifest: Path | None,
 
 def _follow_predictions(root: Path, search: Search) -> Links:
     folder = root.parent if root.is_file() else root
-    if (folder / INPUTS).is_file():  # a fine-tuning run's own, which its model binds
-        yield from _follow_run(folder, search)
-        return
+    for around in (folder, folder.parent):  # a fine-tuning run's own, or one task's of it, which its model binds
+        if (around / INPUTS).is_file():
+            yield from _follow_run(around, search)
+            return
     yield from _follow_output(folder, search, "predictions", None, "data", "evaluate again")
 
 

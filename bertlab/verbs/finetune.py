@@ -7,8 +7,8 @@ task's first score on dev (macro-F1; of numbers Spearman's correlation; ties: lo
 measure. The test file is looked at when all choices are made. The same command again goes on with the seeds that are not finished.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +17,6 @@ from bertlab.errors import ConfigError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from bertlab.tasks.contract import Labels
     from bertlab.tasks.data import Data
     from bertlab.tasks.seeds import Recipe
     from bertlab.tokens.tokenizer import Tokenizer
@@ -138,23 +137,19 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def read(config: Config, tokenizer: "Tokenizer", positions: int) -> tuple["Data", str]:
-    """The data of the run, and why it is of its kind of task; at most `positions` tokens an example.
+    """The data of the run, and why it is of its kind of task; at most `positions` tokens a sequence.
 
     Raises ConfigError for settings that the task has no use for, DataError for columns, labels and pairs that do not agree.
     """
-    from bertlab.tasks.choosing import choose
     from bertlab.tasks.contract import Columns
-    from bertlab.tasks.data import read_data
+    from bertlab.tasks.data import read_task
 
     columns = Columns(config.text, config.text_b, config.label, config.label_separator)
-    task, reason = choose(config.task, config.train, columns)
-    if config.label_smoothing and not task.smooths:
-        raise ConfigError(f"label_smoothing={config.label_smoothing}: the task is {task.name}, which knows no smoothing: leave it out")
-    if config.long is not None and config.long not in task.longs:
-        raise ConfigError(f"long={config.long}: the task is {task.name}, which takes {' or '.join(task.longs)}")
     files = {name: file for name in ("train", "dev", "test") if (file := getattr(config, name)) is not None}
-    longest = min(config.max_length or task.max_length, positions)
-    data = read_data(task, files, columns, tokenizer, dev_share=config.dev_share, max_length=longest, long=config.long or task.longs[0])
+    sizes: dict[str, Any] = {"dev_share": config.dev_share, "max_length": config.max_length, "positions": positions, "long": config.long}
+    data, reason = read_task(config.task, files, columns, tokenizer, **sizes)
+    if config.label_smoothing and not data.task.smooths:
+        raise ConfigError(f"label_smoothing={config.label_smoothing}: the task is {data.task.name}, which knows no smoothing: leave it out")
     return data, reason
 
 
@@ -168,11 +163,12 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     from bertlab.disk import sha256_file
     from bertlab.model.encoder import EncoderConfig
     from bertlab.model.folder import fetch, load_config, refuse_misfit, weights_sha256
-    from bertlab.tasks.measures import LEARNT, leakage, learnt_on_dev
-    from bertlab.tasks.seeds import best_of, start_model, train_seed
+    from bertlab.pages.results import opening, write_results
+    from bertlab.tasks.data import labels_of
+    from bertlab.tasks.measures import LEARNT, leaks_of, learnt_on_dev
+    from bertlab.tasks.seeds import best_of, resumed, start_model, train_seed
     from bertlab.tokens import tokenizer as tokenizers
-    from bertlab.training import checkpoint
-    from bertlab.training.runlog import remember_inputs, run_sha256
+    from bertlab.training.runlog import remember_inputs
 
     folder = fetch(config.model)
     encoder = EncoderConfig.from_published(load_config(folder), f"{folder}/config.json")
@@ -186,9 +182,7 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         files = {name: getattr(config, name) for name in ("train", "dev", "test")}
         inputs: dict[str, str | None] = {f"{name} file": sha256_file(Path(file)) for name, file in files.items() if file}
         remember_inputs(config, out, inputs | {"model": weights_sha256(folder)})
-        leaks: dict[str, Any] = {
-            split: leakage(data.splits["train"], data.splits[split]) for split in ("dev", "test") if split in data.splits
-        }
+        leaks = leaks_of(data)
         print("\n".join(opening(data, reason, leaks)), flush=True)
 
     states: list[dict[str, Any]] = []
@@ -198,15 +192,8 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         model, absent = start_model(task, folder, len(data.labels.names), seed, **start)
         if seed == config.seed and any("pooler" in name for name in absent):
             print(f"note: {folder} has no pooler (next-sentence prediction trains it): it starts at random")
-        root = out / "seeds" / f"seed-{seed}"
-        finished = checkpoint.newest_checkpoint(root) if accelerator.is_main_process or root.is_dir() else None
-        if finished is None:
-            state = train_seed(recipe_of(config), data, model, seed, accelerator)
-            if accelerator.is_main_process:
-                checkpoint.save_checkpoint(root, state["step"], model, [], state, keep=1, run=run_sha256(out))
-        else:
-            finished.restore(model, [])
-            state = finished.state
+        train = partial(train_seed, recipe_of(config), data, model, seed, accelerator)
+        state = resumed(out / "seeds" / f"seed-{seed}", model, train, out, accelerator.is_main_process)
         if "test" in data.splits:
             test_outputs[seed] = task.run(model.to(accelerator.device), data.encoded["test"], data.labels, device=accelerator.device)
             state["test"] = task.metrics(data.gold["test"], test_outputs[seed], labels_of(data, state))
@@ -214,120 +201,36 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         return {}
+    best = best_of(task, states)
     model, _ = start_model(task, folder, len(data.labels.names), 0, **start)
-    chosen = checkpoint.newest_checkpoint(out / "seeds" / f"seed-{best_of(task, states)['seed']}")
-    assert chosen is not None, "the seed was saved before it was chosen"
-    chosen.restore(model, [])
+    resumed(out / "seeds" / f"seed-{best['seed']}", model, dict, out)
     dev_outputs = task.run(model.to(accelerator.device), data.encoded["dev"], data.labels, device=accelerator.device)
-    model.cpu()
-    learnt = learnt_on_dev(task, data.gold["dev"], dev_outputs, data.labels)
-    metrics = _write_results(config, out, data, states, test_outputs, {"leakage": leaks, LEARNT: learnt})
-    _save(config, out, data, tokenizer, model, metrics)
+    known = {"leakage": leaks, LEARNT: learnt_on_dev(task, data.gold["dev"], dev_outputs, data.labels)}
+    metrics = write_results(out, data, states, best, test_outputs, baselines=config.baselines, known=known)
+    _save(config, out, data, tokenizer, model.cpu(), metrics)
     print(_summary(config, out, data, metrics), flush=True)
     return metrics
 
 
-def labels_of(data: "Data", state: dict[str, Any]) -> "Labels":
-    """What is known of the labels, with what was set on dev for one seed's model."""
-    return replace(data.labels, tuned=state["tuned"])
-
-
-def opening(data: "Data", reason: str, leaks: Mapping[str, Any]) -> list[str]:
-    """What is said before training: the task and why, the splits, and what flatters the scores."""
-    from bertlab.pages.evaluation import leak_lines
-    from bertlab.tasks.data import what_was_cut
-
-    lines = [f"task  {data.task.name} ({reason})"]
-    for split, encoded in data.encoded.items():
-        cut = "".join(f", {count:,} {name}" for name, count in what_was_cut(encoded).items())
-        lines.append(f"{split:5} {len(data.splits[split]):,} examples of {data.of}, {encoded.lengths.mean():.0f} tokens on average{cut}")
-    return [*lines, *(line for split, found in leaks.items() for line in leak_lines(found, split))]
-
-
-def _write_results(
-    config: Config, out: Path, data: "Data", states: list[dict[str, Any]], test_outputs: dict[int, Any], known: dict[str, Any]
-) -> dict[str, Any]:
-    """Write metrics.json with what is `known` already, the predictions of every seed and the best seed's pictures; returns the metrics."""
-    from bertlab.disk import write_json
-    from bertlab.evaluation.metrics import mean_and_deviation
-    from bertlab.pages.evaluation import write_mistakes
-    from bertlab.pages.figures import write_figures
-    from bertlab.tasks import measures
-    from bertlab.tasks.data import what_was_cut
-    from bertlab.tasks.seeds import best_of
-
-    task, best = data.task, best_of(data.task, states)
-    metrics: dict[str, Any] = {"task": task.name, "labels": data.labels.names, **known}
-    metrics |= {"best_seed": best["seed"], "dev": best["dev"], "seeds": states}
-    metrics["examples"] = {split: len(rows) for split, rows in data.splits.items()}
-    metrics["cut"] = {split: what_was_cut(encoded) for split, encoded in data.encoded.items()}
-    metrics["truncated"] = {split: encoded.num_truncated for split, encoded in data.encoded.items()}
-    if test_outputs:
-        train, test = data.splits["train"], data.splits["test"]
-        gold = data.gold["test"]
-        metrics["test"] = best["test"]
-        metrics["test_intervals"] = task.intervals(gold, test_outputs[best["seed"]], labels_of(data, best))
-        of_seeds = [task.headlines(state["test"]) for state in states]
-        metrics["over_seeds"] = {name: mean_and_deviation([each[name] for each in of_seeds]) for name in task.scores}
-        metrics["baselines"] = task.baselines(train, data.gold["train"], test, gold, data.labels) if config.baselines else {}
-        outputs, learnt = test_outputs[best["seed"]], known[measures.LEARNT]
-        metrics["test_probabilities"] = measures.of_probabilities(task, gold, outputs, data.labels, learnt)
-        write_mistakes(out, measures.mistakes_of(task, test, gold, outputs, data.labels))
-        if task.exclusive is not None:
-            truth, calibrated = measures.is_gold(task, gold, data.labels), measures.calibrated(task, outputs, learnt)
-            write_figures(out, truth, outputs, data.labels.names, exclusive=task.exclusive, calibrated=calibrated)
-        task.write(out / "predictions.parquet", test, gold, outputs, labels_of(data, best))
-        for state in states:  # what `bertlab compare` makes claims about methods from
-            path = out / "predictions" / f"seed-{state['seed']}.parquet"
-            task.write(path, test, gold, test_outputs[state["seed"]], labels_of(data, state))
-    write_json(out / "metrics.json", metrics)
-    return metrics
-
-
 def _save(config: Config, out: Path, data: "Data", tokenizer: "Tokenizer", model: Any, metrics: dict[str, Any]) -> None:
-    import bertlab
-    from bertlab.disk import sha256_file
     from bertlab.model.folder import save_model
     from bertlab.pages.card import classifier_card
-    from bertlab.pages.evaluation import MISTAKES
-    from bertlab.pages.figures import figures_in
-    from bertlab.tasks.measures import LEARNT
+    from bertlab.pages.results import facts_of, result_files
     from bertlab.training.runlog import run_files
 
-    task, names = data.task, data.labels.names
-    task.settle(model, data.labels)
-    files = {"train": config.train, "dev": config.dev, "test": config.test}
-    facts = {
-        "bertlab": bertlab.__version__,
-        "kind": "classifier",
-        "task": task.name,
-        "started_from": "random weights" if config.from_random else config.model,
-        "data": {split: {"name": Path(file).name, "sha256": sha256_file(Path(file))} for split, file in files.items() if file},
-        "train_examples": metrics["examples"]["train"],
-        "tokenizer_sha256": tokenizer.sha256,
-        "max_length": config.max_length or task.max_length,
-        "long": config.long or task.longs[0],
-        "tuned": next(state["tuned"] for state in metrics["seeds"] if state["seed"] == metrics["best_seed"]),
-        "pooler_trained": True,
-        "pairs": data.are_pairs,
-        "seeds": config.seeds,
-        "best_seed": metrics["best_seed"],
-        "dev": metrics["dev"],
-        "test": metrics.get("test"),
-        LEARNT: metrics[LEARNT],
-    }
-    by_seed = [f"predictions/seed-{state['seed']}.parquet" for state in metrics["seeds"]]
-    predictions = ["predictions.parquet", *by_seed, MISTAKES, *figures_in(out)] if config.test else []
+    data.task.settle(model, data.labels)
+    origin = "random weights" if config.from_random else config.model
+    facts = facts_of(data, metrics, started_from=origin, tokenizer_sha256=tokenizer.sha256)
     save_model(
         out / "model",
         model,
         tokenizer,
         facts=facts,
-        card=classifier_card(facts, names),
-        labels=names,
-        problem_type=task.problem_type,
-        max_length=config.max_length or task.max_length,
-        run=run_files(out, "metrics.json", *predictions),
+        card=classifier_card(facts, data.labels.names),
+        labels=data.labels.names,
+        problem_type=data.task.problem_type,
+        max_length=data.max_length,
+        run=run_files(out, *result_files(out, metrics)),
     )
 
 

@@ -101,7 +101,8 @@ def test_systems_are_compared_by_their_answers(run: tuple[Path, dict[str, Any], 
 def test_questions_about_one_text_stay_on_one_side_and_squads_own_form_is_told(base: str, tmp_path: Path) -> None:
     paragraphs = [
         {"context": f"the violin number {number}", "qas": [
-            {"id": f"{number}-{which}", "question": "this place", "answers": [{"text": "violin", "answer_start": 4}]} for which in range(3)
+            {"id": f"{number}-{which}", "question": f"this place {which}", "answers": [{"text": "violin", "answer_start": 4}]}
+            for which in range(3)
         ]}
         for number in range(20)
     ]  # fmt: skip

@@ -2,9 +2,11 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -14,11 +16,11 @@ import bertlab
 from bertlab.corpus.schemes import spans_of
 from bertlab.errors import DataError
 from bertlab.evaluation.entities import entity_metrics
-from bertlab.tasks.tokens import Entities, Entity
+from bertlab.tasks.tokens import TOKENS, Entities, Entity, Tagged
 from bertlab.verbs import compare, evaluate, finetune
 
 COMMON = ["the", "old", "one", "of", "a", "great", "many", "in", "this", "place", "was"]
-QUICK: dict[str, Any] = {"epochs": 8, "learning_rate": 1e-2, "device": "cpu", "precision": "fp32"}
+QUICK: dict[str, Any] = {"epochs": 6, "learning_rate": 1e-2, "device": "cpu", "precision": "fp32"}
 
 
 def sentences(count: int, seed: int) -> list[dict[str, Any]]:
@@ -122,3 +124,10 @@ def test_types_come_from_train_alone(base: str, write: Callable[..., str], tmp_p
     test = write(tmp_path / "test.jsonl", [{"tokens": ["river"], "tags": ["B-water"]}])
     with pytest.raises(DataError, match="entities of type 'water', which train does not have: 'place', 'thing'"):
         finetune.run(finetune.Config(model=base, train=train, test=test, out=str(tmp_path / "run"), device="cpu"))
+
+
+def test_the_loss_is_of_the_words_that_the_model_saw() -> None:
+    of_words = np.array([[0.5, 0.5], [0.0, 0.0], [0.25, 0.75]], np.float32)  # nothing is known of the second
+    tagged = Tagged([["O", "O"], ["B-x"]], [np.zeros(2), np.zeros(1)], of_words)
+    assert TOKENS.loss([[0, 1], [1]], tagged) == pytest.approx(-(np.log(0.5) + np.log(0.75)) / 2)
+    assert TOKENS.loss([[0, 1], [1]], replace(tagged, of_words=0 * of_words)) == 0.0

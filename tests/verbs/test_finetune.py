@@ -30,10 +30,11 @@ from bertlab.evaluation.metrics import classification_metrics
 from bertlab.model.encoder import EncoderConfig
 from bertlab.model.folder import load_facts, load_labels, load_model, save_model
 from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
+from bertlab.pages.results import opening
 from bertlab.tasks import seeds
 from bertlab.tasks.contract import Labels
 from bertlab.tasks.data import Data
-from bertlab.tasks.measures import leakage
+from bertlab.tasks.measures import leaks_of
 from bertlab.tasks.single_label import SINGLE_LABEL
 from bertlab.tokens import tokenizer as tokenizers
 from bertlab.training.checkpoint import newest_checkpoint
@@ -260,8 +261,7 @@ def test_the_classes_are_those_of_train_in_their_order_whatever_order_the_test_h
 
 def test_texts_of_test_that_are_in_train_are_told(base: str, files: dict[str, str], tmp_path: Path) -> None:
     data = read(config(base, files | {"dev": files["test"], "test": files["train"]}, tmp_path), base)
-    leaks = {split: leakage(data.splits["train"], data.splits[split]) for split in ("dev", "test")}
-    warnings = [line for line in finetune.opening(data, "as asked", leaks) if line.startswith("warning")]
+    warnings = [line for line in opening(data, "as asked", leaks_of(data)) if line.startswith("warning")]
     assert warnings[-1].startswith("warning: 160 of 160 test texts are in train, 160 equal and 0 nearly")
 
 

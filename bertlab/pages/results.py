@@ -1,0 +1,88 @@
+"""What a fine-tuning says and leaves of one task: its opening lines, metrics.json, the predictions of every seed, mistakes and pictures of
+the best one, and the facts of its model folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import bertlab
+from bertlab.disk import sha256_file, write_json
+from bertlab.evaluation.metrics import mean_and_deviation
+from bertlab.pages.evaluation import MISTAKES, leak_lines, write_mistakes
+from bertlab.pages.figures import figures_in, write_figures
+from bertlab.tasks import measures
+from bertlab.tasks.data import Data, State, labels_of, what_was_cut
+
+
+def opening(data: Data, reason: str, leaks: Mapping[str, Any]) -> list[str]:
+    """What is said before training: the task and why, the splits, what is cut, and what flatters the scores."""
+    lines = [f"task  {data.task.name} ({reason})"]
+    for split, encoded in data.encoded.items():
+        cut = "".join(f", {count:,} {name}" for name, count in what_was_cut(encoded).items())
+        lines.append(f"{split:5} {len(data.splits[split]):,} examples of {data.of}, {encoded.lengths.mean():.0f} tokens on average{cut}")
+    return [*lines, *(line for split, found in leaks.items() for line in leak_lines(found, split))]
+
+
+def write_results(
+    folder: Path, data: Data, states: list[State], best: State, test_outputs: dict[int, Any], *, baselines: bool, known: dict[str, Any]
+) -> dict[str, Any]:
+    """Write metrics.json with what is `known` already, the predictions of every seed and the best seed's pictures; returns the metrics.
+
+    test_outputs: by seed, none where there is no test file.
+    """
+    task, labels = data.task, labels_of(data, best)
+    metrics: dict[str, Any] = {"task": task.name, "labels": labels.names, **known}
+    metrics |= {"best_seed": best["seed"], "dev": best["dev"], "seeds": states}
+    metrics["examples"] = {split: len(rows) for split, rows in data.splits.items()}
+    metrics["cut"] = {split: what_was_cut(encoded) for split, encoded in data.encoded.items()}
+    metrics["truncated"] = {split: encoded.num_truncated for split, encoded in data.encoded.items()}
+    if test_outputs:
+        train, test, gold, outputs = data.splits["train"], data.splits["test"], data.gold["test"], test_outputs[best["seed"]]
+        metrics["test"] = best["test"]
+        metrics["test_intervals"] = task.intervals(gold, outputs, labels)
+        of_seeds = [task.headlines(state["test"]) for state in states]
+        metrics["over_seeds"] = {name: mean_and_deviation([each[name] for each in of_seeds]) for name in task.scores}
+        metrics["baselines"] = task.baselines(train, data.gold["train"], test, gold, labels) if baselines else {}
+        learnt = known[measures.LEARNT]
+        metrics["test_probabilities"] = measures.of_probabilities(task, gold, outputs, labels, learnt)
+        write_mistakes(folder, measures.mistakes_of(task, test, gold, outputs, labels))
+        if task.exclusive is not None:
+            truth, calibrated = measures.is_gold(task, gold, labels), measures.calibrated(task, outputs, learnt)
+            write_figures(folder, truth, outputs, labels.names, exclusive=task.exclusive, calibrated=calibrated)
+        task.write(folder / "predictions.parquet", test, gold, outputs, labels)
+        for state in states:  # what `bertlab compare` makes claims about methods from
+            path = folder / "predictions" / f"seed-{state['seed']}.parquet"
+            task.write(path, test, gold, test_outputs[state["seed"]], labels_of(data, state))
+    write_json(folder / "metrics.json", metrics)
+    return metrics
+
+
+def result_files(folder: Path, metrics: dict[str, Any]) -> list[str]:
+    """The files of `write_results` by name: what a model folder binds."""
+    by_seed = [f"predictions/seed-{state['seed']}.parquet" for state in metrics["seeds"]]
+    of_test = ["predictions.parquet", *by_seed, MISTAKES, *figures_in(folder)] if "test" in metrics else []
+    return ["metrics.json", *of_test]
+
+
+def facts_of(data: Data, metrics: dict[str, Any], *, started_from: str, tokenizer_sha256: str) -> dict[str, Any]:
+    """bertlab.json of the best seed's model."""
+    (best,) = (state for state in metrics["seeds"] if state["seed"] == metrics["best_seed"])
+    return {
+        "bertlab": bertlab.__version__,
+        "kind": "classifier",
+        "task": data.task.name,
+        "started_from": started_from,
+        "data": {split: {"name": Path(file).name, "sha256": sha256_file(Path(file))} for split, file in data.files.items()},
+        "train_examples": metrics["examples"]["train"],
+        "tokenizer_sha256": tokenizer_sha256,
+        "max_length": data.max_length,
+        "long": data.long,
+        "tuned": best["tuned"],
+        "pooler_trained": True,
+        "pairs": data.are_pairs,
+        "seeds": len(metrics["seeds"]),
+        "best_seed": metrics["best_seed"],
+        "dev": metrics["dev"],
+        "test": metrics.get("test"),
+        measures.LEARNT: metrics[measures.LEARNT],
+    }

@@ -1,0 +1,155 @@
+"""Several tasks at once on one encoder, a head each (Caruana 1997; Liu et al. 2019): which task a step is of, and one seed's training.
+
+A step is of one task. How many steps a task has of all is its share: proportional to its training examples, to their square root, or the
+same for all (Stickland and Murray 2019 compare them); the order is a keyed permutation of these steps, so that nothing is left to
+chance but the order. An epoch is as many steps as one pass over the examples of all tasks takes. What is kept is the epoch of the highest
+mean of the tasks' scores on dev. One process: a head that a step has no use for gets no gradient, which shared gradients cannot say.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from bertlab.batches import randomness
+from bertlab.batches.flat import LabelledBatch
+from bertlab.model.encoder import Bert
+from bertlab.progress import progress
+from bertlab.tasks.contract import Head
+from bertlab.tasks.data import Data
+from bertlab.tasks.seeds import Recipe, copied, dev_scores, history_of, micro_batches, optimizers_of, plan_of, start_model
+from bertlab.training import loop
+from bertlab.training.objectives import Objective
+
+Sampling = Literal["proportional", "square-root", "uniform"]
+POWERS: dict[Sampling, float] = {"proportional": 1.0, "square-root": 0.5, "uniform": 0.0}
+
+
+class Together(nn.Module):
+    """One encoder and the heads of several models: `models` are these, all with the one encoder; their parameters are here once."""
+
+    def __init__(self, models: Mapping[str, Head]) -> None:
+        super().__init__()
+        with_pooler = next((model for model in models.values() if model.bert.pooler is not None), None)
+        self.bert: Bert = (with_pooler or next(iter(models.values()))).bert
+        self.heads = nn.ModuleDict()
+        for name, model in models.items():
+            model.bert = self.bert
+            self.heads[name] = nn.ModuleDict({child: module for child, module in model.named_children() if child != "bert"})
+        self.__dict__["models"] = dict(models)  # not as modules: each parameter belongs to this one once
+
+    def model(self, name: str) -> Head:
+        """The model of one task, on the shared encoder."""
+        found: Head = self.__dict__["models"][name]
+        return found
+
+    def fill(self, name: str, model: Head) -> None:
+        """Copy the encoder and one task's head into a model of its own."""
+        tensors = {f"bert.{key}": value for key, value in self.bert.state_dict().items()}
+        tensors |= self.heads[name].state_dict()
+        model.load_state_dict({key: tensors[key] for key in model.state_dict()})
+
+
+def start_together(data: Mapping[str, Data], folder: str, seed: int, start: dict[str, Any]) -> Together:
+    """The encoder of `folder` and a fresh head a task, as seeds.start_model with `start` gives them."""
+    return Together({name: start_model(each.task, folder, len(each.labels.names), seed, **start)[0] for name, each in data.items()})
+
+
+class EachItsOwn:
+    """The loss of the task that a batch is of."""
+
+    names = ("loss",)
+
+    def __init__(self, objectives: Mapping[str, Objective[Any]]) -> None:
+        self.objectives = objectives
+
+    def counts(self, batch: LabelledBatch) -> list[int]:
+        return self.objectives[batch.task].counts(batch)
+
+    def losses(self, model: nn.Module, batch: LabelledBatch) -> Tensor:
+        assert isinstance(model, Together)
+        return self.objectives[batch.task].losses(model.model(batch.task), batch)
+
+
+def schedule(sizes: Mapping[str, int], sampling: Sampling, steps: int, seed: int) -> list[tuple[str, int]]:
+    """(task, how many steps of it were before) for each step: shares by `sampling` of the tasks' sizes, each task at least one step."""
+    names = list(sizes)
+    weights = np.array([float(sizes[name]) ** POWERS[sampling] for name in names])
+    exact = weights / weights.sum() * steps
+    counts = np.maximum(1, np.floor(exact)).astype(np.int64)
+    for place in np.argsort(np.floor(exact) - exact, kind="stable")[: max(0, steps - int(counts.sum()))]:
+        counts[place] += 1  # the largest remainders
+    of_step = np.repeat(np.arange(len(names)), counts)
+    order = np.argsort(randomness.permuted(np.arange(len(of_step)), len(of_step), randomness.key(seed, 0)))
+    seen = dict.fromkeys(names, 0)
+    found = []
+    for number in of_step[order].tolist():
+        found.append((names[number], seen[names[number]]))
+        seen[names[number]] += 1
+    return found
+
+
+def steps_of(data: Mapping[str, Data], recipe: Recipe) -> int:
+    """The steps of an epoch: one pass over all tasks' examples."""
+    return sum(each.encoded["train"].steps_per_epoch(recipe.batch_size) for each in data.values())
+
+
+def train_together(
+    recipe: Recipe, data: Mapping[str, Data], model: Together, seed: int, sampling: Sampling, accelerator: Accelerator
+) -> dict[str, Any]:
+    """Train `model` on all tasks and leave it at its best epoch; returns seed, step, epoch, history, and by task dev, dev_loss, tuned."""
+    assert accelerator.num_processes == 1, "one process"
+    per_epoch = steps_of(data, recipe)
+    steps = recipe.epochs * per_epoch
+    sizes = {name: len(each.encoded["train"]) for name, each in data.items()}
+    plan = schedule(sizes, sampling, steps, seed)
+    steps = len(plan)
+    optimizers = optimizers_of(recipe, model.to(accelerator.device), model.bert.config.hidden_size)
+    best: dict[str, Any] = {}
+    best_weights: dict[str, Tensor] = {}
+    history: list[dict[str, Any]] = []
+
+    def after_step(result: loop.StepResult) -> None:
+        done = result.step + 1
+        report(done, f"loss {result.losses['loss']:.3f}, {result.tokens / result.seconds:,.0f} tokens/s")
+        if done % per_epoch and done < steps:
+            return
+        found = {name: dev_scores(each, model.model(name), accelerator.device) for name, each in data.items()}
+        mean = float(np.mean([each.task.score(found[name]["dev"]) for name, each in data.items()]))
+        epoch = -(-done // per_epoch)
+        history.append({"epoch": epoch, "mean_score": mean} | {name: history_of(each, found[name], epoch) for name, each in data.items()})
+        if not best or mean > best["mean_score"]:
+            best.update({"seed": seed, "step": done, "epoch": epoch, "mean_score": mean, "tasks": found})
+            best_weights.update(copied(model))
+
+    objectives = {name: each.task.objective(each.labels, recipe.label_smoothing * each.task.smooths) for name, each in data.items()}
+    with progress(f"seed {seed}", "steps", steps) as report:
+        loop.train(
+            model,
+            optimizers,
+            EachItsOwn(objectives),
+            partial(_of_step, plan, data, recipe, seed),
+            plan_of(recipe, steps, seed),
+            accelerator,
+            after_step=after_step,
+        )
+    model.load_state_dict(best_weights)
+    model.cpu()
+    return best | {"history": history}
+
+
+def _of_step(plan: list[tuple[str, int]], data: Mapping[str, Data], recipe: Recipe, seed: int, step: int) -> list[LabelledBatch]:
+    name, before = plan[step]
+    return [replace(batch, task=name) for batch in micro_batches(data[name].encoded["train"], recipe, seed, 0, 1, before)]
+
+
+def test_outputs(model: Together, data: Mapping[str, Data], device: torch.device) -> Iterator[tuple[str, Any]]:
+    """(task, its outputs for its test file) for each task that has one."""
+    for name, each in data.items():
+        if "test" in each.splits:
+            yield name, each.task.run(model.to(device).model(name), each.encoded["test"], each.labels, device=device)
