@@ -7,9 +7,10 @@ step's number, so that to resume is to start at another number.
 
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from typing import Any
 
 import torch
@@ -97,7 +98,7 @@ def train(
     model.train()
     skipped_in_a_row = 0
     clock = time.perf_counter()
-    with closing(_load(micro_batches, start, plan, accelerator.device)) as loaded:
+    with _deaths_told(), closing(_load(micro_batches, start, plan, accelerator.device)) as loaded:
         for step, batches in loaded:
             data_ready = time.perf_counter()
             totals = _totals(objective, batches, accelerator)
@@ -107,8 +108,8 @@ def train(
             for number, batch in enumerate(batches):
                 torch.manual_seed(_dropout_seed(plan.seed, step, number * accelerator.num_processes + accelerator.process_index))
                 batch = batch.to(accelerator.device)
-                wait = number < len(batches) - 1  # gradients travel between processes once a step
-                with accelerator.no_sync(model) if wait else nullcontext():
+                more = number < len(batches) - 1  # gradients travel between processes once a step
+                with accelerator.no_sync(model) if more else nullcontext():
                     with autocast(accelerator.device, plan.precision):
                         parts = objective.losses(model, batch)
                     # DDP takes the mean over processes, the losses want the sum
@@ -209,13 +210,12 @@ def _load(
         for step in steps:
             try:
                 batches = next(ready)
-            except (RuntimeError, ConnectionError, EOFError) as error:  # the latter two when it dies with a batch half handed over
-                if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):  # torch has no class for it
-                    raise
-                why = str(error).strip(" .")  # with the number of the process and of the signal
-                raise LostError(
-                    f"a process that makes batches died at step {step + 1} ({why}): the same command goes on from the last checkpoint"
-                ) from error
+            except (ConnectionError, EOFError) as error:  # it died with a batch half handed over
+                ended = wait([worker.sentinel for worker in ready._workers], timeout=5)
+                dead = [worker for worker in ready._workers if worker.sentinel in ended]
+                for worker in dead:
+                    worker.join()  # its pipes close a moment before its exit code is known
+                raise _lost(", ".join(f"process {worker.pid}, exit code {worker.exitcode}" for worker in dead)) from error
             if isinstance(batches, BertlabError):
                 raise batches
             yield step, batches
@@ -224,6 +224,21 @@ def _load(
         # itself when nothing refers to `ready` any more, but the traceback of an exception does.
         if plan.workers:
             ready._shutdown_workers()
+
+
+@contextmanager
+def _deaths_told() -> Iterator[None]:
+    """torch hears of a dead worker by a signal, and raises wherever the main thread is at that moment: in an optimizer too."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):  # torch has no class for it
+            raise
+        raise _lost(str(error).strip(" .")) from error  # with the number of the process and of the signal
+
+
+def _lost(who: str) -> LostError:
+    return LostError(f"a process that makes batches died ({who}): the same command goes on from the last checkpoint")
 
 
 def _ignore_signals(worker: int) -> None:

@@ -28,7 +28,8 @@ def expected(gold: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
         "pearson": float(stats.pearsonr(gold, predicted).statistic) if varies else 0.0,
         "mae": mean_absolute_error(gold, predicted),
         "rmse": root_mean_squared_error(gold, predicted),
-        "r2": r2_score(gold, predicted),
+        # scikit-learn's mean of three times 0.1 is not 0.1, and it divides by what is left
+        "r2": r2_score(gold, predicted) if np.ptp(gold) > 0 else float((gold == predicted).all()),
     }
 
 
@@ -48,6 +49,11 @@ def test_every_number_is_the_libraries_also_with_ties_and_constants(pairs: list[
     for name, value in expected(gold, predicted).items():
         assert metrics[name] == pytest.approx(value, abs=1e-9, rel=1e-9), name
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
+
+
+def test_equal_numbers_have_no_r2_even_where_their_mean_is_rounded() -> None:
+    assert np.mean([0.1] * 3) != 0.1
+    assert number_metrics([0.1] * 3, [-2.0] * 3)["r2"] == 0.0 and number_metrics([0.1] * 3, [0.1] * 3)["r2"] == 1.0
 
 
 def test_one_example_and_numbers_far_from_zero_have_finite_scores() -> None:

@@ -51,8 +51,8 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         pytest.skip("mount is not installed")
     made = Disk(tmp_path / "disk")
     yield made
-    while made.folder.is_mount():
-        made.unmount()
+    while subprocess.run(["umount", "-l", str(made.folder)], capture_output=True).returncode == 0:  # is_mount knows no bind mounts
+        pass
 
 
 def complaint(code: int, said: str, place: Path, words: str, wanted: int) -> str:
