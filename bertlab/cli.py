@@ -26,6 +26,8 @@ VERBS = {
     "corpus": "what is in a corpus folder, and what is wrong with it",
     "pretrain": "a corpus folder -> a BERT (masked words and next sentences)",
     "finetune": "a BERT and a labelled file -> a classifier, a tagger, an answerer, ...",
+    "tune": "a fine-tuning by many settings -> a table of trials, the model of the best on dev",
+    "crossval": "one labelled file, K folds -> a prediction for each row by a model that has not seen it",
     "multitask": "a BERT and several labelled files -> one encoder for all, a model each",
     "evaluate": "a fine-tuned model and a labelled file -> predictions and scores",
     "prompt": "a BERT, a template and label words -> predictions, with no training",
@@ -51,6 +53,8 @@ options are written --name VALUE or name=VALUE, or come from YAML files: --confi
   bertlab corpus     --corpus CORPUS [--html FILE] [--compare TOKENIZER]
   bertlab pretrain   --corpus CORPUS --out RUN [--preset mini] [--model DIR]
   bertlab finetune   --model DIR --train FILE [--dev FILE] --test FILE --out RUN
+  bertlab tune       --model DIR --train FILE [--dev FILE] --test FILE --out RUN [--trials N]
+  bertlab crossval   --model DIR --train FILE --out RUN [--folds 5]
   bertlab multitask  --model DIR --tasks A.yaml B.yaml [...] --out RUN
   bertlab evaluate   --model DIR --data FILE --out DIR
   bertlab prompt     --model DIR --data FILE --template "{{text}} It is about [MASK]." --words a:word b:word,word --out DIR
