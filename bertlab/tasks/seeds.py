@@ -94,8 +94,8 @@ def train_seed(recipe: Recipe, data: Data, model: Head, seed: int, accelerator: 
 
 @contextmanager
 def learnt_parts(recipe: Recipe, bert: Bert, seed: int) -> Iterator[None]:
-    """Within, what of the encoder is learnt is what the recipe says, drawn from `seed` where it is new; afterwards all of it can be, and its
-    adapters are merged."""
+    """Within, what of the encoder is learnt is what the recipe says, drawn from `seed` where it is new; afterwards all of it can be, and
+    its adapters are merged."""
     torch.manual_seed(seed)
     begin_anew(bert, recipe.reinit_layers)
     adapted = add_adapters(bert, recipe.lora_rank) if recipe.lora_rank else None

@@ -157,12 +157,8 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         remember_inputs(config, out, inputs | {"model": weights_sha256(folder)})
         leaks = leaks_of(data)
         planned = epochs_of(config, len(data.splits["train"]), encoder.hidden_size)
-        print(
-            "\n".join(
-                [start_line(config.model, published, config.from_random), *opening(data, reason, leaks), training_line(config, *planned)]
-            ),
-            flush=True,
-        )
+        start_from = start_line(config.model, published, config.from_random)
+        print("\n".join([start_from, *opening(data, reason, leaks), training_line(config, *planned)]), flush=True)
 
     states: list[dict[str, Any]] = []
     test_outputs: dict[int, Any] = {}
