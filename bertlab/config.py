@@ -63,13 +63,13 @@ def is_flag(hint: Any) -> bool:
 
 
 def leaves(Config: type) -> dict[str, Leaf]:
-    """Every value of a Config by its dotted name, in the order in which the fields are declared."""
+    """Every value of a Config by its dotted name, in the order in which the fields are declared, its own before those that it extends."""
     return {leaf.name: leaf for leaf in _leaves(Config, "", dataclasses.MISSING)}
 
 
 def _leaves(Config: type, prefix: str, instance: Any) -> Iterator[Leaf]:
-    hints = typing.get_type_hints(Config)
-    for field in dataclasses.fields(Config):
+    hints, own = typing.get_type_hints(Config), inspect.get_annotations(Config)
+    for field in sorted(dataclasses.fields(Config), key=lambda field: field.name not in own):
         hint = hints[field.name]
         default = _default(field) if instance is dataclasses.MISSING else getattr(instance, field.name)
         if dataclasses.is_dataclass(hint):

@@ -14,8 +14,10 @@ from bertlab.pages.evaluation import MISTAKES, leak_lines, probability_lines, wr
 from bertlab.pages.figures import figures_in, write_figures
 from bertlab.pages.screen import metric_words
 from bertlab.tasks import measures
+from bertlab.tasks.choosing import TASKS
 from bertlab.tasks.contract import Task, calibrated_of
 from bertlab.tasks.data import Data, State, labels_of, what_was_cut
+from bertlab.tasks.recipe import Recipe
 from bertlab.tokens.tokenizer import Tokenizer
 from bertlab.training.runlog import run_files
 
@@ -29,6 +31,22 @@ def opening(data: Data, reason: str, leaks: Mapping[str, Any]) -> list[str]:
     return [*lines, *(line for split, found in leaks.items() for line in leak_lines(found, split))]
 
 
+def start_line(folder: str, values: Mapping[str, Any], from_random: bool) -> str:
+    """What is started from: `values` are the folder's config.json."""
+    head = (values.get("architectures") or [""])[0]
+    if from_random:
+        return f"start {folder}, its size alone: weights are random"
+    if head not in {task.head.__name__ for task in TASKS.values()}:
+        return f"start {folder}"
+    return f"start {folder}, fine-tuned before ({head}): its encoder is kept, the head is a fresh one"
+
+
+def training_line(recipe: Recipe, epochs: int, because: str) -> str:
+    """How long is trained, and why."""
+    stops = "" if recipe.early_stopping is None else f", stopped after {recipe.early_stopping} without a better score on dev"
+    return f"epochs {epochs} ({because}){stops}"
+
+
 def write_results(
     folder: Path, data: Data, states: list[State], best: State, test_outputs: dict[int, Any], *, baselines: bool, known: dict[str, Any]
 ) -> dict[str, Any]:
@@ -39,7 +57,10 @@ def write_results(
     task, learnt = data.task, known[measures.LEARNT]
     labels = measures.with_temperature(labels_of(data, best), learnt)
     metrics: dict[str, Any] = {"task": task.name, "labels": labels.names, **known}
-    metrics |= {"best_seed": best["seed"], "dev": best["dev"], "seeds": states}
+    floor = task.score(task.constant(data.gold["train"], data.gold["dev"], labels))
+    for state in states:
+        state["failed"] = task.score(state["dev"]) <= floor
+    metrics |= {"best_seed": best["seed"], "dev": best["dev"], "dev_floor": floor, "seeds": states}
     metrics["examples"] = {split: len(rows) for split, rows in data.splits.items()}
     metrics["cut"] = {split: what_was_cut(encoded) for split, encoded in data.encoded.items()}
     metrics["truncated"] = {split: encoded.num_truncated for split, encoded in data.encoded.items()}
@@ -61,6 +82,16 @@ def write_results(
             task.write(path, test, gold, test_outputs[state["seed"]], labels_of(data, state))
     write_json(folder / "metrics.json", metrics)
     return metrics
+
+
+def failed_lines(task: Task, metrics: Mapping[str, Any]) -> list[str]:
+    """Which seeds learnt nothing, if any. They stay in all means over seeds: without them these would flatter (Mosbach et al. 2021)."""
+    failed = [str(state["seed"]) for state in metrics["seeds"] if state["failed"]]
+    if not failed:
+        return []
+    which = f"{len(failed)} of {len(metrics['seeds'])} seeds ({', '.join(failed)})"
+    score = f"{metric_words(next(iter(task.scores)))} {metrics['dev_floor']:.3f} on dev"
+    return [f"failed     {which}: no better than one answer for all ({score})"]
 
 
 def result_files(folder: Path, metrics: dict[str, Any]) -> list[str]:
@@ -102,7 +133,7 @@ def save_best(
     metrics: dict[str, Any],
     *,
     started_from: str,
-    further: Mapping[str, Any],
+    further: Mapping[str, Any] = {},
     files: Sequence[str] = (),
 ) -> None:
     """`out`/model: the best seed's model with `further` facts, bound to what `write_results` left in `out` and to `files`."""
@@ -126,7 +157,7 @@ def headline_words(task: Task, metrics: Mapping[str, Any]) -> str:
     return ", ".join(f"{metric_words(name)} {value:.3f}" for name, value in task.headlines(dict(metrics)).items())
 
 
-def test_lines(task: Task, metrics: Mapping[str, Any]) -> list[str]:
+def lines_of_test(task: Task, metrics: Mapping[str, Any]) -> list[str]:
     """The scores on test of metrics.json, over seeds, of probabilities, and without a BERT; nothing where there is no test file."""
     if "test" not in metrics:
         return []

@@ -136,8 +136,10 @@ class Task:
     # model
     head: type[Any]
     """One of Head."""
-    objective: Callable[[Labels, float], Objective[Any]]
-    """Labels, label smoothing -> the loss."""
+    objective: Callable[[Labels, float, Sequence[float] | None], Objective[Any]]
+    """Labels, label smoothing, how much each class counts (None: all alike) -> the loss. Only exclusive classes have such weights."""
+    constant: Callable[[Gold, Gold, Labels], Metrics]
+    """train's gold, other gold, labels -> the metrics on the latter of what answers always the same: a run that is no better has failed."""
     run: Run
     tune: Callable[[Gold, Outputs, Labels], dict[str, Any]] = lambda gold, outputs, labels: {}
     """What is set on dev for this model alone, as JSON can say it: it becomes Labels.tuned."""

@@ -1,28 +1,21 @@
-"""What the verbs that fine-tune many times (tune, crossval) are told alike: the file, its columns, and how a model is trained.
+"""What the verbs that fine-tune many times (tune, crossval) are told alike, beside the recipe: the file, its columns, the start, texts.
 
 A verb's Config is made on top of Learning, so that every option is documented, has its default and is checked in one place; what
-`bertlab finetune` calls the same means the same. Knows nothing of trials or folds.
+`bertlab finetune` calls the same means the same. Knows nothing of trials or folds. Imports nothing heavy, as recipe.py.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from bertlab.errors import ConfigError
+from bertlab.tasks.recipe import Recipe
 
 if TYPE_CHECKING:
     from bertlab.tasks.contract import Columns
-    from bertlab.tasks.seeds import Recipe
-
-TaskName = Literal["auto", "single-label", "multi-label", "regression", "tokens", "answers"]
-FROM_ONE, SHARES_BELOW_ONE, FROM_NOUGHT = (
-    ("seeds", "micro_tokens"),
-    ("dropout", "attention_dropout", "label_smoothing"),
-    ("workers", "weight_decay", "seed"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Learning:
+class Learning(Recipe):
     model: str
     """The model folder to start from (RUN/model of a pretraining run, a published BERT, or hf:NAME)."""
     train: str
@@ -37,7 +30,7 @@ class Learning:
     """Column of the label, the list of labels or the number: by default label; for tokens tags, for answers answers."""
     label_separator: str | None = None
     """What stands between several labels in one cell, as | in a|b."""
-    task: TaskName = "auto"
+    task: Literal["auto", "single-label", "multi-label", "regression", "tokens", "answers"] = "auto"
     """What is to be learnt; auto: what the labels look like, as in finetune."""
     dev_share: float = 0.1
     """Share of the texts to learn from that becomes dev, by a hash of the texts."""
@@ -45,49 +38,32 @@ class Learning:
     """Start from random weights of the same size."""
     seed: int = 0
     """The first seed: of order, head and dropout."""
-    weight_decay: float = 0.01
-    """On matrices, not on LayerNorm and biases."""
-    warmup: float = 0.1
-    """Share of the steps in which the rate rises; afterwards it falls linearly to 0."""
-    clip: float = 1.0
-    """Largest gradient norm."""
     dropout: float = 0.1
     """On hidden states and before the classifier."""
     attention_dropout: float = 0.0
     """On attention weights."""
-    label_smoothing: float = 0.0
-    """Share of the target spread over all classes. Not for numbers and answers."""
     max_length: int | None = None
     """Most tokens of an example: by default 128, for answers 384."""
     long: Literal["head", "tail", "head+tail", "windows"] | None = None
     """What is kept of a longer text, as in finetune."""
-    micro_tokens: int = 8192
-    """Most tokens in a micro-batch; lower it when memory runs out."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of training: bf16 autocast where the hardware multiplies it, or as said. Scores are always made in fp32."""
+    baselines: bool = True
+    """Also score what needs no BERT: the majority class (or set, or the mean), and TF-IDF with a linear model."""
     device: Literal["cpu", "cuda"] | None = None
     """Default: the GPU where there is one."""
-    workers: int = 0
-    """Processes that make batches ahead; batches are the same whatever their number."""
 
     def __post_init__(self) -> None:
-        for name in FROM_ONE:
-            if getattr(self, name, 1) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)}: give 1 or more")
-        for name in SHARES_BELOW_ONE:
+        super().__post_init__()
+        for name in ("dropout", "attention_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)}: give a number from 0 to below 1")
-        for name in FROM_NOUGHT:
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name}={getattr(self, name)}: give 0 or more")
-        if not 0 < self.dev_share < 1 or not 0 <= self.warmup <= 1:
-            raise ConfigError(f"dev_share={self.dev_share} and warmup={self.warmup} are shares: give numbers between 0 and 1")
+        if not 0 < self.dev_share < 1:
+            raise ConfigError(f"dev_share={self.dev_share} is a share: give a number between 0 and 1")
         if self.max_length is not None and self.max_length < 8:
             raise ConfigError(f"max_length={self.max_length}: give 8 tokens or more")
         if self.label_separator == "":
             raise ConfigError("label_separator is empty: give what stands between labels, such as |")
-        if self.clip <= 0 or self.seed >= 2**31:
-            raise ConfigError(f"clip={self.clip} must be above 0 and seed={self.seed} below 2,147,483,648")
+        if not 0 <= self.seed < 2**31:
+            raise ConfigError(f"seed={self.seed}: give 0 or more, and less than 2,147,483,648")
 
     @property
     def columns(self) -> "Columns":
@@ -99,10 +75,3 @@ class Learning:
     def start(self) -> dict[str, Any]:
         """What seeds.start_model is told beside the folder and the seed."""
         return {"dropout": self.dropout, "attention_dropout": self.attention_dropout, "from_random": self.from_random}
-
-    def recipe(self, *, epochs: int, batch_size: int, learning_rate: float | None) -> "Recipe":
-        """How a seed is trained, with what a trial or a fold is given."""
-        from bertlab.tasks.seeds import Recipe
-
-        given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-        return Recipe(**{field.name: given[field.name] if field.name in given else getattr(self, field.name) for field in fields(Recipe)})

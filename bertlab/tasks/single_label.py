@@ -57,12 +57,16 @@ def loss(gold: Sequence[int], probabilities: np.ndarray) -> float:
     return float(log_loss(gold, exact, labels=range(exact.shape[1])))
 
 
+def constant(train_gold: Sequence[int], gold: Sequence[int], labels: Labels) -> Metrics:
+    return classification_metrics(gold, majority_class(train_gold, len(gold)), labels.names)
+
+
 def baselines(train: Labelled, train_gold: Sequence[int], test: Labelled, test_gold: Sequence[int], labels: Labels) -> dict[str, Metrics]:
-    predicted = {
-        "TF-IDF + logistic regression": tfidf_logistic_regression(sentences.joined(train), train_gold, sentences.joined(test)),
-        "majority class": majority_class(train_gold, len(test)),
+    classes = tfidf_logistic_regression(sentences.joined(train), train_gold, sentences.joined(test))
+    return {
+        "TF-IDF + logistic regression": classification_metrics(test_gold, classes, labels.names),
+        "majority class": constant(train_gold, test_gold, labels),
     }
-    return {name: classification_metrics(test_gold, classes, labels.names) for name, classes in predicted.items()}
 
 
 def suspects(rows: Labelled, gold: Sequence[int], probabilities: np.ndarray, labels: Labels) -> list[Mistake]:
@@ -119,7 +123,8 @@ SINGLE_LABEL = Task(
     strata=lambda gold: gold,
     encode=encode,
     head=BertForSequenceClassification,
-    objective=lambda labels, smoothing: Classification(smoothing),
+    objective=lambda labels, smoothing, weights: Classification(smoothing, weights),
+    constant=constant,
     run=run,
     settle=leave,
     loss=loss,

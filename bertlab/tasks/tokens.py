@@ -109,6 +109,11 @@ def metrics(gold: Gold, tagged: Tagged, labels: Labels) -> Metrics:
     return found | {"strict": entity_metrics(spans(gold_tags(gold, labels)), strict)["micro"]}
 
 
+def constant(train_gold: Gold, gold: Gold, labels: Labels) -> Metrics:
+    """Of no entity at all."""
+    return entity_metrics(spans(gold_tags(gold, labels)), [[] for _ in gold])
+
+
 def baselines(train: LabelledTokens, train_gold: Gold, test: LabelledTokens, test_gold: Gold, labels: Labels) -> dict[str, Metrics]:
     tags = commonest_tags(train.tokens, gold_tags(train_gold, labels), test.tokens)
     return {"each word's commonest tag": entity_metrics(spans(gold_tags(test_gold, labels)), spans(tags))}
@@ -181,7 +186,8 @@ TOKENS = Task(
     strata=lambda gold: [0] * len(gold),
     encode=encode,
     head=BertForTokenClassification,
-    objective=lambda labels, smoothing: Classification(smoothing),
+    objective=lambda labels, smoothing, weights: Classification(smoothing, weights),
+    constant=constant,
     run=run,
     settle=leave,
     loss=loss,

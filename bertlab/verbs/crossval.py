@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertlab.errors import ConfigError
+from bertlab.tasks.recipe import recipe_of, refuse_unfit, refuse_unlearnable
 from bertlab.tasks.settings import Learning
 
 if TYPE_CHECKING:
@@ -25,24 +26,11 @@ if TYPE_CHECKING:
 class Config(Learning):
     folds: int = 5
     """Into how many parts the file is divided, by the seed: each class's texts evenly, equal texts together."""
-    epochs: int = 4
-    """Passes over the rows of the other folds."""
-    batch_size: int = 16
-    """Examples a step."""
-    learning_rate: float | None = None
-    """Peak rate of AdamW; default 2e-5 for base and large, 1e-4 up to width 512, 1e-3 for tiny."""
-    baselines: bool = True
-    """Also score every fold without a BERT."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.folds < 2:
             raise ConfigError(f"folds={self.folds}: give 2 or more")
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)}: give 1 or more")
-        if self.learning_rate is not None and self.learning_rate <= 0:
-            raise ConfigError("learning_rate must be above 0")
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -73,6 +61,7 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
     from bertlab.disk import MANIFEST, hash_some, sha256_file, write_json, write_sealed
     from bertlab.model.encoder import EncoderConfig
     from bertlab.model.folder import fetch, load_config, refuse_misfit, weights_sha256
+    from bertlab.model.learnt_parts import need_peft
     from bertlab.pages.evaluation import suspect_lines, write_label_errors, write_mistakes
     from bertlab.pages.figures import write_figures
     from bertlab.pages.results import headline_words
@@ -87,11 +76,13 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
     encoder = EncoderConfig.from_published(load_config(folder), f"{folder}/config.json")
     tokenizer = tokenizers.load(folder)
     refuse_misfit(tokenizer, encoder, folder)
+    refuse_unlearnable(config, encoder.num_hidden_layers)
+    if config.lora_rank:
+        need_peft()
     task, reason, longest, long = chosen_task(
         config.task, config.train, config.columns, max_length=config.max_length, positions=encoder.max_position_embeddings, long=config.long
     )
-    if config.label_smoothing and not task.smooths:
-        raise ConfigError(f"label_smoothing={config.label_smoothing}: the task is {task.name}, which knows no smoothing: leave it out")
+    refuse_unfit(config, task)
     rows = task.read(config.train, config.columns)
     folds = divide(task, rows, config.folds, config.seed)
     splits = [splits_of(folds, fold, config.dev_share) for fold in range(config.folds)]  # all, before any is trained
@@ -99,7 +90,6 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
     of = task.of.format(count=len(folds.labels.names))
     print(f"task  {task.name} ({reason})\ntrain {len(rows):,} examples of {of}, in {config.folds} folds", flush=True)
 
-    recipe = config.recipe(epochs=config.epochs, batch_size=config.batch_size, learning_rate=config.learning_rate)
     states: list[dict[str, Any]] = []
     outputs, known = [], []
     for fold, (labels, parts) in enumerate(splits):
@@ -107,7 +97,7 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
         if data.are_pairs and encoder.type_vocab_size < 2:
             raise ConfigError(f"{folder} knows one segment, and pairs need two: start from another model")
         model, _ = start_model(task, folder, len(labels.names), config.seed + fold, **config.start)
-        train = partial(train_seed, recipe, data, model, config.seed + fold, accelerator)
+        train = partial(train_seed, recipe_of(config), data, model, config.seed + fold, accelerator)
         state = resumed(out / "seeds" / f"fold-{fold}", model, train, out)
         outputs.append(task.run(model.to(accelerator.device), data.encoded["test"], labels, device=accelerator.device))
         known.append(labels_of(data, state))

@@ -7,12 +7,13 @@ the test file is checked at the start, no trial is handed it, and it is scored o
 with the trials that are not finished. In one process.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertlab.errors import ConfigError
+from bertlab.tasks.recipe import Recipe, recipe_of, refuse_unfit, refuse_unlearnable
 from bertlab.tasks.settings import Learning
 
 if TYPE_CHECKING:
@@ -39,13 +40,15 @@ class Config(Learning):
     """How many combinations to try, drawn by the seed; by default all."""
     seeds: int = 1
     """Seeds a trial; its score is their mean."""
-    baselines: bool = True
-    """Also score the majority class (or set, or the mean) and TF-IDF with a linear model on the test file."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.trials is not None and self.trials < 1:
-            raise ConfigError(f"trials={self.trials}: give 1 or more")
+        for name in ("trials", "seeds"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name}={value}: give 1 or more")
+        if self.learning_rate is not None or self.batch_size != Recipe.batch_size or self.epochs is not None:
+            raise ConfigError("tune tries several of learning_rate, batch_size and epochs: give learning_rates, batch_sizes, epoch_counts")
         for name in ("learning_rates", "batch_sizes", "epoch_counts"):
             values = getattr(self, name)
             if any(value <= 0 for value in values) or len(set(values)) != len(values):
@@ -80,8 +83,7 @@ def read(config: Config, tokenizer: "Tokenizer", positions: int) -> tuple["Data"
     files = {name: file for name in ("train", "dev", "test") if (file := getattr(config, name)) is not None}
     sizes: dict[str, Any] = {"dev_share": config.dev_share, "max_length": config.max_length, "positions": positions, "long": config.long}
     data, reason = read_task(config.task, files, config.columns, tokenizer, **sizes)
-    if config.label_smoothing and not data.task.smooths:
-        raise ConfigError(f"label_smoothing={config.label_smoothing}: the task is {data.task.name}, which knows no smoothing: leave it out")
+    refuse_unfit(config, data.task)
     return data, reason
 
 
@@ -89,7 +91,8 @@ def _tune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, An
     from bertlab.disk import sha256_file
     from bertlab.model.encoder import EncoderConfig
     from bertlab.model.folder import fetch, load_config, refuse_misfit, weights_sha256
-    from bertlab.pages.results import opening, save_best, write_results
+    from bertlab.model.learnt_parts import need_peft
+    from bertlab.pages.results import opening, save_best, start_line, write_results
     from bertlab.tasks.data import labels_of
     from bertlab.tasks.measures import LEARNT, leaks_of, learnt_on_dev
     from bertlab.tasks.search import TRIALS, best_trial, folder_of, search, settings_of, usual_values, without_test
@@ -98,9 +101,13 @@ def _tune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, An
     from bertlab.training.runlog import remember_inputs
 
     folder = fetch(config.model)
-    encoder = EncoderConfig.from_published(load_config(folder), f"{folder}/config.json")
+    published = load_config(folder)
+    encoder = EncoderConfig.from_published(published, f"{folder}/config.json")
     tokenizer = tokenizers.load(folder)
     refuse_misfit(tokenizer, encoder, folder)
+    refuse_unlearnable(config, encoder.num_hidden_layers)
+    if config.lora_rank:
+        need_peft()
     data, reason = read(config, tokenizer, encoder.max_position_embeddings)
     if data.encoded["train"].are_pairs and encoder.type_vocab_size < 2:
         raise ConfigError(f"{folder} knows one segment, and pairs need two: start from another model")
@@ -111,12 +118,13 @@ def _tune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, An
     inputs: dict[str, str | None] = {f"{name} file": sha256_file(Path(file)) for name, file in files.items() if file}
     remember_inputs(config, out, inputs | {"model": weights_sha256(folder)})
     leaks = leaks_of(data)
-    print("\n".join([*opening(data, reason, leaks), f"{len(settings):,} trials, seeds a trial: {config.seeds}"]), flush=True)
+    opened = [start_line(config.model, published, config.from_random), *opening(data, reason, leaks)]
+    print("\n".join([*opened, f"{len(settings):,} trials, seeds a trial: {config.seeds}"]), flush=True)
     task, seen = data.task, without_test(data)
 
     def train(chosen: "Settings", seed: int, place: Path) -> dict[str, Any]:
         model, _ = start_model(task, folder, len(data.labels.names), seed, **config.start)
-        recipe = config.recipe(epochs=chosen.epochs, batch_size=chosen.batch_size, learning_rate=chosen.learning_rate)
+        recipe = replace(recipe_of(config), **asdict(chosen))
         return resumed(place, model, partial(train_seed, recipe, seen, model, seed, accelerator), out)
 
     seeds = range(config.seed, config.seed + config.seeds)
@@ -148,9 +156,9 @@ def _tune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, An
 
 
 def _summary(out: Path, data: "Data", lines: list[dict[str, Any]], metrics: dict[str, Any]) -> str:
-    from bertlab.pages.results import test_lines
+    from bertlab.pages.results import lines_of_test
     from bertlab.pages.trials import trial_lines
 
     first = next(iter(data.task.scores))
     shown = trial_lines(lines, metrics["search"]["chosen"], first, metrics["dev_intervals"], data.task.scores[first], metrics["dev"]["n"])
-    return "\n".join([*shown, *test_lines(data.task, metrics), f"model      {out / 'model'}", f"table      {out / 'trials.jsonl'}"])
+    return "\n".join([*shown, *lines_of_test(data.task, metrics), f"model      {out / 'model'}", f"table      {out / 'trials.jsonl'}"])
