@@ -47,6 +47,13 @@ def training_line(recipe: Recipe, epochs: int, because: str) -> str:
     return f"epochs {epochs} ({because}){stops}"
 
 
+def shots_line(shots: int) -> str:
+    return (
+        f"shots  {shots} of each class to learn from, drawn by each seed, and {shots} others of each to choose by, the same for all seeds: "
+        "the rows are named in metrics.json, and nothing else of train is used"
+    )
+
+
 def write_results(
     folder: Path, data: Data, states: list[State], best: State, test_outputs: dict[int, Any], *, baselines: bool, known: dict[str, Any]
 ) -> dict[str, Any]:

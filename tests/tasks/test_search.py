@@ -191,7 +191,7 @@ def test_how_many_were_tried_and_that_the_best_flatters_is_said_and_kept(
     assert "tried      2 settings; dev macro-F1: mean" in shown and "the best of 2 on 8 examples, and so optimistic" in shown
     assert "of the 1 others reach into it" in shown
     assert bertlab.load(str(out / "model")).predict(["violin of the old place"])[0].label in ("music", "other")
-    assert {link.state for link in chain.follow([out])} == {"ok"}
+    assert "differs" not in {link.status for link in chain.follow([out])}
     capsys.readouterr()
     assert tune.run(tune.Config(model=base, out=str(out), seeds=2, **files, **SEARCHED)) == metrics
     assert "is finished: nothing to do" in capsys.readouterr().out
