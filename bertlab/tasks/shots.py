@@ -58,7 +58,7 @@ def draw(data: Data, shots: int, seeds: Sequence[int], tokenizer: Tokenizer) -> 
     short = next((number for number, texts in enumerate(left) if len(texts) < shots), None)
     if short is not None:
         raise DataError(
-            f"{train.origin}: class {names[short]!r} has {len(left[short])} texts that dev has not, and shots={shots} wants {shots}"
+            f"{train.origin}: of the texts of class {names[short]!r} dev leaves {len(left[short])}, and shots={shots} wants {shots}"
         )
     of_seed, union = {}, set()
     for seed in seeds:

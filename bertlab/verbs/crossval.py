@@ -70,7 +70,7 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
     from bertlab.tasks.folds import divide, forget_weights, out_of_fold, splits_of
     from bertlab.tasks.seeds import resumed, start_model, train_seed
     from bertlab.tokens import tokenizer as tokenizers
-    from bertlab.training.runlog import remember_inputs
+    from bertlab.training.runlog import plain, remember_inputs
 
     folder = fetch(config.model)
     encoder = EncoderConfig.from_published(load_config(folder), f"{folder}/config.json")
@@ -107,7 +107,7 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
         found["test"] = task.metrics(data.gold["test"], outputs[-1], known[-1])
         if config.baselines:
             found["baselines"] = task.baselines(parts["train"], data.gold["train"], parts["test"], data.gold["test"], labels)
-        states.append(found)
+        states.append(plain(found))
         print(f"fold {fold + 1} of {config.folds}: {headline_words(task, found['test'])} on {len(parts['test']):,} examples", flush=True)
 
     pooled, labels = out_of_fold(folds, outputs, known)

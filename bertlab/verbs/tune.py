@@ -156,9 +156,10 @@ def _tune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, An
 
 
 def _summary(out: Path, data: "Data", lines: list[dict[str, Any]], metrics: dict[str, Any]) -> str:
-    from bertlab.pages.results import lines_of_test
+    from bertlab.pages.results import failed_lines, lines_of_test
     from bertlab.pages.trials import trial_lines
 
     first = next(iter(data.task.scores))
     shown = trial_lines(lines, metrics["search"]["chosen"], first, metrics["dev_intervals"], data.task.scores[first], metrics["dev"]["n"])
+    shown += failed_lines(data.task, metrics)
     return "\n".join([*shown, *lines_of_test(data.task, metrics), f"model      {out / 'model'}", f"table      {out / 'trials.jsonl'}"])

@@ -1,7 +1,7 @@
 """bertlab tune: the grids of the papers, trials that are never run twice, a choice by dev alone."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -136,6 +136,14 @@ def test_a_table_that_is_not_this_searchs_is_refused(tmp_path: Path, content: st
 # ---- the verb, trained
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_pictures() -> Iterator[None]:
+    """They cost more than all else here, and have tests of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bertlab.pages.figures.can_draw", lambda: False)
+        yield
+
+
 @pytest.fixture(scope="module")
 def files(
     texts: Callable[[int, int], list[tuple[str, set[str]]]],
@@ -159,7 +167,7 @@ SEARCHED: dict[str, Any] = {"learning_rates": (1e-2, 1e-5), "batch_sizes": (16,)
 @pytest.fixture(scope="module")
 def tuned(base: str, files: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("tuned") / "run"
-    return out, tune.run(tune.Config(model=base, out=str(out), seeds=2, **files, **SEARCHED))
+    return out, tune.run(tune.Config(model=base, out=str(out), **files, **SEARCHED))
 
 
 def trials(out: Path) -> list[dict[str, Any]]:
@@ -171,7 +179,7 @@ def test_a_trial_is_what_finetune_makes_of_the_same_settings(
 ) -> None:
     out, metrics = tuned
     (trial,) = [line for line in trials(out) if line["learning_rate"] == 1e-2]
-    settings: dict[str, Any] = {"seeds": 2, "epochs": 2, "batch_size": 16, "learning_rate": 1e-2} | QUICK
+    settings: dict[str, Any] = {"seeds": 1, "epochs": 2, "batch_size": 16, "learning_rate": 1e-2} | QUICK
     alone = finetune.run(finetune.Config(model=base, out=str(tmp_path / "run"), **files, **settings))
     assert [each["dev_loss"] for each in trial["seeds"]] == [each["dev_loss"] for each in alone["seeds"]]
     assert metrics["search"]["chosen"] == trial and metrics["search"]["trials"] == 2
@@ -193,7 +201,7 @@ def test_how_many_were_tried_and_that_the_best_flatters_is_said_and_kept(
     assert bertlab.load(str(out / "model")).predict(["violin of the old place"])[0].label in ("music", "other")
     assert "differs" not in {link.status for link in chain.follow([out])}
     capsys.readouterr()
-    assert tune.run(tune.Config(model=base, out=str(out), seeds=2, **files, **SEARCHED)) == metrics
+    assert tune.run(tune.Config(model=base, out=str(out), **files, **SEARCHED)) == metrics
     assert "is finished: nothing to do" in capsys.readouterr().out
 
 
@@ -212,8 +220,8 @@ def test_the_test_file_has_no_part_in_the_search(
     monkeypatch.setattr(seeds, "train_seed", watched)
     swapped = Path(files["test"]).read_text().replace('"music"', '"?"').replace('"other"', '"music"').replace('"?"', '"other"')
     (tmp_path / "test.jsonl").write_text(swapped)
-    tune.run(tune.Config(model=base, out=str(tmp_path / "run"), seeds=2, **(files | {"test": str(tmp_path / "test.jsonl")}), **SEARCHED))
-    assert handed == [{"train", "dev"}] * 4
+    tune.run(tune.Config(model=base, out=str(tmp_path / "run"), **(files | {"test": str(tmp_path / "test.jsonl")}), **SEARCHED))
+    assert handed == [{"train", "dev"}] * 2
     assert (tmp_path / "run" / "trials.jsonl").read_bytes() == (tuned[0] / "trials.jsonl").read_bytes()
     weights = [folder / "model" / "model.safetensors" for folder in (tmp_path / "run", tuned[0])]
     assert weights[0].read_bytes() == weights[1].read_bytes()
