@@ -41,9 +41,8 @@ def add_adapters(bert: Bert, rank: int) -> Any:
     from peft import LoraConfig
     from peft.tuners.lora import LoraModel
 
-    # of the pooler's matrix, which is called dense too, all is learnt
-    blocks = LoraConfig(r=rank, lora_alpha=ALPHA_A_RANK * rank, target_modules=ADAPTED, exclude_modules=r"pooler\..*")
-    adapted = LoraModel(bert, blocks, "default")
+    others = r"pooler\..*" if bert.pooler is not None else None  # its matrix is called dense too, and learnt whole
+    adapted = LoraModel(bert, LoraConfig(r=rank, lora_alpha=ALPHA_A_RANK * rank, target_modules=ADAPTED, exclude_modules=others), "default")
     if bert.pooler is not None:
         bert.pooler.requires_grad_(True)
     return adapted
