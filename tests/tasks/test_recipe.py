@@ -300,7 +300,7 @@ def test_a_seed_that_learns_nothing_is_counted_and_told(
     assert metrics["baselines"]["majority class"]["macro"]["f1"] == metrics["dev_floor"]
     assert read_json(tmp_path / "run" / "metrics.json")["seeds"][0]["failed"] is True
     shown = capsys.readouterr().out
-    assert "failed     2 of 2 seeds (0, 1): no better than one answer for all (macro F1 0.400 on dev)" in shown
+    assert "failed     2 of 2 seeds (0, 1): no better than one answer for all (macro-F1 0.400 on dev)" in shown
     assert failed_lines(SINGLE_LABEL, {"seeds": [{"failed": False}], "dev_floor": 0.0}) == []
 
 
