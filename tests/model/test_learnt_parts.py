@@ -1,6 +1,5 @@
 """bertlab/model/learnt_parts.py: what is frozen, begun anew or adapted, and that nothing of it shows in the weights that are saved."""
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -9,10 +8,9 @@ import torch
 from torch import Tensor
 
 from bertlab.batches.flat import flat_fields
-from bertlab.errors import ConfigError
 from bertlab.model.encoder import EncoderConfig
 from bertlab.model.heads import BertForQuestionAnswering, BertForSequenceClassification, BertForTokenClassification
-from bertlab.model.learnt_parts import add_adapters, begin_anew, freeze, merge_adapters, need_peft
+from bertlab.model.learnt_parts import add_adapters, begin_anew, freeze, merge_adapters
 
 ATTENTION = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense")
 MATRICES = {*ATTENTION, "intermediate.dense", "output.dense"}
@@ -177,9 +175,3 @@ def test_merged_adapters_compute_the_same_and_leave_the_names_of_a_plain_model(h
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {name for name in before if ".layer." in name and name.endswith(tuple(f"{matrix}.weight" for matrix in MATRICES))}
     assert not hasattr(model.bert, "peft_config")
-
-
-def test_without_peft_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ConfigError, match=r"pip install 'bertlab\[lora\]'"):
-        need_peft()
