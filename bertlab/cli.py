@@ -336,8 +336,9 @@ def _run_verb(module: ModuleType, config: Any) -> None:
             raise LostError("another process of this run has died: the same command goes on from the last checkpoint") from error
         if _out_of_memory(error):
             change = f"lower micro_tokens ({config.micro_tokens})" if hasattr(config, "micro_tokens") else "use shorter texts"
-            keep = ", and raise micro_batches to keep the step as large; recompute=true also helps" if hasattr(config, "recompute") else ""
-            raise ConfigError(f"out of memory: {change}{keep}") from error
+            keep = ", and raise micro_batches to keep the step as large" if hasattr(config, "micro_batches") else ""
+            less = "; recompute=true also helps" if hasattr(config, "recompute") else ""
+            raise ConfigError(f"out of memory: {change}{keep}{less}") from error
         # safetensors and others pass the system's words on in exceptions of their own.
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error)
         if not full or getattr(error, "filename", None):

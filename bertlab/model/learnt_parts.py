@@ -4,12 +4,10 @@ Low-rank additions (Hu et al. 2022) are the library peft's, an extra; merged int
 but other weights. What training costs in memory is gradients and the optimizer's two numbers a parameter; frozen parameters have neither.
 """
 
-import importlib.util
 from typing import Any
 
 from torch import nn
 
-from bertlab.errors import ConfigError
 from bertlab.model.encoder import Bert, initialise
 
 # Every matrix of a block. The paper adapts query and value alone; all of them is what later work found to come nearest to full training
@@ -41,9 +39,8 @@ def add_adapters(bert: Bert, rank: int) -> Any:
     from peft import LoraConfig
     from peft.tuners.lora import LoraModel
 
-    # of the pooler's matrix, which is called dense too, all is learnt
-    blocks = LoraConfig(r=rank, lora_alpha=ALPHA_A_RANK * rank, target_modules=ADAPTED, exclude_modules=r"pooler\..*")
-    adapted = LoraModel(bert, blocks, "default")
+    others = r"pooler\..*" if bert.pooler is not None else None  # its matrix is called dense too, and learnt whole
+    adapted = LoraModel(bert, LoraConfig(r=rank, lora_alpha=ALPHA_A_RANK * rank, target_modules=ADAPTED, exclude_modules=others), "default")
     if bert.pooler is not None:
         bert.pooler.requires_grad_(True)
     return adapted
@@ -52,9 +49,3 @@ def add_adapters(bert: Bert, rank: int) -> Any:
 def merge_adapters(adapted: Any) -> None:
     """Add the products to the matrices, and leave the encoder as it would be without adapters, to the names of its parameters."""
     adapted.merge_and_unload()
-
-
-def need_peft() -> None:
-    """Raise ConfigError where peft is not installed."""
-    if importlib.util.find_spec("peft") is None:
-        raise ConfigError("lora_rank needs the library peft: pip install 'bertlab[lora]', or leave lora_rank out")

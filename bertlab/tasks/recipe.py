@@ -4,6 +4,7 @@ A verb's Config extends Recipe, so that every option has one copy; what is below
 a command line is read before torch is.
 """
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal
@@ -86,12 +87,14 @@ def recipe_of(config: Recipe) -> Recipe:
 
 
 def refuse_unlearnable(recipe: Recipe, layers: int) -> None:
-    """Raise ConfigError where a model of so many layers cannot be trained so."""
+    """Raise ConfigError where a model of so many layers cannot be trained so, or not without the library peft, which is not there."""
     for name in ("freeze", "reinit_layers"):
         if getattr(recipe, name) > layers:
             raise ConfigError(f"{name}={getattr(recipe, name)}: the model has {layers} layers: give {layers} or less")
     if recipe.freeze and recipe.freeze + recipe.reinit_layers > layers:
         raise ConfigError(f"freeze={recipe.freeze} and reinit_layers={recipe.reinit_layers} of {layers} layers: some would stay random")
+    if recipe.lora_rank and importlib.util.find_spec("peft") is None:
+        raise ConfigError("lora_rank needs the library peft: pip install 'bertlab[lora]', or leave lora_rank out")
     if recipe.lora_rank and recipe.freeze == layers:
         raise ConfigError(f"lora_rank={recipe.lora_rank} and freeze={recipe.freeze}: no layer is left to learn: leave one of them out")
 

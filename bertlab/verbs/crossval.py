@@ -61,7 +61,6 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
     from bertlab.disk import MANIFEST, hash_some, sha256_file, write_json, write_sealed
     from bertlab.model.encoder import EncoderConfig
     from bertlab.model.folder import fetch, load_config, refuse_misfit, weights_sha256
-    from bertlab.model.learnt_parts import need_peft
     from bertlab.pages.evaluation import suspect_lines, write_label_errors, write_mistakes
     from bertlab.pages.figures import write_figures
     from bertlab.pages.results import headline_words
@@ -77,8 +76,6 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
     tokenizer = tokenizers.load(folder)
     refuse_misfit(tokenizer, encoder, folder)
     refuse_unlearnable(config, encoder.num_hidden_layers)
-    if config.lora_rank:
-        need_peft()
     task, reason, longest, long = chosen_task(
         config.task, config.train, config.columns, max_length=config.max_length, positions=encoder.max_position_embeddings, long=config.long
     )

@@ -136,7 +136,6 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     from bertlab.disk import sha256_file
     from bertlab.model.encoder import EncoderConfig
     from bertlab.model.folder import fetch, load_config, refuse_misfit, weights_sha256
-    from bertlab.model.learnt_parts import need_peft
     from bertlab.pages.results import opening, save_best, shots_line, start_line, training_line, write_results
     from bertlab.tasks.data import labels_of
     from bertlab.tasks.measures import LEARNT, leaks_of, learnt_on_dev
@@ -151,8 +150,6 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     tokenizer = tokenizers.load(folder)
     refuse_misfit(tokenizer, encoder, folder)
     refuse_unlearnable(config, encoder.num_hidden_layers)
-    if config.lora_rank:
-        need_peft()
     data, reason = read(config, tokenizer, encoder.max_position_embeddings)
     task, seeds, recipe = data.task, range(config.seed, config.seed + config.seeds), recipe_of(config)
     few = draw(data, config.shots, seeds, tokenizer) if config.shots else None

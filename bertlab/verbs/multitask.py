@@ -143,7 +143,6 @@ def _train(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, A
     from bertlab.disk import sha256_file, write_json
     from bertlab.model.encoder import EncoderConfig
     from bertlab.model.folder import fetch, load_config, refuse_misfit, weights_sha256
-    from bertlab.model.learnt_parts import need_peft
     from bertlab.pages.results import start_line, training_line, write_results
     from bertlab.tasks.data import labels_of
     from bertlab.tasks.measures import LEARNT, leaks_of, learnt_on_dev
@@ -158,8 +157,6 @@ def _train(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, A
     tokenizer = tokenizers.load(folder)
     refuse_misfit(tokenizer, encoder, folder)
     refuse_unlearnable(config, encoder.num_hidden_layers)
-    if config.lora_rank:
-        need_peft()
     read_tasks = read(config, tokenizer, encoder.max_position_embeddings)
     data = {name: each for name, (each, _) in read_tasks.items()}
     paired = next((name for name, each in data.items() if each.encoded["train"].are_pairs), None)

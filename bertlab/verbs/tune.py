@@ -91,7 +91,6 @@ def _tune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, An
     from bertlab.disk import sha256_file
     from bertlab.model.encoder import EncoderConfig
     from bertlab.model.folder import fetch, load_config, refuse_misfit, weights_sha256
-    from bertlab.model.learnt_parts import need_peft
     from bertlab.pages.results import opening, save_best, start_line, write_results
     from bertlab.tasks.data import labels_of
     from bertlab.tasks.measures import LEARNT, leaks_of, learnt_on_dev
@@ -106,8 +105,6 @@ def _tune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, An
     tokenizer = tokenizers.load(folder)
     refuse_misfit(tokenizer, encoder, folder)
     refuse_unlearnable(config, encoder.num_hidden_layers)
-    if config.lora_rank:
-        need_peft()
     data, reason = read(config, tokenizer, encoder.max_position_embeddings)
     if data.encoded["train"].are_pairs and encoder.type_vocab_size < 2:
         raise ConfigError(f"{folder} knows one segment, and pairs need two: start from another model")
