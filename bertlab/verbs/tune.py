@@ -119,18 +119,18 @@ def _tune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, An
     print("\n".join([*opened, f"{len(settings):,} trials, seeds a trial: {config.seeds}"]), flush=True)
     task, seen = data.task, without_test(data)
 
-    def train(chosen: "Settings", seed: int, place: Path) -> dict[str, Any]:
+    def trained(chosen: "Settings", seed: int, place: Path) -> tuple[dict[str, Any], Any]:
         model, _ = start_model(task, folder, len(data.labels.names), seed, **config.start)
         recipe = replace(recipe_of(config), **asdict(chosen))
-        return resumed(place, model, partial(train_seed, recipe, seen, model, seed, accelerator), out)
+        return resumed(place, model, partial(train_seed, recipe, seen, model, seed, accelerator), out), model
 
     seeds = range(config.seed, config.seed + config.seeds)
-    lines = search(task, settings, seeds, train, out)
+    lines = search(task, settings, seeds, lambda chosen, seed, place: trained(chosen, seed, place)[0], out)
     winner = best_trial(lines)
 
     def kept(seed: int) -> tuple[dict[str, Any], Any]:
-        model, _ = start_model(task, folder, len(data.labels.names), seed, **config.start)
-        return resumed(folder_of(out / "seeds", winner["trial"], seed), model, dict, out), model.to(accelerator.device)
+        state, model = trained(settings[winner["trial"] - 1], seed, folder_of(out / "seeds", winner["trial"], seed))
+        return state, model.to(accelerator.device)
 
     states, test_outputs = [], {}
     for seed in seeds:

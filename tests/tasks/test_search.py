@@ -1,6 +1,7 @@
 """bertlab tune: the grids of the papers, trials that are never run twice, a choice by dev alone."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -225,6 +226,18 @@ def test_the_test_file_has_no_part_in_the_search(
     assert (tmp_path / "run" / "trials.jsonl").read_bytes() == (tuned[0] / "trials.jsonl").read_bytes()
     weights = [folder / "model" / "model.safetensors" for folder in (tmp_path / "run", tuned[0])]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_weights_of_the_best_trial_that_were_damaged_are_trained_again(
+    tuned: tuple[Path, dict[str, Any]], base: str, files: dict[str, str], tmp_path: Path
+) -> None:
+    out = shutil.copytree(tuned[0], tmp_path / "run")
+    expected = (out / "model" / "model.safetensors").read_bytes()
+    shutil.rmtree(out / "model")
+    (weights,) = (out / "seeds").glob("*/step-*/model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert tune.run(tune.Config(model=base, out=str(out), **files, **SEARCHED)) == tuned[1]
+    assert (out / "model" / "model.safetensors").read_bytes() == expected
 
 
 def test_settings_that_cannot_be_used_are_refused(base: str, files: dict[str, str], tmp_path: Path) -> None:
