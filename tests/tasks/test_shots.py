@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bertlab.corpus.labelled import Labelled
 from bertlab.disk import read_json
 from bertlab.errors import ConfigError, DataError
 from bertlab.tasks.contract import Columns
@@ -95,6 +96,25 @@ def test_a_dev_file_that_repeats_train_leaves_too_little_and_that_is_said(
     train = write(tmp_path / "train.jsonl", rows)
     with pytest.raises(DataError, match="of the texts of class 'a' dev leaves 1, and shots=3 wants 3"):
         draw(read(base, {"train": train, "dev": train}), 3, [0], tokenizers.load(base))
+
+
+def test_a_text_under_two_classes_is_drawn_under_its_first_alone(
+    base: str, write: Callable[[Path, list[dict[str, Any]]], str], tmp_path: Path
+) -> None:
+    rows = [{"text": f"the {number}", "label": label} for number in range(4) for label in ("a", "b")]
+    rows += [{"text": f"old {number}", "label": "b"} for number in range(4)]
+    few = draw(read(base, {"train": write(tmp_path / "train.jsonl", rows)}, dev_share=0.01), 1, range(6), tokenizers.load(base))
+    for seed in few.of_seed.values():
+        assert len(hashes(seed, "train") | hashes(seed, "dev")) == 4
+        for split in ("train", "dev"):
+            assert [text.split()[0] for text in few_texts(seed, split)] == ["the", "old"]
+
+
+def few_texts(data: Data, split: str) -> list[str]:
+    """The texts of a split by class."""
+    rows = data.splits[split]
+    assert isinstance(rows, Labelled)
+    return [text for _, text in sorted(zip(data.gold[split], rows.texts, strict=True))]
 
 
 def test_epochs_are_a_thousand_steps() -> None:
