@@ -234,7 +234,7 @@ MUTANTS = (
     Mutant(
         "fine-tuning: balanced epochs begin each class anew",
         "batches/labelled.py",
-        "places // classes + epoch * -(-len(self) // classes)",
+        "places // classes + epoch * -((of_class - len(self)) // classes)",
         "places // classes",
         ("tests/batches/test_labelled.py::test_a_balanced_epoch_visits_all_classes_alike_and_every_example_before_any_is_visited_again",),
     ),

@@ -74,8 +74,7 @@ class Examples:
 
         Every epoch visits each example once; its last batch may be smaller.
         """
-        steps = self.steps_per_epoch(batch_size)
-        epoch, within = divmod(step, steps)
+        epoch, within = divmod(step, self.steps_per_epoch(batch_size))
         places = np.arange(within * batch_size, min(len(self), (within + 1) * batch_size))
         return randomness.permuted(places, len(self), randomness.key(seed, epoch))
 
@@ -87,10 +86,10 @@ class Examples:
         """
         order, bounds = self._by_class
         classes = len(bounds) - 1
-        epoch, within = divmod(step, self.steps_per_epoch(batch_size))
-        places = np.arange(within * batch_size, min(len(self), (within + 1) * batch_size))
-        places = randomness.permuted(places, len(self), randomness.key(seed, epoch))
-        of_class, visit = places % classes, places // classes + epoch * -(-len(self) // classes)
+        places = self.shuffled(step, batch_size, seed)
+        epoch = step // self.steps_per_epoch(batch_size)
+        of_class = places % classes
+        visit = places // classes + epoch * -((of_class - len(self)) // classes)  # so many visits of the class has an epoch
         rows = np.empty(len(places), dtype=np.int64)
         for number in range(classes):
             mine, size = np.flatnonzero(of_class == number), int(bounds[number + 1] - bounds[number])
