@@ -87,7 +87,7 @@ def vectors_card(facts: dict[str, Any]) -> str:
         *_front_matter("sentence-similarity", []),
         f"# Text vectors by bertlab {facts['bertlab']}",
         "",
-        f"Started from {_safe(facts['started_from'])}; {facts['rows']:,} {facts['kind']}, {facts['batch_size']} a step, "
+        f"Started from {_safe(facts['started_from'])}; {facts['rows']:,} {facts['texts']}, {facts['batch_size']} a step, "
         f"{facts['steps']:,} steps, temperature {facts['temperature']}; the weights of step {facts['best']['step']:,}, the best on dev.",
         f"A vector is the {made}{', of length 1' if facts['normalize'] else ''}."
         + (f" Made to be cut (Matryoshka): the first {', '.join(map(str, dims))} numbers." if dims else ""),

@@ -40,7 +40,7 @@ class TextVectors(nn.Module):
         return self.model if isinstance(self.model, Bert) else self.model.bert
 
     def forward(self, batch: FlatBatch) -> Tensor:
-        """Vectors (N, d) in fp32, computed in chunks of at most `micro_tokens` tokens."""
+        """Vectors (N, d) in fp32 (fp64 of such weights), computed in chunks of at most `micro_tokens` tokens."""
         chunks = list(self._chunks(batch))
         if len(chunks) == 1:
             return self._vectors(chunks[0])
@@ -59,7 +59,8 @@ class TextVectors(nn.Module):
             yield batch.part(first, last)
 
     def _vectors(self, chunk: FlatBatch) -> Tensor:
-        return pool(self.bert(**chunk.encoder_inputs()).float(), chunk.cu_seqlens, self.pooling)
+        hidden = self.bert(**chunk.encoder_inputs())
+        return pool(hidden.to(torch.promote_types(hidden.dtype, torch.float32)), chunk.cu_seqlens, self.pooling)
 
 
 class Contrast:

@@ -235,7 +235,7 @@ def _contrast(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     )  # fmt: skip
     at_end = measured(model if isinstance(model, Bert) else model.bert)
     tasks = {"dev": texts.dev, "test": texts.test}
-    metrics: dict[str, Any] = {"kind": texts.kind, "rows": len(texts.groups), "steps": steps, "best": state["best"]}
+    metrics: dict[str, Any] = {"texts": texts.kind, "rows": len(texts.groups), "steps": steps, "best": state["best"]}
     metrics |= {name: {"what": task.what} | improvement(task, at_start[name], at_end[name]) for name, task in tasks.items() if task}
     write_json(out / "metrics.json", metrics | {"history": state["history"]})
     _save(config, recipe, out, tokenizer, model, metrics)

@@ -73,6 +73,14 @@ def test_a_text_with_nothing_but_its_like_has_no_loss():
     assert float(contrast_loss(vectors, batch_of(2, 4), 0.05, symmetric=True)) > 0
 
 
+def test_a_positive_does_not_choose_among_anchors_equal_to_it():
+    vectors = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6], [1.0, 0.0]])
+    loss = contrast_loss(vectors, batch_of(2, 4, texts=[0, 1, 2, 0]), 1.0, symmetric=True)  # the second positive is the first anchor's text
+    there = -math.log(math.exp(0) / (math.exp(0.6) + math.exp(0)))  # the second anchor among both positives, the first has but its own
+    back = -math.log(math.exp(0.8) / (math.exp(0.8) + math.exp(0.6)))  # the first positive among both anchors, the second has but its own
+    assert float(loss) == pytest.approx((there + back) / 2, rel=1e-6)
+
+
 def test_matryoshka_sums_the_losses_of_prefixes_scaled_after_the_cut():
     vectors = torch.randn(6, 8)
     whole = contrast_loss(vectors, batch_of(3, 6), 0.1, dims=(8, 4, 2))
