@@ -29,6 +29,7 @@ VERBS = {
     "tune": "a fine-tuning by many settings -> a table of trials, the model of the best on dev",
     "crossval": "one labelled file, K folds -> a prediction for each row by a model that has not seen it",
     "multitask": "a BERT and several labelled files -> one encoder for all, a model each",
+    "contrast": "a BERT and texts, pairs or classes -> vectors that are near where they should be",
     "evaluate": "a fine-tuned model and a labelled file -> predictions and scores",
     "prompt": "a BERT, a template and label words -> predictions, with no training",
     "compare": "predictions of two systems or more -> differences, intervals, p-values",
@@ -56,6 +57,7 @@ options are written --name VALUE or name=VALUE, or come from YAML files: --confi
   bertlab tune       --model DIR --train FILE [--dev FILE] --test FILE --out RUN [--trials N]
   bertlab crossval   --model DIR --train FILE --out RUN [--folds 5]
   bertlab multitask  --model DIR --tasks A.yaml B.yaml [...] --out RUN
+  bertlab contrast   --model DIR --corpus CORPUS --out RUN   (or --train FILE [--test FILE])
   bertlab evaluate   --model DIR --data FILE --out DIR
   bertlab prompt     --model DIR --data FILE --template "{{text}} It is about [MASK]." --words a:word b:word,word --out DIR
   bertlab compare    --runs A B [C ...] [--metrics accuracy macro_f1] [--json FILE]
