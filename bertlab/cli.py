@@ -85,6 +85,7 @@ def _options(verb: str, Config: type, for_help: bool) -> tuple[Any, dict[str, st
     known, texts = leaves(Config), docs(Config)
     assert "config" not in known, "--config names a file: a Config cannot have a field of that name"
     parameters: list[tuple[Any, Any, Parameter]] = []
+    unnamed = 0  # those that the command line may give without their names: a Config declares them first
     names: dict[str, str] = {}
     groups = {"": Group("Options", sort_key=0)}
     for leaf in known.values():
@@ -104,6 +105,7 @@ def _options(verb: str, Config: type, for_help: bool) -> tuple[Any, dict[str, st
             json_list=False,
             json_dict=False,
         )
+        unnamed += leaf.positional
         names[f"option_{len(names)}"] = leaf.name
         parameters.append((leaf.hint, default, parameter))
     names[f"option_{len(names)}"] = "config"
@@ -114,10 +116,11 @@ def _options(verb: str, Config: type, for_help: bool) -> tuple[Any, dict[str, st
 
     def verb_options(**given: Any) -> None: ...
 
+    kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
     verb_options.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[hint, parameter], default=default)
-            for name, (hint, default, parameter) in zip(names, parameters, strict=True)
+            inspect.Parameter(name, kinds[place >= unnamed], annotation=Annotated[hint, parameter], default=default)
+            for place, (name, (hint, default, parameter)) in enumerate(zip(names, parameters, strict=True))
         ]
     )
     app = App(name=f"bertlab {verb}", help=VERBS[verb], help_flags=(), version_flags=(), help_format="plaintext")
