@@ -31,6 +31,8 @@ VERBS = {
     "prompt": "a BERT, a template and label words -> predictions, with no training",
     "compare": "predictions of two systems or more -> differences, intervals, p-values",
     "embed": "a BERT and texts -> sentence or token vectors, at any size",
+    "search": "vectors and a query -> the nearest texts, or all near-duplicates",
+    "contexts": "a word and texts -> its vectors in its sentences, in groups: senses",
     "fill": "likely words for every [MASK] in a text",
     "replay": "the batch of one step of a pretraining run, made again and checked",
     "verify": "is every file as it was written, and made from what it says?",
@@ -56,6 +58,8 @@ options are written --name VALUE or name=VALUE, or come from YAML files: --confi
   bertlab prompt     --model DIR --data FILE --template "{{text}} It is about [MASK]." --words a:word b:word,word --out DIR
   bertlab compare    --runs A B [C ...] [--metrics accuracy macro_f1] [--json FILE]
   bertlab embed      --model DIR --input FILE --output FILE
+  bertlab search     INDEX "a query" [--top 10]
+  bertlab contexts   WORD --model DIR --in FILE [--senses K]
   bertlab fill       --model DIR --text "the [MASK] of the river"
   bertlab replay     --run RUN --step N [--pairs 10]
   bertlab verify     --folder DIR [DIR ...] [--strict]

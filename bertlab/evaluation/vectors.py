@@ -157,15 +157,16 @@ def _numbers(name: str) -> Numbers:
 
 def nearest(queries: np.ndarray, vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The `count` vectors of highest cosine for each query (q, d), best first: rows (q, count) and cosines (q, count)."""
-    cosines = _unit(queries) @ _unit(vectors).T
+    cosines = unit(queries) @ unit(vectors).T
     rows = np.argsort(-cosines, axis=1, kind="stable")[:, :count]
     return rows, np.take_along_axis(cosines, rows, axis=1)
 
 
 def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """The cosine of each row of (n, d) with the same row of the other: (n,), float64."""
-    return (_unit(first.astype(np.float64)) * _unit(second.astype(np.float64))).sum(axis=1)
+    return (unit(first.astype(np.float64)) * unit(second.astype(np.float64))).sum(axis=1)
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """(n, d) vectors scaled to length 1; one of length 0 stays as it is."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
