@@ -16,10 +16,10 @@ import numpy as np
 
 from bertlab.disk import MANIFEST, hash_some, read_sealed, verify_files, whole_file, write_sealed
 from bertlab.embedding.index import Index, blocks, stored_blocks
-from bertlab.embedding.nearest import cosines_with, nearest_in_blocks
+from bertlab.embedding.nearest import exact_nearest, in_order
 from bertlab.errors import BertlabError, ConfigError
 from bertlab.evaluation.rows import row_intervals
-from bertlab.evaluation.vectors import Packed, unpacked
+from bertlab.evaluation.vectors import Packed, cosines, unpacked
 
 PROPOSED = 64  # at least, for each query; the graph is searched as widely anyhow (usearch's expansion)
 SAMPLE, NEIGHBOURS = 100, 10  # recall@10, over so many vectors of the file
@@ -65,9 +65,9 @@ def propose(graph: Graph, queries: np.ndarray, top: int) -> list[tuple[np.ndarra
     found = []
     for query in queries.astype(np.float32):
         rows = np.asarray(graph.usearch.search(query, max(PROPOSED, 2 * top), threads=1).keys).astype(np.int64)
-        scores = cosines_with(query, np.asarray(graph.usearch.get(rows)).astype(np.float32))
-        order = np.lexsort((rows, -scores))[:top]
-        found.append((rows[order], scores[order]))
+        held = np.asarray(graph.usearch.get(rows)).astype(np.float32)
+        ranked, scores = in_order(rows, cosines(np.repeat(query[None], len(held), axis=0), held))
+        found.append((ranked[:top], scores[:top]))
     return found
 
 
@@ -78,7 +78,7 @@ def measured_recall(index: Index, graph: Graph) -> dict[str, Any]:
     queries = np.concatenate(
         [vectors[sample[(sample >= first) & (sample < first + len(vectors))] - first] for first, vectors in blocks(index)]
     )
-    exact, ours = nearest_in_blocks(queries, blocks(index), NEIGHBOURS + 1), propose(graph, queries, NEIGHBOURS + 1)
+    exact, ours = zip(*exact_nearest(queries, blocks(index), NEIGHBOURS + 1), strict=True), propose(graph, queries, NEIGHBOURS + 1)
     recalls = np.array([_recall(row, *pair) for row, *pair in zip(sample, exact, ours, strict=True)])
     interval = row_intervals(lambda times: (recalls @ times / times.sum(axis=0))[None], len(recalls))[0]
     return {"at": NEIGHBOURS, "queries": len(sample), "value": float(recalls.mean()), **interval}

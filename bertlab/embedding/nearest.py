@@ -1,7 +1,7 @@
 """The nearest vectors and the near-duplicates among any number of them, exactly, a block at a time.
 
-A product of matrices in fp32 finds the candidates, with a margin as wide as its rounding can be; their cosines are then computed one by one
-in fp64. So what is found, its order and its scores depend neither on the size of the blocks nor on what else was asked for. Ties go by row.
+The nearest are found in fp64, with cosines to 12 digits, so that neither the size of the blocks nor what else was asked for is seen in them.
+For pairs a product in fp32 finds the candidates, with a margin as wide as its rounding can be, and their cosines are computed in fp64.
 Costs n products a query, n^2 / 2 for the pairs of n vectors. Memory: two blocks and their cosines.
 """
 
@@ -9,27 +9,26 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from bertlab.evaluation.vectors import cosines, unit
+from bertlab.evaluation.vectors import cosines, nearest_in_blocks, unit
 
 CANDIDATES = 2**14  # pairs whose exact cosine is computed at once: of 384 numbers, 100 MB
 EQUAL = 1e-9  # two vectors of the same numbers have a cosine of 1 to about 1e-15: a threshold of 1 finds them
+DIGITS = 12  # of a cosine; fp64 has 15, and the last of them depend on how a product was cut
 
 Block = tuple[int, np.ndarray]  # the number of its first row, and (b, D) float32 vectors
 
 
-def nearest_in_blocks(queries: np.ndarray, blocks: Iterable[Block], top: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each query (q, D) the `top` rows of highest cosine, best first: rows (top,) and cosines (top,), fewer where there are fewer."""
-    best = [(np.empty(0, dtype=np.int64), np.empty(0)) for _ in queries]
-    wanted, margin = unit(queries.astype(np.float32)), _margin(queries.shape[1])
-    for first, vectors in blocks:
-        rough = wanted @ unit(vectors).T  # (q, b)
-        for number, query in enumerate(queries):
-            rows, scores = best[number]
-            known = np.concatenate([scores, rough[number]])
-            floor = np.partition(known, -top)[-top] - 2 * margin if len(known) > top else -np.inf
-            found = np.flatnonzero(rough[number] >= floor)
-            best[number] = _best(np.concatenate([rows, first + found]), np.concatenate([scores, cosines_with(query, vectors[found])]), top)
-    return best
+def exact_nearest(queries: np.ndarray, blocks: Iterable[Block], top: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each query (q, D) the `top` rows of highest cosine, best first, of equal ones the first: rows and cosines, (q, top) or fewer."""
+    found = nearest_in_blocks(queries.astype(np.float64), (vectors.astype(np.float64) for _, vectors in blocks), top)
+    return in_order(*found)
+
+
+def in_order(rows: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and cosines, (n,) or (q, n), best first and then by row, with cosines to so many digits as are the same everywhere."""
+    rounded = scores.round(DIGITS)
+    order = np.lexsort((rows, -rounded))
+    return np.take_along_axis(rows, order, axis=-1), np.take_along_axis(rounded, order, axis=-1)
 
 
 def near_pairs(blocks_from: Callable[[int], Iterable[Block]], threshold: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -48,16 +47,6 @@ def near_pairs(blocks_from: Callable[[int], Iterable[Block]], threshold: float) 
                 close = exact >= threshold - EQUAL
                 if close.any():
                     yield some[close] + [first, other_first], exact[close]
-
-
-def cosines_with(query: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """The cosine of one vector (D,) with each of (n, D), in fp64: a row's is the same bits whatever the others."""
-    return cosines(np.repeat(query[None], len(vectors), axis=0), vectors)
-
-
-def _best(rows: np.ndarray, scores: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-    order = np.lexsort((rows, -scores))[:top]
-    return rows[order], scores[order]
 
 
 def _margin(dims: int) -> float:

@@ -12,7 +12,7 @@ from bertlab.disk import read_sealed
 from bertlab.embedding import index as opened
 from bertlab.embedding.approximate import measured_recall, open_graph, propose
 from bertlab.embedding.index import blocks, embedder_of, ids_of, open_index, query_vectors, texts_of, texts_source
-from bertlab.embedding.nearest import nearest_in_blocks
+from bertlab.embedding.nearest import exact_nearest
 from bertlab.errors import ConfigError, CorruptError, DataError
 from bertlab.evaluation.vectors import read_vectors
 from bertlab.verbs import embed
@@ -136,7 +136,7 @@ def test_a_graph_over_few_vectors_finds_what_the_exact_search_finds_with_its_sco
     graph = open_graph(index)
     queries = query_vectors(index, embedder_of(index, device="cpu"), texts_of(3, seed=5))
     for (rows, scores), (exact_rows, exact_scores) in zip(
-        propose(graph, queries, 5), nearest_in_blocks(queries, blocks(index), 5), strict=True
+        propose(graph, queries, 5), zip(*exact_nearest(queries, blocks(index), 5), strict=True), strict=True
     ):
         # of int8 the scales differ in rounding alone
         np.testing.assert_allclose(scores, exact_scores, atol=1e-6)

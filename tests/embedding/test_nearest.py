@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-from bertlab.embedding.nearest import Block, near_pairs, nearest_in_blocks
+from bertlab.embedding.nearest import Block, exact_nearest, near_pairs
 
 
 def cut(vectors: np.ndarray, size: int, start: int = 0) -> Iterator[Block]:
@@ -33,9 +33,9 @@ def all_pairs(vectors: np.ndarray, threshold: float) -> list[tuple[int, int]]:
 
 def test_the_nearest_of_three_vectors_are_in_the_order_of_their_angles() -> None:
     vectors = np.array([[0, 2], [1, 1], [3, 0]], dtype=np.float32)
-    ((rows, scores),) = nearest_in_blocks(np.array([[1.0, 0.0]], dtype=np.float32), cut(vectors, 2), 2)
-    assert rows.tolist() == [2, 1]
-    np.testing.assert_allclose(scores, [1, 0.5**0.5], atol=1e-9)
+    rows, scores = exact_nearest(np.array([[1.0, 0.0]], dtype=np.float32), cut(vectors, 2), 2)
+    assert rows.tolist() == [[2, 1]]
+    np.testing.assert_allclose(scores, [[1, 0.5**0.5]], atol=1e-9)
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 1000])
@@ -43,38 +43,38 @@ def test_rows_and_scores_are_those_of_scikit_learn_for_blocks_of_any_size(size: 
     vectors, queries = drawn(300, 24), drawn(5, 24, seed=1)
     theirs = NearestNeighbors(n_neighbors=9, metric="cosine", algorithm="brute").fit(vectors.astype(np.float64))
     distances, expected = theirs.kneighbors(queries.astype(np.float64))
-    found = nearest_in_blocks(queries, cut(vectors, size), 9)
-    np.testing.assert_array_equal(np.stack([rows for rows, _ in found]), expected)
-    np.testing.assert_allclose(np.stack([scores for _, scores in found]), 1 - distances, atol=1e-12)
+    rows, scores = exact_nearest(queries, cut(vectors, size), 9)
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_allclose(scores, 1 - distances, atol=1e-11)
 
 
 def test_scores_are_the_same_bits_whatever_the_blocks_and_the_other_queries() -> None:
     vectors, queries = drawn(100, 33), drawn(4, 33, seed=1)
-    whole = nearest_in_blocks(queries, cut(vectors, 100), 5)
+    rows, scores = exact_nearest(queries, cut(vectors, 100), 5)
     for number in range(4):
-        ((rows, scores),) = nearest_in_blocks(queries[number : number + 1], cut(vectors, 13), 5)
-        np.testing.assert_array_equal(rows, whole[number][0])
-        np.testing.assert_array_equal(scores, whole[number][1])
+        alone = exact_nearest(queries[number : number + 1], cut(vectors, 13), 5)
+        np.testing.assert_array_equal(alone[0][0], rows[number])
+        np.testing.assert_array_equal(alone[1][0], scores[number])
 
 
 @pytest.mark.parametrize("size", [1, 3, 40])
 def test_equal_vectors_come_in_the_order_of_their_rows(size: int) -> None:
     vectors = np.repeat(drawn(2, 16), 20, axis=0)
-    ((rows, _),) = nearest_in_blocks(vectors[:1] * 3, cut(vectors, size), 30)
-    assert rows.tolist() == list(range(30))
+    rows, _ = exact_nearest(vectors[:1] * 3, cut(vectors, size), 40)
+    assert rows.tolist() == [list(range(40))]
 
 
 def test_differences_that_fp32_does_not_see_decide_the_order() -> None:
     # with the first axis, cosines of 1 - 2e-8, 1 - 0.5e-8 and 1 - 1.1e-8: all are 1 in fp32
     vectors = np.array([[1, 2e-4, 0], [1, 1e-4, 0], [1, 0, 1.5e-4]], dtype=np.float32)
-    ((rows, _),) = nearest_in_blocks(np.array([[1, 0, 0]], dtype=np.float32), cut(vectors, 2), 1)
-    assert rows.tolist() == [1]
+    rows, _ = exact_nearest(np.array([[1, 0, 0]], dtype=np.float32), cut(vectors, 2), 1)
+    assert rows.tolist() == [[1]]
 
 
 def test_fewer_vectors_than_are_wanted_are_all_found_and_a_vector_of_zeros_is_near_to_nothing() -> None:
     vectors = np.array([[0, 0], [1, 0], [-1, 0]], dtype=np.float32)
-    ((rows, scores),) = nearest_in_blocks(np.array([[2, 0]], dtype=np.float32), cut(vectors, 2), 10)
-    assert rows.tolist() == [1, 0, 2] and scores.tolist() == [1, 0, -1]
+    rows, scores = exact_nearest(np.array([[2, 0]], dtype=np.float32), cut(vectors, 2), 10)
+    assert rows.tolist() == [[1, 0, 2]] and scores.tolist() == [[1, 0, -1]]
 
 
 @settings(max_examples=40, deadline=None)
