@@ -1,6 +1,6 @@
 """The nearest vectors and the near-duplicates among any number of them, exactly, a block at a time.
 
-The nearest are found in fp64, with cosines to 12 digits, so that neither the size of the blocks nor what else was asked for is seen in them.
+The nearest are found in fp64, with cosines to 12 digits: neither the size of the blocks nor the other queries can be seen in them.
 For pairs a product in fp32 finds the candidates, with a margin as wide as its rounding can be, and their cosines are computed in fp64.
 Costs n products a query, n^2 / 2 for the pairs of n vectors. Memory: two blocks and their cosines.
 """

@@ -95,8 +95,8 @@ def _show_nearest(config: Config, index: "Index", files: Any) -> dict[str, Any]:
     at_once = 1 if config.input == "-" and sys.stdin.isatty() else QUERIES_AT_ONCE
     while part := list(itertools.islice(queries, at_once)):
         vectors = query_vectors(index, embedder, part)
-        exact = None if graph else exact_nearest(vectors, blocks(index), config.top)
-        found = propose(graph, vectors, config.top) if graph else list(zip(*exact, strict=True))
+        exact = (vectors, blocks(index), config.top)
+        found = propose(graph, vectors, config.top) if graph else list(zip(*exact_nearest(*exact), strict=True))
         named = _named(index, files, {int(row) for rows, _ in found for row in rows})
         for query, (rows, scores) in zip(part, found, strict=True):
             nearest = [_entry(named, row, score) for row, score in zip(rows.tolist(), scores.tolist(), strict=True)]
