@@ -1,4 +1,4 @@
-"""recipes/benchmarks/word_in_context.py: the word is found by its index, the threshold is the best there is, and what can be told apart is."""
+"""recipes/benchmarks/word_in_context.py: the word is found, no threshold is better than the best, known answers are told apart."""
 
 import gzip
 import importlib.util
