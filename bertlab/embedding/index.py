@@ -19,7 +19,7 @@ from bertlab.corpus.texts import texts
 from bertlab.disk import MANIFEST, bound_entries, read_sealed, sha256_file, verify_files
 from bertlab.embedding.engine import Embedder, What, finished, open_embedder
 from bertlab.errors import ConfigError, CorruptError, DataError
-from bertlab.evaluation.vectors import Numbers, Packed, stored_in, unpacked
+from bertlab.evaluation.vectors import STORED, Numbers, Packed, stored_in, unpacked
 from bertlab.model.folder import model_origin
 
 BLOCK_ROWS = 4096  # of 384 numbers: 6 MB, and 64 MB of cosines with another block
@@ -51,12 +51,15 @@ def open_index(path: Path) -> Index:
     if not manifest.is_file():
         raise ConfigError(f"{path}: no {manifest.name} beside it says what it was made from: write it with bertlab embed")
     facts = read_sealed(manifest)
-    verify_files(path.parent, bound_entries(facts, manifest))
+    bound = bound_entries(facts, manifest)
+    verify_files(path.parent, bound)
     try:
         rows, numbers, pooling = facts["rows"], facts["numbers"], facts["pooling"]
-        assert facts["from"]["model"]["files"] and facts["from"]["input"]["path"]
+        said = [facts["from"]["model"]["files"], facts["from"]["input"]["path"], facts["dims"], facts["layers"], facts["normalize"]]
     except (KeyError, TypeError):
-        raise CorruptError(f"{manifest} does not say how the vectors were made: embed again") from None
+        said = []
+    if not said or numbers not in STORED or path.name not in bound:
+        raise CorruptError(f"{manifest} does not say how the vectors were made: embed again")
     if pooling is None:
         raise ConfigError(f"{path} holds vectors of tokens: search wants one vector a text, embed without --tokens")
     return Index(path, facts, rows, numbers)
@@ -68,8 +71,8 @@ def open_index(path: Path) -> Index:
 def stored_blocks(index: Index, start: int = 0) -> Iterator[tuple[int, Packed]]:
     """The vectors as they are stored, from the block that begins with row `start` on: (number of the first row, at most 4,096 of them)."""
     if index.path.suffix == ".npy":
-        values = np.load(index.path, mmap_mode="r", allow_pickle=False)
-        scales = np.load(index.path.with_suffix(".scales.npy"), mmap_mode="r", allow_pickle=False) if index.numbers == "int8" else None
+        values = _mapped(index.path)
+        scales = _mapped(index.path.with_suffix(".scales.npy")) if index.numbers == "int8" else None
         for first in range(start, len(values), BLOCK_ROWS):
             end = first + BLOCK_ROWS
             yield first, Packed(np.asarray(values[first:end]), None if scales is None else np.asarray(scales[first:end]))
@@ -88,6 +91,14 @@ def blocks(index: Index, start: int = 0) -> Iterator[Block]:
     """The same as the (b, D) float32 vectors that they stand for."""
     for first, stored in stored_blocks(index, start):
         yield first, unpacked(stored, index.numbers)
+
+
+def _mapped(path: Path) -> np.ndarray:
+    try:
+        values: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        return values
+    except (ValueError, EOFError) as error:
+        raise CorruptError(f"{path}: not the array that embed writes ({type(error).__name__}): embed again") from None
 
 
 def _row_groups(index: Index) -> Iterator[tuple[int, int, pq.ParquetFile]]:

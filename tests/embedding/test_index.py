@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertlab.disk import read_sealed
+from bertlab.disk import hash_some, read_sealed, write_sealed
 from bertlab.embedding import index as opened
 from bertlab.embedding.approximate import measured_recall, open_graph, propose
 from bertlab.embedding.index import blocks, embedder_of, ids_of, open_index, query_vectors, texts_of, texts_source
@@ -122,6 +122,20 @@ def test_what_is_no_index_is_refused_and_a_changed_byte_too(folder: str, texts: 
     path.write_bytes(data)
     with pytest.raises(CorruptError, match="v.npy is not the file that was written"):
         open_index(path)
+
+
+def test_a_manifest_that_somebody_else_sealed_is_not_believed_further_than_it_says(folder: str, texts: Path, tmp_path: Path) -> None:
+    path = made(folder, texts, tmp_path / "v.npy")
+    facts = read_sealed(tmp_path / "v.npy.manifest.json")
+    facts.pop("seal")
+    for change in ({"numbers": "float8"}, {"files": {}}, {"from": {}}):
+        write_sealed(tmp_path / "v.npy.manifest.json", facts | change)
+        with pytest.raises(CorruptError, match="does not say how the vectors were made"):
+            open_index(path)
+    path.write_bytes(b"no array")
+    write_sealed(tmp_path / "v.npy.manifest.json", facts | {"files": hash_some(tmp_path, ["v.npy"])})
+    with pytest.raises(CorruptError, match="not the array that embed writes"):
+        list(blocks(open_index(path)))
 
 
 # ---- the graph
