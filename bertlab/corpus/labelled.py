@@ -137,7 +137,7 @@ def _read_table(
             texts_b.append(text_of(row, second, place))
         if needs_label and label not in row:
             raise missing_column(label, row, place)
-        labels.append(_labels_of(row.get(label), separator, place) if sets else _label_of(row.get(label), place))
+        labels.append(_labels_of(row.get(label), separator, place) if sets else label_of(row.get(label), place))
         if needs_label and labels[-1] is None:
             raise DataError(f"{place}: the label in column '{label}' is empty: give every row a label")
         ids.append(id_of(row.get(id), f"{path.name}:{number}", place))
@@ -149,7 +149,7 @@ def _read_table(
     return replace(read, labels=[str(each) for each in labels])
 
 
-def _label_of(value: Any, place: str) -> str | None:
+def label_of(value: Any, place: str) -> str | None:
     """A label as text: a truth value and a number as JSON writes them. None for no label: null, not a number, or white space alone."""
     if value is None or value != value:
         return None
@@ -165,8 +165,8 @@ def _labels_of(value: Any, separator: str | None, place: str) -> str | tuple[str
     if isinstance(value, str) and separator is not None:
         value = [part.strip() for part in value.split(separator)] if value.strip() else []
     if not isinstance(value, list):
-        return _label_of(value, place)
-    labels = [_label_of(each, place) for each in value]
+        return label_of(value, place)
+    labels = [label_of(each, place) for each in value]
     if any(each is None for each in labels):
         raise DataError(f"{place}: a label of the list is empty: leave it out")
     return tuple(dict.fromkeys(str(each) for each in labels))

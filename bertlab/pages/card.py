@@ -4,7 +4,7 @@ import json
 from html import escape
 from typing import Any
 
-from bertlab.pages.screen import inert, metric_words
+from bertlab.pages.screen import inert, likeness_line, metric_words
 
 _USE = """## Use
 
@@ -76,6 +76,28 @@ def classifier_card(facts: dict[str, Any], labels: list[str]) -> str:
         *([f"Test: {scores(test)}."] if test else []),
         "",
         _USE.format(folder="RUN/model", call=task.call),
+    ]
+    return "\n".join(lines)
+
+
+def vectors_card(facts: dict[str, Any]) -> str:
+    """The card of a model trained for vectors, from its bertlab.json."""
+    dims = facts["matryoshka_dims"]
+    made = f"{facts['pooling']} of the tokens' states" if facts["pooling"] != "cls" else "the state of [CLS]"
+    lines = [
+        *_front_matter("sentence-similarity", []),
+        f"# Text vectors by bertlab {facts['bertlab']}",
+        "",
+        f"Started from {_safe(facts['started_from'])}; {facts['rows']:,} {facts['texts']}, {facts['batch_size']} a step, "
+        f"{facts['steps']:,} steps, temperature {facts['temperature']}; the weights of step {facts['best']['step']:,}, the best on dev.",
+        f"A vector is the {made}{', of length 1' if facts['normalize'] else ''}."
+        + (f" Made to be cut (Matryoshka): the first {', '.join(map(str, dims))} numbers." if dims else ""),
+        "",
+        *[f"{name.capitalize()}, {_safe(facts[name]['what'])}: {likeness_line(facts[name])}." for name in ("dev", "test") if name in facts],
+        "",
+        "Dev chose the weights, so it flatters.",
+        "",
+        _USE.format(folder="RUN/model", call='model.embed(["a sentence", "another"])'),
     ]
     return "\n".join(lines)
 
