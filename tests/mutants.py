@@ -219,8 +219,8 @@ MUTANTS = (
     Mutant(
         "Adam's step counts are not restored",
         "training/optimizers.py",
-        "        optimizer.state[parameter][key] = value.to(parameter.device)",
-        '        optimizer.state[parameter][key] = value.to(parameter.device) * (key != "step")',
+        "        optimizer.state[parameter][key] = like(value, own)",
+        '        optimizer.state[parameter][key] = like(value, own) * (key != "step")',
         ("tests/training/test_optimizers.py::test_restored_optimizers_step_as_the_ones_they_were_taken_from",),
     ),
     # --- what a recipe asks for
@@ -344,6 +344,48 @@ MUTANTS = (
         'unicodedata.normalize("NFKC", text[start:end]).casefold()',
         "text[start:end]",
         ("tests/corpus/test_identity.py::test_case_width_composition_and_white_space_make_no_difference",),
+    ),
+    Mutant(
+        "search: a finished trial is run again",
+        "tasks/search.py",
+        "list(enumerate(settings, 1))[len(lines) :]",
+        "list(enumerate(settings, 1))",
+        ("tests/tasks/test_search.py::test_every_trial_is_run_once_and_only_the_weights_of_the_best_are_kept",),
+    ),
+    Mutant(
+        "search: a trial is handed the test file",
+        "tasks/search.py",
+        'if split != "test"}',
+        'if split != ""}',
+        ("tests/tasks/test_search.py::test_the_test_file_has_no_part_in_the_search",),
+    ),
+    Mutant(
+        "cross-validation: a fold's model sees its fold",
+        "tasks/folds.py",
+        "np.flatnonzero(folds.numbers != fold)",
+        "np.arange(len(folds.rows))",
+        ("tests/tasks/test_folds.py::test_a_folds_model_sees_neither_its_fold_nor_a_text_of_it",),
+    ),
+    Mutant(
+        "cross-validation: outputs stay in the order of the folds",
+        "tasks/contract.py",
+        "[np.argsort(places)]",
+        "",
+        ("tests/tasks/test_folds.py::test_outputs_of_all_folds_come_back_in_the_order_of_the_file",),
+    ),
+    Mutant(
+        "shots: dev's examples are learnt from",
+        "tasks/shots.py",
+        "if text not in taken]",
+        "]",
+        ("tests/tasks/test_shots.py::test_every_seed_learns_from_other_examples_and_all_choose_by_the_same",),
+    ),
+    Mutant(
+        "mistakes: errors of numbers that are too small come last",
+        "evaluation/mistakes.py",
+        "-np.abs(errors)",
+        "-errors",
+        ("tests/evaluation/test_mistakes.py::test_numbers_are_in_the_order_of_their_errors_whichever_way_they_go",),
     ),
     # --- security
     Mutant(

@@ -17,6 +17,7 @@ from bertlab.corpus.labelled import Labelled, numbers
 from bertlab.errors import DataError
 from bertlab.evaluation.baselines import tfidf_ridge
 from bertlab.evaluation.intervals import LEVEL, RESAMPLES
+from bertlab.evaluation.mistakes import of_numbers
 from bertlab.evaluation.numbers import number_metrics, of_number_metrics
 from bertlab.evaluation.predictions import write_number_predictions
 from bertlab.model.heads import BertForSequenceClassification
@@ -111,6 +112,7 @@ REGRESSION = Task(
     metrics=lambda gold, values, labels: number_metrics(gold, values),
     intervals=lambda gold, values, labels: of_number_metrics(gold, values, resamples=RESAMPLES, level=LEVEL),
     baselines=baselines,
+    mistakes=lambda rows, gold, values, labels: of_numbers(gold, values),
     write=write,
     answers=answers,
 )

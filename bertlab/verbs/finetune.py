@@ -7,7 +7,7 @@ task's first score on dev (macro-F1; of numbers Spearman's correlation; ties: lo
 measure. The test file is looked at when all choices are made. The same command again goes on with the seeds that are not finished.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -49,6 +49,9 @@ class Config(Recipe):
     """Share of train that becomes dev when there is no dev file."""
     from_random: bool = False
     """Start from random weights of the same size: what pretraining was worth."""
+    shots: int | None = None
+    """Learn from so many examples of each class, each seed from others, and choose by as many more, the same for all seeds. By default
+    for as many epochs as 1,000 steps are."""
     seeds: int = 3
     """Runs with different seeds: order, head and dropout differ."""
     seed: int = 0
@@ -72,8 +75,10 @@ class Config(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.seeds < 1:
-            raise ConfigError(f"seeds={self.seeds}: give 1 or more")
+        for name in ("seeds", "shots"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name}={value}: give 1 or more")
         for name in ("dropout", "attention_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)}: give a number from 0 to below 1")
@@ -131,10 +136,11 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     from bertlab.disk import sha256_file
     from bertlab.model.encoder import EncoderConfig
     from bertlab.model.folder import fetch, load_config, refuse_misfit, weights_sha256
-    from bertlab.pages.results import opening, start_line, training_line, write_results
+    from bertlab.pages.results import opening, save_best, shots_line, start_line, training_line, write_results
     from bertlab.tasks.data import labels_of
     from bertlab.tasks.measures import LEARNT, leaks_of, learnt_on_dev
     from bertlab.tasks.seeds import best_of, resumed, start_model, train_seed
+    from bertlab.tasks.shots import draw, epochs_of_shots
     from bertlab.tokens import tokenizer as tokenizers
     from bertlab.training.runlog import remember_inputs
 
@@ -145,26 +151,33 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     refuse_misfit(tokenizer, encoder, folder)
     refuse_unlearnable(config, encoder.num_hidden_layers)
     data, reason = read(config, tokenizer, encoder.max_position_embeddings)
-    task = data.task
+    task, seeds, recipe = data.task, range(config.seed, config.seed + config.seeds), recipe_of(config)
+    few = draw(data, config.shots, seeds, tokenizer) if config.shots else None
+    if few is not None and config.epochs is None:
+        recipe = replace(recipe, epochs=epochs_of_shots(few.of_each_class * len(data.labels.names), config.batch_size))
+    of_seed = few.of_seed if few else dict.fromkeys(seeds, data)
+    data = of_seed[config.seed]
     if data.encoded["train"].are_pairs and encoder.type_vocab_size < 2:
         raise ConfigError(f"{folder} knows one segment, and pairs need two: start from another model")
     if accelerator.is_main_process:
         files = {name: getattr(config, name) for name in ("train", "dev", "test")}
         inputs: dict[str, str | None] = {f"{name} file": sha256_file(Path(file)) for name, file in files.items() if file}
         remember_inputs(config, out, inputs | {"model": weights_sha256(folder)})
-        leaks = leaks_of(data)
-        planned = epochs_of(config, len(data.splits["train"]), encoder.hidden_size)
+        leaks = leaks_of(few.drawn if few else data)
+        planned = epochs_of(recipe, len(data.splits["train"]), encoder.hidden_size)
         start_from = start_line(config.model, published, config.from_random)
         print("\n".join([start_from, *opening(data, reason, leaks), training_line(config, *planned)]), flush=True)
+        if few is not None:
+            print(shots_line(few.of_each_class), flush=True)
 
     states: list[dict[str, Any]] = []
     test_outputs: dict[int, Any] = {}
     start: dict[str, Any] = {"dropout": config.dropout, "attention_dropout": config.attention_dropout, "from_random": config.from_random}
-    for seed in range(config.seed, config.seed + config.seeds):
+    for seed, data in of_seed.items():
         model, absent = start_model(task, folder, len(data.labels.names), seed, **start)
         if seed == config.seed and any("pooler" in name for name in absent):
             print(f"note: {folder} has no pooler (next-sentence prediction trains it): it starts at random")
-        train = partial(train_seed, recipe_of(config), data, model, seed, accelerator)
+        train = partial(train_seed, recipe, data, model, seed, accelerator)
         state = resumed(out / "seeds" / f"seed-{seed}", model, train, out, accelerator.is_main_process)
         if "test" in data.splits:
             test_outputs[seed] = task.run(model.to(accelerator.device), data.encoded["test"], data.labels, device=accelerator.device)
@@ -174,57 +187,23 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     if not accelerator.is_main_process:
         return {}
     best = best_of(task, states)
+    data = of_seed[best["seed"]]
     model, _ = start_model(task, folder, len(data.labels.names), 0, **start)
     resumed(out / "seeds" / f"seed-{best['seed']}", model, dict, out)
     dev_outputs = task.run(model.to(accelerator.device), data.encoded["dev"], data.labels, device=accelerator.device)
-    known = {"leakage": leaks, LEARNT: learnt_on_dev(task, data.gold["dev"], dev_outputs, data.labels)}
+    known: dict[str, Any] = {"leakage": leaks, LEARNT: learnt_on_dev(task, data.gold["dev"], dev_outputs, data.labels)}
+    if few is not None:
+        known["shots"] = few.as_json()
     metrics = write_results(out, data, states, best, test_outputs, baselines=config.baselines, known=known)
-    _save(config, out, data, tokenizer, model.cpu(), metrics)
+    origin = "random weights" if config.from_random else config.model
+    save_best(out, data, tokenizer, model.cpu(), metrics, started_from=origin)
     print(_summary(config, out, data, metrics), flush=True)
     return metrics
 
 
-def _save(config: Config, out: Path, data: "Data", tokenizer: "Tokenizer", model: Any, metrics: dict[str, Any]) -> None:
-    from bertlab.model.folder import save_model
-    from bertlab.pages.card import classifier_card
-    from bertlab.pages.results import facts_of, result_files
-    from bertlab.training.runlog import run_files
-
-    data.task.settle(model, data.labels)
-    origin = "random weights" if config.from_random else config.model
-    facts = facts_of(data, metrics, started_from=origin, tokenizer_sha256=tokenizer.sha256)
-    save_model(
-        out / "model",
-        model,
-        tokenizer,
-        facts=facts,
-        card=classifier_card(facts, data.labels.names),
-        labels=data.labels.names,
-        problem_type=data.task.problem_type,
-        max_length=data.max_length,
-        run=run_files(out, *result_files(out, metrics)),
-    )
-
-
 def _summary(config: Config, out: Path, data: "Data", metrics: dict[str, Any]) -> str:
-    from bertlab.pages.evaluation import probability_lines
-    from bertlab.pages.results import failed_lines
-    from bertlab.pages.screen import metric_words
+    from bertlab.pages.results import failed_lines, headline_words, lines_of_test
 
-    task = data.task
-    first = next(iter(task.scores))
-
-    def scores(metrics: dict[str, Any]) -> str:
-        return ", ".join(f"{metric_words(name)} {value:.3f}" for name, value in task.headlines(metrics).items())
-
-    lines = [f"dev        {scores(metrics['dev'])} (best of {config.seeds} seeds, chosen on these)"]
-    lines += failed_lines(task, metrics)
-    if "test" in metrics:
-        spread = metrics["over_seeds"][first]
-        deviation = "" if spread["sd"] is None else f" (sd {spread['sd']:.3f})"
-        lines.append(f"test       {scores(metrics['test'])} (the seed chosen on dev)")
-        lines.append(f"           {metric_words(first)} over seeds {spread['mean']:.3f}{deviation}")
-        lines += [f"           {line}" for line in probability_lines(metrics["test"] | metrics["test_probabilities"])]
-        for name, baseline in metrics["baselines"].items():
-            lines.append(f"           {name}: {metric_words(first)} {task.score(baseline):.3f}")
+    lines = [f"dev        {headline_words(data.task, metrics['dev'])} (best of {config.seeds} seeds, chosen on these)"]
+    lines += [*failed_lines(data.task, metrics), *lines_of_test(data.task, metrics)]
     return "\n".join([*lines, f"model      {out / 'model'}", f"next       bertlab evaluate --model {out / 'model'} --data FILE --out DIR"])
