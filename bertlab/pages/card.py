@@ -62,6 +62,7 @@ def classifier_card(facts: dict[str, Any], labels: list[str]) -> str:
         shown = reversed(task.headlines(metrics).items())
         return f"{', '.join(f'{metric_words(name)} {value:.3f}' for name, value in shown)} (n = {metrics['n']})"
 
+    searched = f", with the best of {facts['trials']:,} settings by the same" if facts.get("trials") else ""
     of = task.of.format(count=len(labels))
     of = of if len(labels) < 2 else f"{of}: {', '.join(map(_safe, labels[:50]))}{' ...' if len(labels) > 50 else ''}"
     lines = [
@@ -69,7 +70,7 @@ def classifier_card(facts: dict[str, Any], labels: list[str]) -> str:
         f"# A {'classifier' if task.name == 'single-label' else f'{task.name} model'} fine-tuned by bertlab {facts['bertlab']}",
         "",
         f"{of[0].upper()}{of[1:]}. Started from {facts['started_from']}; {facts['train_examples']:,} training examples;"
-        f" the best of {facts['seeds']} seeds by dev {metric_words(next(iter(task.scores)))}.",
+        f" the best of {facts['seeds']} seeds by dev {metric_words(next(iter(task.scores)))}{searched}.",
         "",
         f"Dev: {scores(dev)}; chosen by these, so they flatter.",
         *([f"Test: {scores(test)}."] if test else []),

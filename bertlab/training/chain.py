@@ -228,6 +228,9 @@ def _corpus(root: Path) -> Facts:
 def _follow_run(root: Path, search: Search) -> Links:
     inputs = yield from _run(root, search)
     yield from _log(root)
+    if (root / MANIFEST).is_file():  # of a run whose result is what it wrote, and no model: a cross-validation
+        yield from bound_files(root, "predictions", "cross-validate again, into another --out", closed=False)
+        return
     checkpoints = sorted([*root.glob("checkpoints/step-*"), *root.glob("best/step-*"), *root.glob("seeds/*/step-*")])
     for folder in checkpoints:
         yield from _checkpoint(folder, root if inputs else None)
