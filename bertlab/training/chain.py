@@ -7,6 +7,7 @@ Every folder binds its own files by a sealed manifest (bertlab/disk.py), and wha
     checkpoint    manifest.json: its files, the run
     model         manifest.json: its files, the run's inputs.json and results
     predictions   manifest.json: its files, the files of the model, the labelled file
+    export        manifest.json: its files, the files of the model
     embeddings    FILE.manifest.json: the vectors, the files of the model, the texts (a file, or the files of a folder)
 
 Following it reads every byte once (about 1 GB/s), and neither torch nor the network. What a link leads to is looked for where the settings
@@ -71,7 +72,7 @@ def follow(folders: Sequence[Path]) -> Links:
 
 
 def kind_of(path: Path) -> str:
-    """corpus, run, checkpoint, model, predictions or embeddings: by what lies there, so that a damaged one is known too."""
+    """corpus, run, checkpoint, export, model, predictions or embeddings: by what lies there, so that a damaged one is known too."""
     if path.is_file() and path.suffix in VECTORS:
         return "predictions" if path.name == "predictions.parquet" else "embeddings"
     names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
@@ -79,6 +80,7 @@ def kind_of(path: Path) -> str:
         "run": {CONFIG, INPUTS, "metrics.jsonl"},
         "corpus": {"train", "tokenizer"},
         "checkpoint": {"optimizer.safetensors", "state.json"},
+        "export": {"model.onnx"},
         "model": {"config.json", WEIGHTS, "bertlab.json"},
         "predictions": {"predictions.parquet", "metrics.json"},
     }
@@ -402,10 +404,21 @@ def _follow_embeddings(path: Path, search: Search) -> Links:
     yield from _follow_output(path.parent, search, "embeddings", manifest, "input", "embed again")
 
 
+def _follow_export(root: Path, search: Search) -> Links:
+    remedy = "export again"
+    facts = yield from bound_files(root, "export", remedy, closed=False)
+    model, files = _text_at(facts, "from", "model", "path"), _texts_at(facts, "from", "model", "files")
+    if facts is not None and (model is None or files is None):
+        yield Link("differs", "export", f"{root / MANIFEST} does not say what it was made from: {remedy}")
+    if model is not None and files is not None:
+        yield from _from_model(model, files, root, search)
+
+
 _FOLLOW: dict[str, Callable[[Path, Search], Links]] = {
     "corpus": _follow_corpus,
     "run": _follow_run,
     "checkpoint": _follow_checkpoint,
+    "export": _follow_export,
     "model": _follow_model,
     "predictions": _follow_predictions,
     "embeddings": _follow_embeddings,

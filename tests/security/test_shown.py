@@ -7,8 +7,10 @@ import json
 import re
 import stat
 import unicodedata
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable
+from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -159,7 +161,9 @@ def test_no_payload_in_any_text_of_the_facts_changes_the_pages_mark_up(facts: di
 def test_the_page_of_the_walk_has_a_policy_that_lets_nothing_load_and_asks_for_nothing(walk: Any) -> None:
     text = (walk.root / "page.html").read_text()
     head = text[: text.index("<title>")]
-    assert "http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'\"" in head
+    style = text[text.index("<style>") + 7 : text.index("</style>")]
+    allowed = b64encode(sha256(style.encode()).digest()).decode()
+    assert f"http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'sha256-{allowed}'; base-uri 'none'; form-" in head
     elements = Parsed(text).elements
     assert not {name for name, *_ in elements} & {"script", "img", "link", "iframe", "a", "object", "embed", "form", "base"}
     assert not re.search(r"""(?i)[\s"'](src|href|srcset|action|style|on\w+)\s*=""", re.sub(r">[^<]*<", "><", text))
