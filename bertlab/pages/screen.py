@@ -85,7 +85,7 @@ def metric_words(metric: str) -> str:
     if colon:
         return f"F1 of {inert(name)}"
     named = {"mcc": "MCC", "mae": "MAE", "rmse": "RMSE", "spearman": "Spearman", "pearson": "Pearson", "exact_match": "exact match"}
-    return named.get(kind, kind.replace("_", "-").replace("f1", "F1"))
+    return named.get(kind, kind.replace("_", "-").replace("f1", "F1").replace("mrr", "MRR").replace("ndcg", "nDCG"))
 
 
 def _scores(scores: dict[str, float]) -> list[str]:
