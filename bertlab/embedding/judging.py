@@ -61,7 +61,8 @@ def file_vectors(paths: Sequence[Path], data: Sequence[Path]) -> VectorsOf:
     Raises ConfigError for a file that is not there, CorruptError for one that is not what was written, DataError for files of different
     width, vectors that were made of another file than that of this name in `data`, and (when called) an id that is not among them.
     """
-    parts, rows = [], {}
+    parts: list[np.ndarray] = []
+    rows: dict[str, int] = {}
     for path in paths:
         if not path.is_file():
             raise ConfigError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: give a file that bertlab embed wrote")

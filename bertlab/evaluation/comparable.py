@@ -69,6 +69,8 @@ def lower_is_better(metric: str) -> bool:
 def sample_of(aligned: Aligned, rows: list[int]) -> Sample:
     """The test set with the systems at `rows` of `aligned.predicted`, to be drawn again."""
     predicted = aligned.predicted[rows]
+    if aligned.task == "similarity":
+        predicted = _in_one_unit(predicted)
     if aligned.task in NUMBERS:
         return units_of_numbers(aligned.gold, predicted, aligned.clusters)
     if aligned.task == "multi-label":
@@ -81,6 +83,14 @@ def sample_of(aligned: Aligned, rows: list[int]) -> Sample:
     if aligned.task == "tokens":
         return entity_units(_spans(aligned.gold), [_spans(each) for each in predicted], _types(aligned), aligned.clusters)
     return units_of(aligned.gold, predicted, len(aligned.names), aligned.clusters)
+
+
+def _in_one_unit(predicted: np.ndarray) -> np.ndarray:
+    """(S, n) numbers, each system's of mean 0 and deviation 1. No correlation changes by that, and a coin that swaps two systems' answers
+    would else swap units: cosines of one model lie between 0.7 and 0.9, of another between -0.2 and 0.8."""
+    centred = predicted - predicted.mean(axis=1, keepdims=True)
+    spread = centred.std(axis=1, keepdims=True)
+    return centred / np.where(spread > 1e-12, spread, 1)
 
 
 def is_right(aligned: Aligned, row: int) -> np.ndarray:

@@ -155,7 +155,7 @@ def test_a_probe_leaves_what_a_classifier_leaves(models: list[str], tmp_path: Pa
     assert metrics["task"] == "single-label" and metrics["macro"]["f1"] > 0.9 and metrics["labels"] == ["air", "earth", "water"]
     said = capsys.readouterr().out
     assert said.startswith("warning: ") and said.index("in train") < said.index("precision") < said.index("anisotropy")
-    assert metrics["leakage"]["equal"] >= 1 and metrics["intervals"]["macro"]["f1"]["low"] is not None
+    assert metrics["leakage"]["equal"] >= 1 and 0.8 < metrics["intervals"]["accuracy"]["low"] < 1
     evaluate("probe", models[1], str(tmp_path / "test.jsonl"), tmp_path / "b", *options, "--layer", "0")
     assert compared(tmp_path)["task"] == "single-label"
 
