@@ -166,12 +166,12 @@ def nearest_in_blocks(queries: np.ndarray, blocks: Iterable[np.ndarray], count: 
 
     Exact: every cosine is computed, COSINES_AT_ONCE of them at a time.
     """
-    unit = _unit(queries)
-    rows, best, first = np.empty((len(unit), 0), dtype=np.int64), np.empty((len(unit), 0), dtype=unit.dtype), 0
+    wanted = unit(queries)
+    rows, best, first = np.empty((len(wanted), 0), dtype=np.int64), np.empty((len(wanted), 0), dtype=wanted.dtype), 0
     for block in blocks:
-        part = _unit(block)
+        part = unit(block)
         step = max(1, COSINES_AT_ONCE // max(1, len(part)))
-        found = [_highest(unit[start : start + step] @ part.T, count) for start in range(0, len(unit), step)]
+        found = [_highest(wanted[start : start + step] @ part.T, count) for start in range(0, len(wanted), step)]
         if found:
             rows = np.concatenate([rows, np.concatenate([each for each, _ in found]) + first], axis=1)
             best = np.concatenate([best, np.concatenate([each for _, each in found])], axis=1)
@@ -195,8 +195,9 @@ def _highest(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """The cosine of each row of (n, d) with the same row of the other: (n,), float64."""
-    return (_unit(first.astype(np.float64)) * _unit(second.astype(np.float64))).sum(axis=1)
+    return (unit(first.astype(np.float64)) * unit(second.astype(np.float64))).sum(axis=1)
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """(n, d) vectors scaled to length 1; one of length 0 stays as it is."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

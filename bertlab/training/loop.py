@@ -26,6 +26,7 @@ from bertlab.signals import ignore_all
 from bertlab.training.objectives import Objective
 from bertlab.training.optimizers import linear_schedule, set_learning_rate
 from bertlab.training.processes import Precision, autocast
+from bertlab.training.sharding import whole
 
 MOST_SKIPPED = 50  # in a row: weights that give no finite gradient any more do not heal
 
@@ -44,7 +45,7 @@ class StepResult:
 
     step: int
     losses: dict[str, float]
-    counts: dict[str, int]
+    counts: dict[str, float]
     learning_rate: float
     grad_norm: float
     skipped: bool
@@ -85,7 +86,7 @@ def train(
     after_step: Callable[[StepResult], bool | None],
     asked: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Train `model` (as `accelerator.prepare` returned it) from step `start` to the plan's last.
+    """Train `model` (as `accelerator.prepare` returned it, or sharded) from step `start` to the plan's last.
 
     Raises ConfigError after MOST_SKIPPED skipped steps in a row (the weights are those from before them), LostError when a process that
     makes batches has died.
@@ -104,7 +105,8 @@ def train(
             totals = _totals(objective, batches, accelerator)
             learning_rate = set_learning_rate(optimizers, linear_schedule(step, plan.steps, plan.warmup_steps, plan.decay_steps))
             sums = torch.zeros(len(objective.names), device=accelerator.device)
-            divisors = totals[: len(objective.names)].clamp(min=1).to(accelerator.device)
+            divisors = totals[: len(objective.names)].to(accelerator.device)
+            divisors = torch.where(divisors > 0, divisors, 1.0)  # where nothing is counted the sum is 0
             for number, batch in enumerate(batches):
                 torch.manual_seed(_dropout_seed(plan.seed, step, number * accelerator.num_processes + accelerator.process_index))
                 batch = batch.to(accelerator.device)
@@ -115,7 +117,7 @@ def train(
                     # DDP takes the mean over processes, the losses want the sum
                     accelerator.backward((parts / divisors).sum() * accelerator.num_processes)
                 sums += parts.detach()
-            grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, plan.clip, foreach=True))
+            grad_norm = float(whole(torch.nn.utils.clip_grad_norm_(parameters, plan.clip, foreach=True)))
             *means, asking = _over_all((*(sums / divisors).tolist(), float(asked())), accelerator)
             skipped = not all(map(math.isfinite, (grad_norm, *means)))  # gradient and losses are of all processes: they agree
             skipped_in_a_row = skipped_in_a_row + 1 if skipped else 0
@@ -124,7 +126,8 @@ def train(
                     optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
             now = time.perf_counter()
-            *counts, tokens, sequences, token_pairs, filler_tokens = map(int, totals[:-LANES].tolist())
+            counts = totals[: len(objective.names)].tolist()
+            tokens, sequences, token_pairs, filler_tokens = map(int, totals[len(objective.names) : -LANES].tolist())
             result = StepResult(
                 step=step,
                 losses=dict(zip(objective.names, means, strict=True)),

@@ -142,10 +142,11 @@ def _fine_tuned(config: Config, out: Path) -> dict[str, Any]:
 def _probe(config: Config, out: Path) -> dict[str, Any]:
     from bertlab.embedding.judging import of_labels, refuse_misfit
     from bertlab.evaluation.probe import linear_probe
+    from bertlab.tasks import sentences
     from bertlab.tasks.single_label import SINGLE_LABEL
 
     assert config.train is not None
-    train, rows = (SINGLE_LABEL.read(path, _columns(config)) for path in (config.train, config.data))
+    train, rows = (sentences.read(path, _columns(config)) for path in (config.train, config.data))
     refuse_misfit(train, pairs=False)
     refuse_misfit(rows, pairs=False)
     labels = SINGLE_LABEL.learn(train)
@@ -185,7 +186,9 @@ def _answers(
     from bertlab.pages.figures import write_figures
     from bertlab.pages.screen import score_table
     from bertlab.tasks import measures
+    from bertlab.tasks.contract import calibrated_of
 
+    labels = measures.with_temperature(labels, learnt)
     probabilities = measures.of_probabilities(task, gold, outputs, labels, learnt)
     mistakes = measures.mistakes_of(task, rows, gold, outputs, labels)
     metrics = task.metrics(gold, outputs, labels) | {
@@ -199,7 +202,7 @@ def _answers(
     def write() -> None:
         write_mistakes(out, mistakes)
         if task.exclusive is not None:
-            truth, calibrated = measures.is_gold(task, gold, labels), measures.calibrated(task, outputs, learnt)
+            truth, calibrated = measures.is_gold(task, gold, labels), calibrated_of(outputs, labels, exclusive=task.exclusive)
             write_figures(out, truth, outputs, labels.names, exclusive=task.exclusive, calibrated=calibrated)
         task.write(out / PREDICTIONS, rows, gold, outputs, labels)
 

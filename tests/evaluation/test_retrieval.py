@@ -26,7 +26,7 @@ def test_scores_can_be_checked_by_hand() -> None:
     found = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]
     scores = retrieval_scores([["a"], ["c"], ["b", "f"], ["z"], ["j", "z"]], [found] * 5)
     discount = 1 / np.log2(np.arange(2, 12))
-    wanted = [
+    wanted: list[list[float]] = [
         [1, 1, 1, 1, 1],
         [0, 1, 1, 1 / 3, 1 / 2],  # log2(4) = 2
         [0, 0.5, 1, 1 / 2, (discount[1] + discount[5]) / (discount[0] + discount[1])],
@@ -87,8 +87,8 @@ def test_two_systems_are_compared_on_the_same_queries_and_pools_that_differ_are_
     assert tuple(metrics) == NAMES and aligned.task == "retrieval"
     units, wanted_metrics = sample_of(aligned, [0, 1]), list(metrics.values())
     expected = retrieval_scores(relevant, better).mean(0) - retrieval_scores(relevant, worse).mean(0)
-    for found, difference in zip(paired_bootstrap(units, wanted_metrics, 500, 0), expected, strict=True):
-        assert found["difference"] == pytest.approx(difference) and found["interval"]["low"] > 0
+    for result, difference in zip(paired_bootstrap(units, wanted_metrics, 500, 0), expected, strict=True):
+        assert result["difference"] == pytest.approx(difference) and result["interval"]["low"] > 0
     assert (randomisation_p(units, wanted_metrics, 500, 0) < 0.01).all()
     columns = pq.read_table(tmp_path / "b.parquet").to_pydict()
     assert columns["ndcg@10"] == retrieval_scores(relevant, worse)[:, 4].tolist() and columns["gold"] == relevant
