@@ -26,6 +26,7 @@ import pyarrow as pa
 from bertlab.evaluation.intervals import LEVEL, Interval
 from bertlab.evaluation.predictions import write_rows
 from bertlab.evaluation.resampling import generator
+from bertlab.evaluation.vectors import unit as of_length_one
 
 NAMES = ("v_measure", "homogeneity", "completeness")
 STARTS = 10  # of k-means; the best by its own measure is kept
@@ -38,10 +39,9 @@ def k_means(vectors: np.ndarray, count: int, seed: int) -> np.ndarray:
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     with threadpool_limits(1), warnings.catch_warnings():  # its threads add in any order
         warnings.simplefilter("ignore")  # fewer different vectors than groups: some stay empty
-        return np.asarray(KMeans(count, n_init=STARTS, random_state=seed).fit_predict(unit), dtype=np.int64)
+        return np.asarray(KMeans(count, n_init=STARTS, random_state=seed).fit_predict(of_length_one(vectors)), dtype=np.int64)
 
 
 def cluster_scores(gold: Any, groups: Any) -> dict[str, float]:

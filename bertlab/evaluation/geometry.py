@@ -18,6 +18,7 @@ import numpy as np
 from bertlab.evaluation.intervals import LEVEL, Interval
 from bertlab.evaluation.resampling import generator
 from bertlab.evaluation.rows import row_intervals
+from bertlab.evaluation.vectors import unit
 
 SAMPLE = 2_000  # texts, or pairs that belong together
 SAMPLED = 8  # the purpose of the random stream
@@ -52,12 +53,12 @@ def geometry(
     intervals: dict[str, Any] = {"level": level, "alignment": dict(TOO_FEW), "uniformity": dict(TOO_FEW), "anisotropy": dict(TOO_FEW)}
     if first is not None and second is not None and len(first) >= FEWEST:
         rows = sampled(len(first), seed)
-        distances = ((_unit(first[rows]) - _unit(second[rows])) ** 2).sum(1)
+        distances = ((unit(first[rows].astype(np.float64)) - unit(second[rows].astype(np.float64))) ** 2).sum(1)
         facts |= {"alignment": float(distances.mean()), "pairs": len(rows)}
         intervals["alignment"] = row_intervals(
             lambda weights: (distances @ weights)[None] / weights.sum(0), len(rows), seed=seed, level=level
         )[0]
-    kept = _unit(vectors[sampled(len(vectors), seed)])
+    kept = unit(vectors[sampled(len(vectors), seed)].astype(np.float64))
     if len(kept) >= FEWEST:
         cosines = kept @ kept.T
         mean, error = _mean_over_pairs(cosines)
@@ -66,11 +67,6 @@ def geometry(
         mean, error = _mean_over_pairs(np.exp(4 * cosines - 4))
         facts["uniformity"], intervals["uniformity"] = math.log(mean), _student(math.log(mean), error / mean, len(kept), level)
     return facts | {"texts": len(kept), "intervals": intervals}
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    exact = vectors.astype(np.float64)
-    return exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12)
 
 
 def _mean_over_pairs(values: np.ndarray) -> tuple[float, float]:
