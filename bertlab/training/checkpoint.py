@@ -36,6 +36,7 @@ from bertlab.disk import (
 from bertlab.errors import BertlabError, ConfigError, CorruptError
 from bertlab.model.weights import read_tensors
 from bertlab.training.optimizers import optimizer_tensors, restore_optimizers
+from bertlab.training.sharding import is_sharded, like, whole_weights
 
 _NAME = re.compile(r"step-(\d{8,})")
 
@@ -54,7 +55,7 @@ class Checkpoint:
         own = model.state_dict()
         if own.keys() != weights.keys() or any(own[name].shape != weights[name].shape for name in own):
             raise CorruptError(f"{self.folder}: its weights are another model's: resume with the settings it was started with")
-        model.load_state_dict(weights)
+        model.load_state_dict({name: like(value, own[name]) for name, value in weights.items()})
         restore_optimizers(optimizers, read_tensors(self.folder / "optimizer.safetensors"))
 
 
@@ -75,29 +76,39 @@ def save_checkpoint(
     naming the folder, and the bytes that it needs, when the disk is full, and CorruptError when the disk gives back other bytes than were
     written: the older checkpoints then stay as they are.
     """
-    return write_checkpoint(root, step, _weights(model), optimizer_tensors(optimizers), state, keep, keep_every, run)
+    return write_checkpoint(root, step, whole_weights(model), optimizer_tensors(optimizers), state, keep, keep_every, run)
+
+
+def hand_over(model: nn.Module, optimizers: list[Optimizer]) -> None:
+    """What the other processes do while one saves: give their part of a sharded model."""
+    if is_sharded(model):
+        whole_weights(model)
+        optimizer_tensors(optimizers)
 
 
 class Saver:
     """Saves beside the training: `save` copies weights and moments and returns, a thread writes the copy as `save_checkpoint` would.
 
     Costs the memory of that copy (12 bytes a parameter), from the first save on. One save at a time: the next waits for the last. What a
-    save raises, `save`, `check` and `wait` raise.
+    save raises, `save`, `check` and `wait` raise. Of several processes one `writes`; the others hand over their part of a sharded model.
     """
 
-    def __init__(self, root: Path, keep: int = 2, keep_every: int | None = None, run: str | None = None) -> None:
-        self._root, self._kept = root, (keep, keep_every, run)
+    def __init__(self, root: Path, keep: int = 2, keep_every: int | None = None, run: str | None = None, *, writes: bool = True) -> None:
+        self._root, self._kept, self._writes = root, (keep, keep_every, run), writes
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._writing: Future[Path] | None = None
 
     def save(self, step: int, model: nn.Module, optimizers: list[Optimizer], state: dict[str, Any]) -> None:
         """Copy and begin to write. `state` must not be changed afterwards. Raises FileNotFoundError when the run's folder is gone."""
         self.wait()
+        if not self._writes:
+            hand_over(model, optimizers)
+            return
         if not self._root.parent.is_dir():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._root.parent))
         weights, moments = (
             {name: value.to("cpu", copy=True) for name, value in tensors.items()}
-            for tensors in (_weights(model), optimizer_tensors(optimizers))
+            for tensors in (whole_weights(model), optimizer_tensors(optimizers))
         )
         self._writing = self._thread.submit(write_checkpoint, self._root, step, weights, moments, state, *self._kept)
 
@@ -111,11 +122,6 @@ class Saver:
         if self._writing:
             writing, self._writing = self._writing, None
             writing.result()
-
-
-def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    weights: dict[str, torch.Tensor] = model.state_dict()
-    return weights
 
 
 def write_checkpoint(

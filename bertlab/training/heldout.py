@@ -48,14 +48,17 @@ def measure_heldout(
 
     `model` is the bare one, as it was before `accelerator.prepare`. The last bits of a mean depend on the number of processes.
     """
+    ranks = accelerator.num_processes
     sums = torch.zeros(6, dtype=torch.float64, device=accelerator.device)
     training = model.training
     model.eval()
     with torch.no_grad(), torch.compiler.set_stance("force_eager"), autocast(accelerator.device, precision):
-        for batch in batches[accelerator.process_index :: accelerator.num_processes]:
-            sums += pretraining_scores(model, batch.to(accelerator.device))
+        for place in range(accelerator.process_index, -(-len(batches) // ranks) * ranks, ranks):
+            scores = pretraining_scores(model, batches[min(place, len(batches) - 1)].to(accelerator.device))
+            if place < len(batches):  # beyond, what a process computes counts for nothing: the others may wait for its weights
+                sums += scores
     model.train(training)
-    if accelerator.num_processes > 1:
+    if ranks > 1:
         sums = accelerator.reduce(sums, "sum")
     mlm_loss, mlm_hits, tokens, nsp_loss, nsp_hits, pairs = sums.tolist()
     return {

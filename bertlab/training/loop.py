@@ -26,6 +26,7 @@ from bertlab.signals import ignore_all
 from bertlab.training.objectives import Objective
 from bertlab.training.optimizers import linear_schedule, set_learning_rate
 from bertlab.training.processes import Precision, autocast
+from bertlab.training.sharding import whole
 
 MOST_SKIPPED = 50  # in a row: weights that give no finite gradient any more do not heal
 
@@ -85,7 +86,7 @@ def train(
     after_step: Callable[[StepResult], bool | None],
     asked: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Train `model` (as `accelerator.prepare` returned it) from step `start` to the plan's last.
+    """Train `model` (as `accelerator.prepare` returned it, or sharded) from step `start` to the plan's last.
 
     Raises ConfigError after MOST_SKIPPED skipped steps in a row (the weights are those from before them), LostError when a process that
     makes batches has died.
@@ -115,7 +116,7 @@ def train(
                     # DDP takes the mean over processes, the losses want the sum
                     accelerator.backward((parts / divisors).sum() * accelerator.num_processes)
                 sums += parts.detach()
-            grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, plan.clip, foreach=True))
+            grad_norm = float(whole(torch.nn.utils.clip_grad_norm_(parameters, plan.clip, foreach=True)))
             *means, asking = _over_all((*(sums / divisors).tolist(), float(asked())), accelerator)
             skipped = not all(map(math.isfinite, (grad_norm, *means)))  # gradient and losses are of all processes: they agree
             skipped_in_a_row = skipped_in_a_row + 1 if skipped else 0

@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 
 from bertlab.errors import CorruptError
+from bertlab.training.sharding import like, whole
 
 Name = Literal["adamw", "muon"]
 
@@ -47,7 +48,7 @@ class Muon(Optimizer):
                 dtype = torch.bfloat16 if update.is_cuda else torch.float32
                 scale = group["lr"] * AS_LARGE_AS_ADAMW * math.sqrt(max(parameter.shape))
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(orthogonalised(update, dtype), alpha=-scale)
+                parameter.add_(like(orthogonalised(whole(update), dtype), parameter), alpha=-scale)
 
 
 def orthogonalised(matrix: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -122,7 +123,7 @@ def optimizer_tensors(optimizers: list[Optimizer]) -> dict[str, torch.Tensor]:
         for place, parameter in enumerate(_parameters(optimizer)):
             for key, value in optimizer.state[parameter].items():
                 assert isinstance(value, torch.Tensor), f"optimizer state {key} is not a tensor"
-                tensors[f"{number}.{place}.{key}"] = value
+                tensors[f"{number}.{place}.{key}"] = whole(value)
     return tensors
 
 
@@ -136,7 +137,8 @@ def restore_optimizers(optimizers: list[Optimizer], tensors: dict[str, torch.Ten
                 f"optimizer state {name!r:.200} of shape {tuple(value.shape)} is another run's: resume with its own settings"
             )
         optimizer, parameter = owners[owner]
-        optimizer.state[parameter][key] = value.to(parameter.device)  # fused AdamW keeps its step count there too
+        own = parameter if value.shape == parameter.shape else torch.empty((), device=parameter.device)
+        optimizer.state[parameter][key] = like(value, own)  # fused AdamW keeps its step count on the device too
 
 
 def _parameters(optimizer: Optimizer) -> list[nn.Parameter]:

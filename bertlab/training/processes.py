@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 
 from bertlab.errors import ConfigError
 
@@ -71,6 +72,11 @@ def agree(accelerator: Accelerator, number: int, what: str) -> None:
         numbers = accelerator.gather(torch.tensor([number], device=accelerator.device)).tolist()
         if len(set(numbers)) > 1:
             raise ConfigError(f"the processes do not agree on {what} ({', '.join(map(str, numbers))})")
+
+
+def first_says(accelerator: Accelerator, value: bool) -> bool:
+    """What the first process says, for all."""
+    return bool(broadcast(torch.tensor(value, device=accelerator.device), from_process=0)) if accelerator.num_processes > 1 else value
 
 
 def share_of(micro_batches: int, ranks: int) -> int:

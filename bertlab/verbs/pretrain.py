@@ -32,6 +32,7 @@ FREE = {
     "processes",
     "workers",
     "recompute",
+    "shard",
     "log_every",
     "save_every",
     "save_minutes",
@@ -100,6 +101,8 @@ class Config:
     """Compile the model by torch.compile: minutes at the start for faster steps on a GPU; nothing gained on a CPU."""
     recompute: bool = False
     """Keep less of the forward pass and compute it again on the way back: a third more work, a fraction of the memory."""
+    shard: bool = False
+    """Divide weights, gradients and moments over the processes (FSDP2), for models too large for one GPU."""
     device: Literal["cpu", "cuda"] | None = None
     """Default: the GPU where there is one."""
     processes: int | None = None
@@ -176,6 +179,8 @@ def run(config: Config) -> dict[str, Any]:
 
     accelerator = processes.start(config.processes, config.device)
     processes.share_of(config.micro_batches, accelerator.num_processes)
+    if config.shard and accelerator.num_processes == 1:
+        raise ConfigError("shard=true divides a model over processes, and there is one: give --processes 2 or more")
     out = Path(config.out)
     with locked(out) if accelerator.is_main_process else nullcontext():
         if accelerator.is_main_process:
@@ -199,8 +204,9 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     from bertlab.training.heldout import heldout_batches, measure_heldout
     from bertlab.training.objectives import Pretraining
     from bertlab.training.optimizers import build_optimizers
-    from bertlab.training.processes import agree, uses_bf16
+    from bertlab.training.processes import agree, first_says, uses_bf16
     from bertlab.training.runlog import INPUTS, RunLog, plain, remember_inputs, run_sha256
+    from bertlab.training.sharding import shard, whole_weights
     from bertlab.training.speed import peak_memory, product_rate, training_flops
     from bertlab.training.spikes import WINDOW, is_spike
     from bertlab.training.start import default_learning_rate
@@ -210,6 +216,8 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     torch.manual_seed(config.seed)
     model = build_model(config, corpus).to(accelerator.device)
     model.bert.encoder.recompute = config.recompute
+    if config.shard:
+        shard(model)
     optimizers = build_optimizers(
         model,
         config.optimizer or ("adamw" if config.model else "muon"),
@@ -242,7 +250,7 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     accelerator.wait_for_everyone()
     heldout_every = config.heldout_every or max(1, config.steps // 10)
     log = RunLog(out / "metrics.jsonl", start if saved else -1) if main else None
-    saver = checkpoint.Saver(out / "checkpoints", config.keep, config.keep_every, run_sha256(out)) if main else None
+    saver = checkpoint.Saver(out / "checkpoints", config.keep, config.keep_every, run_sha256(out), writes=main)
     began = time.monotonic() - state["seconds"]
 
     def measure(step: int) -> None:
@@ -259,6 +267,8 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
             state["best"] = measured
             if main:
                 checkpoint.save_checkpoint(out / "best", step, model, [], measured, keep=1, run=run_sha256(out))
+            else:
+                checkpoint.hand_over(model, [])
 
     last_save = loop_began = time.monotonic()
     trained, ended_at = 0, start
@@ -295,13 +305,13 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         if heldout and (done % heldout_every == 0 or last):
             measure(done)
         due = time.monotonic() - last_save > 60 * config.save_minutes
+        due = first_says(accelerator, due) if config.shard else due
         ending = last or result.asked or result.skipped_in_a_row == loop.MOST_SKIPPED
-        if saver and (done % config.save_every == 0 or due or ending):
+        if done % config.save_every == 0 or due or ending:
             last_save = time.monotonic()
             state["seconds"] = last_save - began
             saver.save(done, model, optimizers, plain(state))
-        if saver:
-            saver.wait() if ending else saver.check()
+        saver.wait() if ending else saver.check()
 
     if heldout and not state["heldout"]:
         measure(0)
@@ -335,7 +345,7 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         progress("pretraining", "steps", config.steps, start) if main else silent() as report,
     ):
         loop.train(
-            accelerator.prepare(model),
+            model if config.shard else accelerator.prepare(model),
             optimizers,
             Pretraining(),
             partial(batches.step, mine),
@@ -351,6 +361,9 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         accelerator.wait_for_everyone()  # the first to leave ends the others, the one that saves too
         raise stop.exception(f"stopped after step {ended_at:,}: the same command goes on from its checkpoint in {out / 'checkpoints'}")
     state["seconds"] = time.monotonic() - began
+    if config.shard:
+        weights, model = whole_weights(model), build_model(config, corpus)
+        model.load_state_dict(weights)
     facts = _finish(config, out, model, corpus, state) if main else {}
     accelerator.wait_for_everyone()
     return facts

@@ -7,6 +7,7 @@ import json
 import lzma
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -464,9 +465,10 @@ def test_whole_words_coins_and_workers_train_too(tmp_path: Path, pretrain: Pretr
 # --- the world --------------------------------------------------------------------------------------------------------------------------
 
 
-def test_two_processes_take_the_steps_of_one(tmp_path: Path, pretrain: Pretrain, corpus: str) -> None:
+@pytest.mark.parametrize("shard", [False, True])
+def test_two_processes_take_the_steps_of_one(tmp_path: Path, pretrain: Pretrain, corpus: str, shard: bool) -> None:
     shared: dict[str, Any] = {"steps": 3, "micro_batches": 2, "clip": 1e6}
-    options = {"corpus": corpus, "out": tmp_path / "two", "processes": 2} | SMALL | shared
+    options = {"corpus": corpus, "out": tmp_path / "two", "processes": 2, "shard": shard} | SMALL | shared
     done = bertlab_command("pretrain", *as_options(options))
     assert done.returncode == 0, done.stderr[-3000:]
     assert "2 processes on cpu" in done.stdout
@@ -482,6 +484,32 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path, pretrain: Pretrain,
             assert theirs["grad_norm"] == pytest.approx(ours["grad_norm"], rel=10 * tolerance)
             assert (theirs["tokens"], theirs["sequences"]) == (ours["tokens"], ours["sequences"])
             assert theirs["batch"] == ours["batch"]
+
+
+def test_a_sharded_run_goes_on_from_its_checkpoint_and_so_does_one_process(tmp_path: Path, pretrain: Pretrain, corpus: str) -> None:
+    shared: dict[str, Any] = {"steps": 4, "micro_batches": 2, "save_every": 2, "keep": 3, "heldout_batches": 3}
+    options = {"corpus": corpus, "processes": 2, "shard": True, "recompute": True} | SMALL | shared
+    run, again, alone = (tmp_path / name for name in ("run", "again", "alone"))
+    done = bertlab_command("pretrain", *as_options(options | {"out": run}))
+    assert done.returncode == 0, done.stderr[-3000:]
+    for copy in (again, alone):
+        shutil.copytree(run, copy)
+        shutil.rmtree(copy / "model")
+        shutil.rmtree(copy / "checkpoints" / "step-00000004")
+    done = bertlab_command("pretrain", *as_options(options | {"out": again}))
+    assert done.returncode == 0 and "from step 2" in done.stdout, done.stderr[-3000:]
+    pretrain(alone, processes=1, **shared)
+    for file in ("model/model.safetensors", "checkpoints/step-00000004/optimizer.safetensors"):
+        whole, resumed, one = (safetensors.torch.load_file(folder / file) for folder in (run, again, alone))
+        assert whole.keys() == resumed.keys() == one.keys()
+        for name, value in whole.items():
+            assert torch.equal(value, resumed[name]), name
+            torch.testing.assert_close(one[name], value, atol=5e-3, rtol=5e-2)
+
+
+def test_one_process_has_nothing_to_divide_a_model_over(tmp_path: Path, pretrain: Pretrain) -> None:
+    with pytest.raises(ConfigError, match="shard=true divides a model over processes, and there is one"):
+        pretrain(tmp_path / "run", shard=True)
 
 
 def test_a_number_of_processes_that_nobody_started_is_refused(tmp_path: Path, pretrain: Pretrain) -> None:

@@ -1,0 +1,41 @@
+"""Weights, gradients and moments divided over the processes (FSDP2), for a model that is too large for each of them.
+
+torch's fully_shard is asked directly: Accelerate's way to it knows GPUs alone. A block's weights are whole only while it computes: they
+travel twice a micro-batch, gradients once. What is written and read are whole tensors, so that a checkpoint goes on in any number of
+processes, divided or not. `whole` and what is built on it must be called by all processes, in the same order.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+
+def shard(model: Any) -> None:
+    """Divide a model with an encoder `bert` in place, by its blocks. Before its optimizers are built: they hold what is divided."""
+    for block in model.bert.encoder.layer:
+        fully_shard(block)
+    fully_shard(model)
+
+
+def is_sharded(model: nn.Module) -> bool:
+    return isinstance(model, FSDPModule)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor that may be divided."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def like(value: Tensor, own: Tensor) -> Tensor:
+    """A whole tensor, which every process has, on the device of `own` and divided as it is."""
+    value = value.to(own.device)
+    return distribute_tensor(value, own.device_mesh, own.placements, src_data_rank=None) if isinstance(own, DTensor) else value
+
+
+def whole_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The state of a model by name."""
+    with torch.no_grad():
+        return {name: whole(value) for name, value in model.state_dict().items()}
