@@ -30,6 +30,7 @@ VERBS = {
     "evaluate": "a fine-tuned model and a labelled file -> predictions and scores",
     "prompt": "a BERT, a template and label words -> predictions, with no training",
     "compare": "predictions of two systems or more -> differences, intervals, p-values",
+    "report": "a run, or several side by side -> one page to look at",
     "embed": "a BERT and texts -> sentence or token vectors, at any size",
     "fill": "likely words for every [MASK] in a text",
     "replay": "the batch of one step of a pretraining run, made again and checked",
@@ -55,6 +56,7 @@ options are written --name VALUE or name=VALUE, or come from YAML files: --confi
   bertlab evaluate   --model DIR --data FILE --out DIR
   bertlab prompt     --model DIR --data FILE --template "{{text}} It is about [MASK]." --words a:word b:word,word --out DIR
   bertlab compare    --runs A B [C ...] [--metrics accuracy macro_f1] [--json FILE]
+  bertlab report     --runs RUN [RUN ...] [--out FILE] [--live SECONDS]
   bertlab embed      --model DIR --input FILE --output FILE
   bertlab fill       --model DIR --text "the [MASK] of the river"
   bertlab replay     --run RUN --step N [--pairs 10]

@@ -89,6 +89,8 @@ class Config:
     """Train in this many processes; started by bertlab itself, or refused when a launcher started another number."""
     workers: int = 0
     """Processes that make batches ahead; batches are the same whatever their number."""
+    track: Literal["tensorboard", "wandb", "mlflow", "trackio"] | None = None
+    """Also send losses and dev scores to this tracker, which must be installed; report.html is always written."""
 
     def __post_init__(self) -> None:
         for name in ("seeds", "epochs", "batch_size", "micro_tokens"):
@@ -127,7 +129,7 @@ def run(config: Config) -> dict[str, Any]:
     out = Path(config.out)
     with locked(out) if accelerator.is_main_process else nullcontext():
         if accelerator.is_main_process:
-            agree_with_config(config, out, free={"out", "model", "train", "dev", "test", "processes", "workers"})
+            agree_with_config(config, out, free={"out", "model", "train", "dev", "test", "processes", "workers", "track"})
         accelerator.wait_for_everyone()
         if (out / "model").is_dir():
             if accelerator.is_main_process:
@@ -160,14 +162,17 @@ def recipe_of(config: Config) -> "Recipe":
 
 
 def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, Any]:
+    from bertlab.config import to_dict
     from bertlab.disk import sha256_file
     from bertlab.model.encoder import EncoderConfig
     from bertlab.model.folder import fetch, load_config, refuse_misfit, weights_sha256
+    from bertlab.pages.report import report_on
     from bertlab.pages.results import opening, write_results
     from bertlab.tasks.data import labels_of
     from bertlab.tasks.measures import LEARNT, leaks_of, learnt_on_dev
     from bertlab.tasks.seeds import best_of, resumed, start_model, train_seed
     from bertlab.tokens import tokenizer as tokenizers
+    from bertlab.training import tracking
     from bertlab.training.runlog import remember_inputs
 
     folder = fetch(config.model)
@@ -184,6 +189,7 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         remember_inputs(config, out, inputs | {"model": weights_sha256(folder)})
         leaks = leaks_of(data)
         print("\n".join(opening(data, reason, leaks)), flush=True)
+    tracker = tracking.start(config.track, out, to_dict(config)) if accelerator.is_main_process else None
 
     states: list[dict[str, Any]] = []
     test_outputs: dict[int, Any] = {}
@@ -192,7 +198,7 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         model, absent = start_model(task, folder, len(data.labels.names), seed, **start)
         if seed == config.seed and any("pooler" in name for name in absent):
             print(f"note: {folder} has no pooler (next-sentence prediction trains it): it starts at random")
-        train = partial(train_seed, recipe_of(config), data, model, seed, accelerator)
+        train = partial(train_seed, recipe_of(config), data, model, seed, accelerator, tracker)
         state = resumed(out / "seeds" / f"seed-{seed}", model, train, out, accelerator.is_main_process)
         if "test" in data.splits:
             test_outputs[seed] = task.run(model.to(accelerator.device), data.encoded["test"], data.labels, device=accelerator.device)
@@ -201,6 +207,8 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         return {}
+    if tracker:
+        tracker.finish()
     best = best_of(task, states)
     model, _ = start_model(task, folder, len(data.labels.names), 0, **start)
     resumed(out / "seeds" / f"seed-{best['seed']}", model, dict, out)
@@ -208,6 +216,7 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     known = {"leakage": leaks, LEARNT: learnt_on_dev(task, data.gold["dev"], dev_outputs, data.labels)}
     metrics = write_results(out, data, states, best, test_outputs, baselines=config.baselines, known=known)
     _save(config, out, data, tokenizer, model.cpu(), metrics)
+    report_on(out)
     print(_summary(config, out, data, metrics), flush=True)
     return metrics
 
@@ -253,4 +262,5 @@ def _summary(config: Config, out: Path, data: "Data", metrics: dict[str, Any]) -
         lines += [f"           {line}" for line in probability_lines(metrics["test"] | metrics["test_probabilities"])]
         for name, baseline in metrics["baselines"].items():
             lines.append(f"           {name}: {metric_words(first)} {task.score(baseline):.3f}")
-    return "\n".join([*lines, f"model      {out / 'model'}", f"next       bertlab evaluate --model {out / 'model'} --data FILE --out DIR"])
+    lines += [f"model      {out / 'model'}", f"report     {out / 'report.html'}"]
+    return "\n".join([*lines, f"next       bertlab evaluate --model {out / 'model'} --data FILE --out DIR"])
