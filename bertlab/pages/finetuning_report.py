@@ -154,7 +154,7 @@ def _leaks(scored: Scored) -> list[str]:
         if not isinstance(leakage, dict) or scored.split not in leakage:
             return []
         leakage = leakage[scored.split]
-    return [" ".join(line.split()) for line in leak_lines(leakage, scored.split)]
+    return [" ".join(line.split()).replace("leaks ", "Leaks: ", 1) for line in leak_lines(leakage, scored.split)]
 
 
 def _calibrated(scored: Scored) -> list[Markup]:

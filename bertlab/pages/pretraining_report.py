@@ -289,7 +289,7 @@ def _text(run: PretrainingRun) -> Markup | None:
         table(["", "number"], rows, "documents"),
         table(["source", "licence"], sources, "sources"),
         soft("More, with warnings: ", element("code", f"bertlab corpus --corpus {run.settings['corpus']} --json FILE"), ", then ",
-             element("code", f"bertlab report --run {run.folder} --corpus FILE"), "."),
+             element("code", f"bertlab report --runs {run.folder} --corpus FILE"), "."),
     )  # fmt: skip
 
 

@@ -62,10 +62,15 @@ def look(browser: Any, pages: dict[str, Path]) -> Iterator[Look]:
         contexts.append(context)
         page, happened = context.new_page(), []
         address = pages[name].as_uri()
+
+        def dismiss(dialog: Any) -> None:
+            happened.append(dialog.message)
+            dialog.dismiss()
+
         page.on("request", lambda request: happened.append(request.url) if request.url != address else None)
         page.on("console", lambda message: happened.append(message.text))
         page.on("pageerror", lambda error: happened.append(str(error)))
-        page.on("dialog", lambda dialog: (happened.append(dialog.message), dialog.dismiss()))
+        page.on("dialog", dismiss)
         page.goto(address)
         return page, happened
 

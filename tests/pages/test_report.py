@@ -95,7 +95,7 @@ def test_nothing_that_a_reader_asks_of_a_fine_tuning_is_left_out(tmp_path: Path,
         "Precision and recall",
         "Most confidently wrong",
         "(chosen by dev)",
-        "leaks none of 120 test texts",
+        "Leaks: none of 120 test texts",
     ):
         assert words in shown.text, words
 
