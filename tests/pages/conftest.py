@@ -123,7 +123,7 @@ def topics(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pretrained(tmp_path_factory.mktemp("runs") / "bert")
+    return pretrained(tmp_path_factory.mktemp("runs") / "bert", log_every=4)
 
 
 @pytest.fixture(scope="session")

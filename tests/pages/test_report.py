@@ -137,6 +137,17 @@ def test_the_curve_against_tokens_ends_where_the_last_step_does(tmp_path: Path, 
     assert last["step"] == 400 and ("1.6M", repr(last["losses"]["mlm_loss"])) in rows
 
 
+def test_the_matrix_is_shaded_by_the_share_of_its_row(tmp_path: Path, topics: Path, metrics_of: Any) -> None:
+    write_report(tmp_path / "page.html", [topics])
+    shades = re.findall(
+        r'<td class="h(\d)"><data value="(\d+)" data-of="test.confusion_matrix.(\d).(\d)">', (tmp_path / "page.html").read_text()
+    )
+    matrix = metrics_of(topics)["test"]["confusion_matrix"]
+    assert len(shades) == 16 and len({sum(column) for column in zip(*matrix, strict=True)}) > 1
+    for shade, count, gold, other in shades:
+        assert int(count) == matrix[int(gold)][int(other)] and int(shade) == round(9 * int(count) / sum(matrix[int(gold)]))
+
+
 # --- words --------------------------------------------------------------------------------------------------------------------------------
 
 
