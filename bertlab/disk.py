@@ -32,7 +32,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary = path.parent / f"{TEMPORARY}{uuid.uuid4().hex}-{path.name}"
     try:
         with _naming_what_is_full(path):
-            _make_folder(path.parent)
+            make_folder(path.parent)
             yield temporary
             _flush(temporary)
             temporary.replace(path)
@@ -48,7 +48,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     temporary = path.parent / f"{TEMPORARY}{uuid.uuid4().hex}-{path.name}"
     try:
         with _naming_what_is_full(path):
-            _make_folder(path.parent)
+            make_folder(path.parent)
             temporary.mkdir()
             yield temporary
             for file in sorted(temporary.rglob("*")):
@@ -290,10 +290,15 @@ def _naming_what_is_full(path: Path) -> Iterator[None]:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
 
 
-def _make_folder(folder: Path) -> None:
-    """Make `folder` and those above it that are not there, to last: a new name is on the disk when the folder that holds it is flushed."""
+def make_folder(folder: Path, parents: bool = True) -> None:
+    """Make `folder` and those above it that are not there, to last: a new name is on the disk when the folder that holds it is flushed.
+
+    Without `parents` FileNotFoundError is raised where the folder above is not there; always where a temporary folder of ours has gone: it
+    went with the folder that it was in, which is not to come back."""
     new = [each for each in (folder, *folder.parents) if not each.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    if any(each.name.startswith(TEMPORARY) for each in new):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+    folder.mkdir(parents=parents, exist_ok=True)
     for each in reversed(new):
         _flush(each.parent)
 

@@ -217,8 +217,8 @@ MUTANTS = (
     Mutant(
         "Adam's step counts are not restored",
         "training/optimizers.py",
-        "        optimizer.state[parameter][key] = value.to(parameter.device)",
-        '        optimizer.state[parameter][key] = value.to(parameter.device) * (key != "step")',
+        "        optimizer.state[parameter][key] = like(value, own)",
+        '        optimizer.state[parameter][key] = like(value, own) * (key != "step")',
         ("tests/training/test_optimizers.py::test_restored_optimizers_step_as_the_ones_they_were_taken_from",),
     ),
     # --- disk

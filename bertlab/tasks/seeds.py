@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from bertlab.batches.flat import LabelledBatch, fill_budget
 from bertlab.batches.labelled import Examples
+from bertlab.disk import make_folder
 from bertlab.model.encoder import EncoderConfig
 from bertlab.model.folder import load_config, load_model
 from bertlab.progress import progress, silent
@@ -116,6 +117,7 @@ def resumed(root: Path, model: nn.Module, train: Callable[[], dict[str, Any]], o
         return finished.state
     state = train()
     if is_main:
+        make_folder(root.parent)
         checkpoint.save_checkpoint(root, state["step"], model, [], state, keep=1, run=run_sha256(out))
     return state
 

@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 from bertlab.disk import (
     MANIFEST,
     hash_files,
+    make_folder,
     read_json,
     read_sealed,
     refuse_full,
@@ -72,9 +73,9 @@ def save_checkpoint(
     """Write the checkpoint of `step` finished steps under `root`; when it verifies, delete all but the `keep` newest and those of every
     `keep_every` steps. By one process only.
 
-    `run` is the sha256 that stands for the run (runlog.run_sha256), so that it can be told whose checkpoint it is. Raises OSError (ENOSPC)
-    naming the folder, and the bytes that it needs, when the disk is full, and CorruptError when the disk gives back other bytes than were
-    written: the older checkpoints then stay as they are.
+    `run` is the sha256 that stands for the run (runlog.run_sha256), so that it can be told whose checkpoint it is. Raises FileNotFoundError
+    where the folder above `root` is gone, OSError (ENOSPC) naming the folder, and the bytes that it needs, when the disk is full, and
+    CorruptError when the disk gives back other bytes than were written: the older checkpoints then stay as they are.
     """
     return write_checkpoint(root, step, whole_weights(model), optimizer_tensors(optimizers), state, keep, keep_every, run)
 
@@ -135,6 +136,7 @@ def write_checkpoint(
     run: str | None,
 ) -> Path:
     """What `save_checkpoint` does, of named tensors."""
+    make_folder(root, parents=False)  # a run's folder that somebody has removed does not come back
     folder = root / f"step-{step:08d}"
     if folder.exists():
         remove_folder(folder)  # one that did not verify, or it would have been resumed from

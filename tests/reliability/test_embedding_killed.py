@@ -6,6 +6,7 @@ other, empty ones and ones that are cut; the last part is smaller than the other
 and torchrun ends the other.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -121,7 +122,8 @@ def the_first_process(job: Job) -> Callable[[int], None]:
     def kill(launcher: int) -> None:
         lock = job.work / ".lock"
         text = lock.read_text() if lock.exists() else ""
-        os.kill(int(text) if text.isdecimal() else launcher, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it came to its end meanwhile
+            os.kill(int(text) if text.isdecimal() else launcher, signal.SIGKILL)
 
     return kill
 

@@ -2,7 +2,7 @@
 
 The moments are uniform over the run; a quarter of the kills wait for a save and fall into it, which its temporary folder proves. Every
 fourth run makes its batches in two workers, every fifth is killed twice. A save is written beside the training, so that the steps to be
-taken again are those since the last save and those of the time that it took: fewer than of two intervals.
+taken again are those since the last save and those of the time that it took: of two intervals at most, since a save waits for the last.
 """
 
 import os
@@ -48,7 +48,7 @@ def go_on(runs: Runs, out: Path, expected: dict[str, Any], **settings: Any) -> s
     if code != 0:
         return f"exit code {code}: {said}"
     begun = STEPS if "nothing to do" in said else resumed_at(said)
-    if not 0 <= done - begun < 2 * SAVE_EVERY:
+    if not 0 <= done - begun <= 2 * SAVE_EVERY:
         return f"step {done} was done, and it went on from {begun}"
     if left := [path.name for path in out.rglob(".tmp-*")]:
         return f"left behind: {left}"

@@ -50,7 +50,8 @@ def prepare(folder: Path, line: str) -> resource.struct_rusage:
             [sys.executable, "-c", program, *arguments],
             stdout=log,
             stderr=log,
-            env=os.environ | {"PYTHONPATH": str(Path(bertlab.__file__).parents[1])},
+            # pyarrow's own pool reserves 1 GiB of addresses that it never touches
+            env=os.environ | {"PYTHONPATH": str(Path(bertlab.__file__).parents[1]), "ARROW_DEFAULT_MEMORY_POOL": "system"},
         )
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
