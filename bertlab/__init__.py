@@ -4,13 +4,16 @@ model = bertlab.load("RUN/model")
 model.embed(texts)                                  # (N, hidden_size) float32
 model.predict(texts)                                # labels and probabilities, from a fine-tuned folder
 model.fill("the [MASK] of the river")               # likely words, from a pretrained folder
+
+make_pipeline(bertlab.BertEmbedder("RUN/model"), LogisticRegression())   # a transformer of scikit-learn's
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bertlab.embedding.estimator import BertEmbedder as BertEmbedder
     from bertlab.inference import LoadedModel
 
 __version__ = "0.1.0"
@@ -21,3 +24,12 @@ def load(folder: str, device: str | None = None) -> LoadedModel:
     from bertlab.inference import LoadedModel  # torch takes seconds to import: only when a model is wanted
 
     return LoadedModel(folder, device)
+
+
+def __getattr__(name: str) -> Any:
+    """BertEmbedder (bertlab/embedding/estimator.py), imported when it is asked for: scikit-learn takes a second."""
+    if name == "BertEmbedder":
+        from bertlab.embedding.estimator import BertEmbedder
+
+        return BertEmbedder
+    raise AttributeError(f"module 'bertlab' has no attribute {name!r}")

@@ -26,12 +26,17 @@ VERBS = {
     "corpus": "what is in a corpus folder, and what is wrong with it",
     "pretrain": "a corpus folder -> a BERT (masked words and next sentences)",
     "finetune": "a BERT and a labelled file -> a classifier, a tagger, an answerer, ...",
+    "tune": "a fine-tuning by many settings -> a table of trials, the model of the best on dev",
+    "crossval": "one labelled file, K folds -> a prediction for each row by a model that has not seen it",
     "multitask": "a BERT and several labelled files -> one encoder for all, a model each",
+    "contrast": "a BERT and texts, pairs or classes -> vectors that are near where they should be",
     "evaluate": "a fine-tuned model and a labelled file -> predictions and scores",
     "prompt": "a BERT, a template and label words -> predictions, with no training",
     "compare": "predictions of two systems or more -> differences, intervals, p-values",
     "report": "a run, or several side by side -> one page to look at",
     "embed": "a BERT and texts -> sentence or token vectors, at any size",
+    "search": "vectors and a query -> the nearest texts, or all near-duplicates",
+    "contexts": "a word and texts -> its vectors in its sentences, in groups: senses",
     "fill": "likely words for every [MASK] in a text",
     "replay": "the batch of one step of a pretraining run, made again and checked",
     "verify": "is every file as it was written, and made from what it says?",
@@ -52,12 +57,17 @@ options are written --name VALUE or name=VALUE, or come from YAML files: --confi
   bertlab corpus     --corpus CORPUS [--html FILE] [--compare TOKENIZER]
   bertlab pretrain   --corpus CORPUS --out RUN [--preset mini] [--model DIR]
   bertlab finetune   --model DIR --train FILE [--dev FILE] --test FILE --out RUN
+  bertlab tune       --model DIR --train FILE [--dev FILE] --test FILE --out RUN [--trials N]
+  bertlab crossval   --model DIR --train FILE --out RUN [--folds 5]
   bertlab multitask  --model DIR --tasks A.yaml B.yaml [...] --out RUN
+  bertlab contrast   --model DIR --corpus CORPUS --out RUN   (or --train FILE [--test FILE])
   bertlab evaluate   --model DIR --data FILE --out DIR
   bertlab prompt     --model DIR --data FILE --template "{{text}} It is about [MASK]." --words a:word b:word,word --out DIR
   bertlab compare    --runs A B [C ...] [--metrics accuracy macro_f1] [--json FILE]
   bertlab report     --runs RUN [RUN ...] [--out FILE] [--live SECONDS]
   bertlab embed      --model DIR --input FILE --output FILE
+  bertlab search     INDEX "a query" [--top 10]
+  bertlab contexts   WORD --model DIR --in FILE [--senses K]
   bertlab fill       --model DIR --text "the [MASK] of the river"
   bertlab replay     --run RUN --step N [--pairs 10]
   bertlab verify     --folder DIR [DIR ...] [--strict]
@@ -87,6 +97,7 @@ def _options(verb: str, Config: type, for_help: bool) -> tuple[Any, dict[str, st
     known, texts = leaves(Config), docs(Config)
     assert "config" not in known, "--config names a file: a Config cannot have a field of that name"
     parameters: list[tuple[Any, Any, Parameter]] = []
+    unnamed = 0  # those that the command line may give without their names: a Config declares them first
     names: dict[str, str] = {}
     groups = {"": Group("Options", sort_key=0)}
     for leaf in known.values():
@@ -106,6 +117,7 @@ def _options(verb: str, Config: type, for_help: bool) -> tuple[Any, dict[str, st
             json_list=False,
             json_dict=False,
         )
+        unnamed += leaf.positional
         names[f"option_{len(names)}"] = leaf.name
         parameters.append((leaf.hint, default, parameter))
     names[f"option_{len(names)}"] = "config"
@@ -116,10 +128,11 @@ def _options(verb: str, Config: type, for_help: bool) -> tuple[Any, dict[str, st
 
     def verb_options(**given: Any) -> None: ...
 
+    kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
     verb_options.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[hint, parameter], default=default)
-            for name, (hint, default, parameter) in zip(names, parameters, strict=True)
+            inspect.Parameter(name, kinds[place >= unnamed], annotation=Annotated[hint, parameter], default=default)
+            for place, (name, (hint, default, parameter)) in enumerate(zip(names, parameters, strict=True))
         ]
     )
     app = App(name=f"bertlab {verb}", help=VERBS[verb], help_flags=(), version_flags=(), help_format="plaintext")
@@ -334,8 +347,9 @@ def _run_verb(module: ModuleType, config: Any) -> None:
             raise LostError("another process of this run has died: the same command goes on from the last checkpoint") from error
         if _out_of_memory(error):
             change = f"lower micro_tokens ({config.micro_tokens})" if hasattr(config, "micro_tokens") else "use shorter texts"
-            keep = ", and raise micro_batches to keep the step as large; recompute=true also helps" if hasattr(config, "recompute") else ""
-            raise ConfigError(f"out of memory: {change}{keep}") from error
+            keep = ", and raise micro_batches to keep the step as large" if hasattr(config, "micro_batches") else ""
+            less = "; recompute=true also helps" if hasattr(config, "recompute") else ""
+            raise ConfigError(f"out of memory: {change}{keep}{less}") from error
         # safetensors and others pass the system's words on in exceptions of their own.
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error)
         if not full or getattr(error, "filename", None):

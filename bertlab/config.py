@@ -29,6 +29,7 @@ _C = TypeVar("_C")
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*(_[0-9]+)*)")
 _NUMBER = re.compile(r"[-+]?([0-9]+(_[0-9]+)*\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+POSITIONAL = {"positional": True}  # a field's metadata: on the command line its value may stand without its name
 _KINDS = {"scalar": "a single value", "sequence": "a list", "mapping": "a mapping"}
 _NAMES: dict[Any, str] = {str: "text", int: "a whole number", float: "a finite number", bool: "true or false", type(None): "null"}
 
@@ -36,11 +37,13 @@ _NAMES: dict[Any, str] = {str: "text", int: "a whole number", float: "a finite n
 # --- the schema: what a Config may be given
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """One value of a Config: its dotted name, its type and its default (dataclasses.MISSING where it must be given)."""
+    """One value of a Config: its dotted name, its type, its default (dataclasses.MISSING where it must be given), and whether the command
+    line may give it without its name."""
 
     name: str
     hint: Any
     default: Any
+    positional: bool = False
 
     @property
     def required(self) -> bool:
@@ -63,19 +66,24 @@ def is_flag(hint: Any) -> bool:
 
 
 def leaves(Config: type) -> dict[str, Leaf]:
-    """Every value of a Config by its dotted name, in the order in which the fields are declared."""
+    """Every value of a Config by its dotted name, in the order in which the fields are declared, its own before those that it extends."""
     return {leaf.name: leaf for leaf in _leaves(Config, "", dataclasses.MISSING)}
 
 
 def _leaves(Config: type, prefix: str, instance: Any) -> Iterator[Leaf]:
-    hints = typing.get_type_hints(Config)
-    for field in dataclasses.fields(Config):
+    hints, own = typing.get_type_hints(Config), inspect.get_annotations(Config)
+    for field in sorted(dataclasses.fields(Config), key=lambda field: field.name not in own):
         hint = hints[field.name]
         default = _default(field) if instance is dataclasses.MISSING else getattr(instance, field.name)
         if dataclasses.is_dataclass(hint):
             yield from _leaves(typing.cast(type, hint), f"{prefix}{field.name}.", default)
         else:
-            yield Leaf(prefix + field.name, hint, default)
+            yield Leaf(prefix + _key(field.name), hint, default, field.metadata.get("positional", False))
+
+
+def _key(name: str) -> str:
+    """How a field is called in files and on the command line: `in_` is `in`, a word that Python keeps for itself."""
+    return name.removesuffix("_")
 
 
 def _default(field: dataclasses.Field) -> Any:
@@ -107,7 +115,7 @@ def _own_docs(cls: type) -> dict[str, str]:
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(doc, ast.Expr):
             text = doc.value.value if isinstance(doc.value, ast.Constant) else None
             if isinstance(text, str):
-                found[field.target.id] = " ".join(text.split())
+                found[_key(field.target.id)] = " ".join(text.split())
     return found
 
 
@@ -380,7 +388,7 @@ def _build(Config: type[_C], values: Mapping[str, Any], prefix: str, instance: A
     hints = typing.get_type_hints(Config)
     arguments: dict[str, Any] = {}
     for field in dataclasses.fields(typing.cast(Any, Config)):
-        name, hint = prefix + field.name, hints[field.name]
+        name, hint = prefix + _key(field.name), hints[field.name]
         if dataclasses.is_dataclass(hint):
             default = _default(field) if instance is dataclasses.MISSING else getattr(instance, field.name)
             arguments[field.name] = _build(typing.cast(type, hint), values, f"{name}.", default)
@@ -391,7 +399,7 @@ def _build(Config: type[_C], values: Mapping[str, Any], prefix: str, instance: A
 
 def to_dict(config: Any) -> dict[str, Any]:
     """The config as JSON and YAML have it: sections are dicts, tuples are lists."""
-    return {field.name: _simple(getattr(config, field.name)) for field in dataclasses.fields(config)}
+    return {_key(field.name): _simple(getattr(config, field.name)) for field in dataclasses.fields(config)}
 
 
 def _simple(value: Any) -> Any:

@@ -24,6 +24,7 @@ from bertlab.model.heads import BertForPreTraining
 from bertlab.model.pooling import POOLINGS, Pooling, recorded
 from bertlab.tasks import choosing
 from bertlab.tasks.contract import Labels, Task
+from bertlab.tasks.measures import LEARNT, with_temperature
 from bertlab.tokens import tokenizer
 from bertlab.training.forward import in_order
 from bertlab.training.processes import Precision, choose_device
@@ -46,7 +47,8 @@ class LoadedModel:
         self.labels: list[str] | None = None
         self.model: Bert | WithHead
         if architecture in {task.head.__name__ for task in choosing.TASKS.values()}:
-            self.task, self.known = choosing.of_folder(self.folder)
+            self.task, known = choosing.of_folder(self.folder)
+            self.known = with_temperature(known, load_facts(self.folder).get(LEARNT))
             self.labels = self.known.names
             self.model, self.absent = load_model(self.folder, self.task.head)
         elif architecture in ("BertForPreTraining", "BertForMaskedLM"):

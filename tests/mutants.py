@@ -36,6 +36,8 @@ MASKING = "tests/batches/test_masking.py"
 PAIRS = "tests/batches/test_pairs.py"
 BATCHES = "tests/batches/test_pretraining.py"
 ENCODER = "tests/model/test_encoder.py"
+PARTS = "tests/model/test_learnt_parts.py"
+RECIPE = "tests/tasks/test_recipe.py"
 
 MUTANTS = (
     # --- losses over the global batch
@@ -56,8 +58,8 @@ MUTANTS = (
     Mutant(
         "a step without a masked token is divided by zero (M7)",
         "training/loop.py",
-        "divisors = totals[: len(objective.names)].clamp(min=1)",
-        "divisors = totals[: len(objective.names)]",
+        "divisors = torch.where(divisors > 0, divisors, 1.0)",
+        "divisors = torch.where(divisors > 0, divisors, divisors)",
         (f"{LOOP}::test_a_micro_batch_without_masked_tokens_adds_only_its_pairs",),
     ),
     Mutant(
@@ -203,8 +205,8 @@ MUTANTS = (
     Mutant(
         "biases and LayerNorm decay",
         "training/optimizers.py",
-        'if parameter.ndim < 2], "weight_decay": 0.0}',
-        'if parameter.ndim < 2], "weight_decay": weight_decay}',
+        'if parameter.ndim < 2], "weight_decay": 0.0, ',
+        'if parameter.ndim < 2], "weight_decay": weight_decay, ',
         ("tests/training/test_optimizers.py::test_every_parameter_is_stepped_by_one_optimizer_and_only_matrices_decay",),
     ),
     Mutant(
@@ -220,6 +222,77 @@ MUTANTS = (
         "        optimizer.state[parameter][key] = like(value, own)",
         '        optimizer.state[parameter][key] = like(value, own) * (key != "step")',
         ("tests/training/test_optimizers.py::test_restored_optimizers_step_as_the_ones_they_were_taken_from",),
+    ),
+    # --- what a recipe asks for
+    Mutant(
+        "fine-tuning: weighted losses are divided by the number of examples",
+        "training/objectives.py",
+        "[len(labels) if self.weights is None else float(self.weights[labels].double().sum())]",
+        "[len(labels)]",
+        ("tests/training/test_objectives.py::test_weighted_classes_have_torchs_weighted_mean_over_the_whole_step_however_it_is_cut",),
+    ),
+    Mutant(
+        "fine-tuning: balanced epochs begin each class anew",
+        "batches/labelled.py",
+        "places // classes + epoch * -((of_class - len(self)) // classes)",
+        "places // classes",
+        ("tests/batches/test_labelled.py::test_a_balanced_epoch_visits_all_classes_alike_and_every_example_before_any_is_visited_again",),
+    ),
+    Mutant(
+        "fine-tuning: an equal score is a better one to early stopping",
+        "tasks/recipe.py",
+        "len(scores) - 1 - scores.index(max(scores))",
+        "scores[::-1].index(max(scores))",
+        (f"{RECIPE}::test_a_seed_has_stalled_after_so_many_epochs_without_a_better_score",),
+    ),
+    Mutant(
+        "fine-tuning: a seed that is stopped has a schedule of its own",
+        "tasks/seeds.py",
+        "        plan_of(recipe, steps, seed),",
+        "        plan_of(recipe, min(steps, (recipe.early_stopping or epochs) * per_epoch * 2), seed),",
+        (f"{RECIPE}::test_a_stopped_seed_is_the_whole_one_cut_short",),
+    ),
+    Mutant(
+        "fine-tuning: adapters of query, key and value are passed over",
+        "model/encoder.py",
+        "if all(type(part) is nn.Linear for part in parts):",
+        "if True:",
+        (f"{PARTS}::test_the_product_of_every_adapted_matrix_is_more_than_its_matrix",),
+    ),
+    Mutant(
+        "fine-tuning: adapters are thrown away when a seed is done",
+        "tasks/seeds.py",
+        "merge_adapters(adapted)",
+        "adapted.unload()",
+        (f"{RECIPE}::test_a_model_learnt_by_adapters_is_an_ordinary_folder",),
+    ),
+    Mutant(
+        "fine-tuning: one layer fewer is frozen",
+        "model/learnt_parts.py",
+        "bert.encoder.layer[:blocks]",
+        "bert.encoder.layer[: blocks - 1]",
+        (f"{PARTS}::test_embeddings_and_lowest_layers_have_no_gradient_and_all_others_have_the_same_as_before",),
+    ),
+    Mutant(
+        "fine-tuning: layers that begin anew keep their LayerNorm",
+        "model/learnt_parts.py",
+        "if isinstance(module, nn.LayerNorm):",
+        "if False:",
+        (f"{PARTS}::test_the_top_layers_and_the_pooler_begin_anew_and_nothing_else_does",),
+    ),
+    Mutant(
+        "fine-tuning: with layer decay the embeddings have the heads' rate",
+        "training/optimizers.py",
+        "(blocks + 1) * (",
+        "0 * (",
+        ("tests/training/test_optimizers.py::test_with_layer_decay_each_layer_has_a_share_of_the_rate_of_the_one_above",),
+    ),
+    Mutant(
+        "fine-tuning: a seed as good as one answer for all has not failed",
+        "pages/results.py",
+        'task.score(state["dev"]) <= floor',
+        'task.score(state["dev"]) < floor',
+        (f"{RECIPE}::test_a_seed_that_learns_nothing_is_counted_and_told",),
     ),
     # --- disk
     Mutant(
@@ -271,6 +344,48 @@ MUTANTS = (
         'unicodedata.normalize("NFKC", text[start:end]).casefold()',
         "text[start:end]",
         ("tests/corpus/test_identity.py::test_case_width_composition_and_white_space_make_no_difference",),
+    ),
+    Mutant(
+        "search: a finished trial is run again",
+        "tasks/search.py",
+        "list(enumerate(settings, 1))[len(lines) :]",
+        "list(enumerate(settings, 1))",
+        ("tests/tasks/test_search.py::test_every_trial_is_run_once_and_only_the_weights_of_the_best_are_kept",),
+    ),
+    Mutant(
+        "search: a trial is handed the test file",
+        "tasks/search.py",
+        'if split != "test"}',
+        'if split != ""}',
+        ("tests/tasks/test_search.py::test_the_test_file_has_no_part_in_the_search",),
+    ),
+    Mutant(
+        "cross-validation: a fold's model sees its fold",
+        "tasks/folds.py",
+        "np.flatnonzero(folds.numbers != fold)",
+        "np.arange(len(folds.rows))",
+        ("tests/tasks/test_folds.py::test_a_folds_model_sees_neither_its_fold_nor_a_text_of_it",),
+    ),
+    Mutant(
+        "cross-validation: outputs stay in the order of the folds",
+        "tasks/contract.py",
+        "[np.argsort(places)]",
+        "",
+        ("tests/tasks/test_folds.py::test_outputs_of_all_folds_come_back_in_the_order_of_the_file",),
+    ),
+    Mutant(
+        "shots: dev's examples are learnt from",
+        "tasks/shots.py",
+        "if text not in taken]",
+        "]",
+        ("tests/tasks/test_shots.py::test_every_seed_learns_from_other_examples_and_all_choose_by_the_same",),
+    ),
+    Mutant(
+        "mistakes: errors of numbers that are too small come last",
+        "evaluation/mistakes.py",
+        "-np.abs(errors)",
+        "-errors",
+        ("tests/evaluation/test_mistakes.py::test_numbers_are_in_the_order_of_their_errors_whichever_way_they_go",),
     ),
     # --- security
     Mutant(

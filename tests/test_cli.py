@@ -13,6 +13,7 @@ from typing import Any, Literal
 import pytest
 
 from bertlab import __version__, cli
+from bertlab.config import POSITIONAL, docs, load, save
 from bertlab.errors import ConfigError, CorruptError, DataError, LockedError, LostError
 from bertlab.signals import Preempted
 
@@ -390,3 +391,51 @@ def test_accelerate_still_leaves_what_a_silent_single_process_is_known_by():
         assert "ACCELERATE_DYNAMO_BACKEND" in left
         assert ("MASTER_ADDR" in left) == several
         assert not {"WORLD_SIZE", "RANK", "LOCAL_RANK"} & set(left)
+
+
+# --- words without a name ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Positional:
+    index: str = field(metadata=POSITIONAL)
+    """A file."""
+    query: tuple[str, ...] = field(default=(), metadata=POSITIONAL)
+    """Texts."""
+    in_: str | None = None
+    """Where."""
+    top: int = 10
+    """How many."""
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        (["v.npy"], {"index": "v.npy"}),
+        (["v.npy", "two words", "more"], {"index": "v.npy", "query": ("two words", "more")}),
+        (["--top", "3", "v.npy", "a"], {"index": "v.npy", "query": ("a",), "top": "3"}),
+        (["v.npy", "a", "--in", "x", "top=3"], {"index": "v.npy", "query": ("a",), "in": "x", "top": "3"}),
+        (["--index", "v.npy", "--query", "a=b", "c"], {"index": "v.npy", "query": ("a=b", "c")}),
+        (["v.npy", "--", "-a"], {"index": "v.npy", "query": ("-a",)}),
+    ],
+)
+def test_what_may_stand_without_its_name_is_taken_in_order_or_by_its_name(line, wanted):
+    files, given = cli.parse("search", Positional, line)
+    assert files == [] and given == wanted
+    config = load(Positional, [], given)
+    assert (config.index, config.query, config.in_) == ("v.npy", wanted.get("query", ()), wanted.get("in"))
+
+
+def test_without_the_first_word_it_is_missing_and_an_unknown_name_stays_one():
+    with pytest.raises(ConfigError, match="missing index"):
+        load(Positional, [], cli.parse("search", Positional, ["--top", "3"])[1])
+    with pytest.raises(ConfigError, match="unknown option --topp: did you mean --top"):
+        cli.parse("search", Positional, ["v.npy", "topp=3"])
+
+
+def test_a_field_that_python_keeps_for_itself_has_its_name_in_files_too(tmp_path):
+    (tmp_path / "c.yaml").write_text("index: v\nin: place\n")
+    config = load(Positional, [str(tmp_path / "c.yaml")])
+    assert config.in_ == "place" and docs(Positional)["in"] == "Where."
+    save(config, tmp_path / "again.yaml")
+    assert load(Positional, [str(tmp_path / "again.yaml")]) == config

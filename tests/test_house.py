@@ -91,6 +91,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "prepare": {"source": ("a",), "out": "b"},
     "pretrain": {"corpus": "a", "out": "b"},
     "finetune": {"model": "a", "train": "b", "out": "c"},
+    "contrast": {"model": "a", "corpus": "b", "out": "c"},
     "prompt": {"model": "a", "data": "b", "out": "c"},
 }
 

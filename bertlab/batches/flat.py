@@ -40,6 +40,18 @@ class FlatBatch:
     def num_sequences(self) -> int:
         return len(self.cu_seqlens) - 1
 
+    def part(self, first: int, last: int) -> "FlatBatch":
+        """The sequences first to last - 1 as a batch of their own."""
+        bounds = self.cu_seqlens[first : last + 1]
+        start, end = int(bounds[0]), int(bounds[-1])
+        return FlatBatch(
+            input_ids=self.input_ids[start:end],
+            token_type_ids=self.token_type_ids[start:end],
+            position_ids=self.position_ids[start:end],
+            cu_seqlens=bounds - bounds[0],
+            max_seqlen=int(bounds.diff().max()),
+        )
+
     def to(self, device: torch.device) -> Self:
         """The same batch on `device`; from pinned memory the copies do not wait."""
         return self._with(lambda tensor: tensor.to(device, non_blocking=True))

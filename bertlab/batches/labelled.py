@@ -6,6 +6,7 @@ end of its longer side (or at its beginning, or in its middle), and is counted.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -73,10 +74,37 @@ class Examples:
 
         Every epoch visits each example once; its last batch may be smaller.
         """
-        steps = self.steps_per_epoch(batch_size)
-        epoch, within = divmod(step, steps)
+        epoch, within = divmod(step, self.steps_per_epoch(batch_size))
         places = np.arange(within * batch_size, min(len(self), (within + 1) * batch_size))
         return randomness.permuted(places, len(self), randomness.key(seed, epoch))
+
+    def balanced(self, step: int, batch_size: int, seed: int) -> np.ndarray:
+        """The rows of training step `step` in epochs as long as those of `shuffled`, in which all classes are as frequent (to within one).
+
+        A pure function of its arguments. Every example of a class is visited before one of them is visited again, over epochs too. The
+        labels must be class numbers (n,).
+        """
+        order, bounds = self._by_class
+        classes = len(bounds) - 1
+        places = self.shuffled(step, batch_size, seed)
+        epoch = step // self.steps_per_epoch(batch_size)
+        of_class = places % classes
+        visit = places // classes + epoch * -((of_class - len(self)) // classes)  # so many visits of the class has an epoch
+        rows = np.empty(len(places), dtype=np.int64)
+        for number in range(classes):
+            mine, size = np.flatnonzero(of_class == number), int(bounds[number + 1] - bounds[number])
+            rounds, place = np.divmod(visit[mine], size)
+            for turn in np.unique(rounds).tolist():
+                now = rounds == turn
+                inside = randomness.permuted(place[now], size, randomness.key(seed, number, turn, 1))
+                rows[mine[now]] = order[bounds[number] + inside]
+        return rows
+
+    @cached_property
+    def _by_class(self) -> tuple[np.ndarray, np.ndarray]:
+        """The rows class by class (n,), and where the classes that there are begin, and the last ends."""
+        order = np.argsort(self.labels, kind="stable")
+        return order, np.append(np.unique(self.labels[order], return_index=True)[1], len(order))
 
     def steps_per_epoch(self, batch_size: int) -> int:
         return -(-len(self) // batch_size)

@@ -137,7 +137,7 @@ def _read_table(
             texts_b.append(text_of(row, second, place))
         if needs_label and label not in row:
             raise missing_column(label, row, place)
-        labels.append(_labels_of(row.get(label), separator, place) if sets else _label_of(row.get(label), place))
+        labels.append(_labels_of(row.get(label), separator, place) if sets else label_of(row.get(label), place))
         if needs_label and labels[-1] is None:
             raise DataError(f"{place}: the label in column '{label}' is empty: give every row a label")
         ids.append(id_of(row.get(id), f"{path.name}:{number}", place))
@@ -149,7 +149,7 @@ def _read_table(
     return replace(read, labels=[str(each) for each in labels])
 
 
-def _label_of(value: Any, place: str) -> str | None:
+def label_of(value: Any, place: str) -> str | None:
     """A label as text: a truth value and a number as JSON writes them. None for no label: null, not a number, or white space alone."""
     if value is None or value != value:
         return None
@@ -165,8 +165,8 @@ def _labels_of(value: Any, separator: str | None, place: str) -> str | tuple[str
     if isinstance(value, str) and separator is not None:
         value = [part.strip() for part in value.split(separator)] if value.strip() else []
     if not isinstance(value, list):
-        return _label_of(value, place)
-    labels = [_label_of(each, place) for each in value]
+        return label_of(value, place)
+    labels = [label_of(each, place) for each in value]
     if any(each is None for each in labels):
         raise DataError(f"{place}: a label of the list is empty: leave it out")
     return tuple(dict.fromkeys(str(each) for each in labels))
@@ -287,12 +287,7 @@ def cut_dev(train: Cut, share: float, strata: Sequence[int], together: Sequence[
     if not 0 < share < 1:
         raise ConfigError(f"the dev share is {share}: give a number between 0 and 1")
     hashes = train.text_hashes() if together is None else together
-    label_of: dict[str, int] = {}
-    for text_hash, label in zip(hashes, strata, strict=True):
-        label_of[text_hash] = min(label, label_of.get(text_hash, label))
-    texts_of: dict[int, list[str]] = defaultdict(list)
-    for text_hash, label in label_of.items():
-        texts_of[label].append(text_hash)
+    texts_of = _texts_of(hashes, strata)
     dev: set[str] = set()
     for group in texts_of.values():
         count = min(max(1, share_of(share, len(group))), len(group) - 1)
@@ -302,6 +297,32 @@ def cut_dev(train: Cut, share: float, strata: Sequence[int], together: Sequence[
     kept = [index for index, text_hash in enumerate(hashes) if text_hash not in dev]
     cut = [index for index, text_hash in enumerate(hashes) if text_hash in dev]
     return train.subset(kept), train.subset(cut)
+
+
+def folds_of(rows: Rows, folds: int, strata: Sequence[int], together: Sequence[str] | None = None, *, seed: int = 0) -> list[int]:
+    """The fold of each row, 0 to folds - 1: equal texts in one fold, and each stratum's texts dealt out so that no fold has two more than
+    another, nor two more of all texts.
+
+    Rows, strata and what stays together as in `cut_dev`; another seed divides otherwise. Raises DataError for fewer texts than folds.
+    """
+    hashes = rows.text_hashes() if together is None else together
+    texts_of = _texts_of(hashes, strata)
+    dealt = [text_hash for stratum in sorted(texts_of) for text_hash in ranked(texts_of[stratum], f"folds {seed}")]
+    if len(dealt) < folds:
+        raise DataError(f"{rows.origin}: {len(dealt)} different texts cannot be divided into {folds} folds: give fewer folds")
+    fold_of = {text_hash: place % folds for place, text_hash in enumerate(dealt)}
+    return [fold_of[text_hash] for text_hash in hashes]
+
+
+def _texts_of(hashes: Sequence[str], strata: Sequence[int]) -> dict[int, list[str]]:
+    """The distinct texts of each stratum, each under the lowest number where its rows disagree."""
+    label_of: dict[str, int] = {}
+    for text_hash, label in zip(hashes, strata, strict=True):
+        label_of[text_hash] = min(label, label_of.get(text_hash, label))
+    texts_of: dict[int, list[str]] = defaultdict(list)
+    for text_hash, label in label_of.items():
+        texts_of[label].append(text_hash)
+    return texts_of
 
 
 def overlap(a: Rows, b: Rows) -> int:

@@ -12,7 +12,6 @@ errors that follow a rule (all of a class mislabelled) are learnt, not found. Wh
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -92,23 +91,3 @@ def _margins(labels: np.ndarray, exact: np.ndarray) -> tuple[np.ndarray, np.ndar
     others = exact.copy()
     np.put_along_axis(others, labels[:, None], -np.inf, 1)
     return own, own - others.max(1)
-
-
-def mistakes(ids: Sequence[str], gold: Sequence[int] | np.ndarray, probabilities: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
-    """All wrong answers for a file, the surest first: id, gold, predicted, the probabilities of both, whether the label is suspected.
-
-    probabilities: (n, K) over `names`, of a model that has not seen these labels.
-    """
-    gold = np.asarray(gold)
-    suspected = {suspect.row for suspect in likely_label_errors(gold, probabilities)}
-    return [
-        {
-            "id": ids[row],
-            "gold": names[gold[row]],
-            "predicted": names[int(probabilities[row].argmax())],
-            "probability": float(probabilities[row].max()),
-            "gold_probability": float(probabilities[row, gold[row]]),
-            "likely_label_error": row in suspected,
-        }
-        for row in confidently_wrong(gold, probabilities).tolist()
-    ]

@@ -1,6 +1,7 @@
 """Predictions files: one row an example, so that any two runs can be compared later with no model at hand.
 
-Parquet with columns id, text_sha256, gold, predicted and, where there are any, probabilities (one number a class). The schema's metadata
+Parquet with columns id, text_sha256, gold, predicted and, where there are any, probabilities (one number a class, as the model gives them)
+and calibrated (the same at the temperature that dev taught, where it taught one). The schema's metadata
 say the kind of task under `task`, and under `labels` the class names in the order of the probabilities. gold and predicted are text for
 one label, lists of text for sets of labels, and numbers for regression.
 """
@@ -24,14 +25,15 @@ def write_predictions(
     text_hashes: Sequence[str],
     gold: Sequence[int] | None,
     probabilities: np.ndarray,
+    calibrated: np.ndarray | None = None,
     names: Sequence[str],
 ) -> None:
-    """Write n rows: class numbers `gold` (n,) or None where unknown, probabilities (n, K) over `names`."""
+    """Write n rows: class numbers `gold` (n,) or None where unknown, probabilities and calibrated ones (n, K) over `names`."""
     predicted = probabilities.argmax(1)
     columns = {
         "gold": pa.array([names[number] for number in gold] if gold is not None else [None] * len(ids), pa.string()),
         "predicted": pa.array([names[number] for number in predicted], pa.string()),
-        "probabilities": _probabilities(probabilities),
+        **_both(probabilities, calibrated),
     }
     write_rows(path, ids=ids, text_hashes=text_hashes, columns=columns, task="single-label", names=names)
 
@@ -44,9 +46,10 @@ def write_set_predictions(
     gold: np.ndarray | None,
     predicted: np.ndarray,
     probabilities: np.ndarray,
+    calibrated: np.ndarray | None = None,
     names: Sequence[str],
 ) -> None:
-    """Write n rows of sets of labels: truth values `gold` (or None) and `predicted`, probabilities, all (n, K) over `names`."""
+    """Write n rows of sets of labels: truth values `gold` (or None) and `predicted`, probabilities as above, all (n, K) over `names`."""
 
     def named(sets: np.ndarray) -> list[list[str]]:
         return [[names[number] for number in np.flatnonzero(each).tolist()] for each in sets]
@@ -54,7 +57,7 @@ def write_set_predictions(
     columns = {
         "gold": pa.array([None] * len(ids) if gold is None else named(gold), pa.list_(pa.string())),
         "predicted": pa.array(named(predicted), pa.list_(pa.string())),
-        "probabilities": _probabilities(probabilities),
+        **_both(probabilities, calibrated),
     }
     write_rows(path, ids=ids, text_hashes=text_hashes, columns=columns, task="multi-label", names=names)
 
@@ -65,6 +68,11 @@ def write_number_predictions(
     """Write n rows of numbers: `gold` (n,), or None where unknown, and `predicted` (n,)."""
     columns = {"gold": pa.array([None] * len(ids) if gold is None else gold, pa.float64()), "predicted": pa.array(predicted, pa.float64())}
     write_rows(path, ids=ids, text_hashes=text_hashes, columns=columns, task="regression", names=[])
+
+
+def _both(probabilities: np.ndarray, calibrated: np.ndarray | None) -> dict[str, pa.Array]:
+    of_model = {"probabilities": _probabilities(probabilities)}
+    return of_model if calibrated is None else of_model | {"calibrated": _probabilities(calibrated)}
 
 
 def _probabilities(values: np.ndarray) -> pa.Array:

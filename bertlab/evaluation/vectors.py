@@ -23,6 +23,7 @@ from bertlab.errors import ConfigError, CorruptError
 
 Numbers = Literal["float32", "float16", "int8", "binary"]
 STORED = {"float32": np.float32, "float16": np.float16, "int8": np.int8, "binary": np.uint8}
+COSINES_AT_ONCE = 2**22  # 16 MB of them
 PAIRS_A_PART = 64  # neighbouring vectors whose similarity is compared before and after
 NUMBERS_KEY = b"bertlab.numbers"  # in a Parquet file's schema
 
@@ -157,15 +158,46 @@ def _numbers(name: str) -> Numbers:
 
 def nearest(queries: np.ndarray, vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The `count` vectors of highest cosine for each query (q, d), best first: rows (q, count) and cosines (q, count)."""
-    cosines = _unit(queries) @ _unit(vectors).T
-    rows = np.argsort(-cosines, axis=1, kind="stable")[:, :count]
-    return rows, np.take_along_axis(cosines, rows, axis=1)
+    return nearest_in_blocks(queries, [vectors], count)
+
+
+def nearest_in_blocks(queries: np.ndarray, blocks: Iterable[np.ndarray], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same for vectors that come in blocks (m, d), of which one is held at a time; of equal cosines the first is nearer.
+
+    Exact: every cosine is computed, COSINES_AT_ONCE of them at a time.
+    """
+    wanted = unit(queries)
+    rows, best, first = np.empty((len(wanted), 0), dtype=np.int64), np.empty((len(wanted), 0), dtype=wanted.dtype), 0
+    for block in blocks:
+        part = unit(block)
+        step = max(1, COSINES_AT_ONCE // max(1, len(part)))
+        found = [_highest(wanted[start : start + step] @ part.T, count) for start in range(0, len(wanted), step)]
+        if found:
+            rows = np.concatenate([rows, np.concatenate([each for each, _ in found]) + first], axis=1)
+            best = np.concatenate([best, np.concatenate([each for _, each in found])], axis=1)
+            order = np.argsort(-best, axis=1, kind="stable")[:, :count]  # what came first stands first
+            rows, best = np.take_along_axis(rows, order, axis=1), np.take_along_axis(best, order, axis=1)
+        first += len(part)
+    return rows, best
+
+
+def _highest(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The columns of the `count` highest of (q, m) values, in the order of the columns, of equal ones the first; and these values."""
+    q, m = values.shape
+    if m <= count:
+        return np.tile(np.arange(m), (q, 1)), values
+    least = np.partition(values, m - count, axis=1)[:, m - count, None]
+    above, equal = values > least, values == least
+    taken = above | (equal & (np.cumsum(equal, axis=1) <= count - above.sum(axis=1, keepdims=True)))
+    columns = np.nonzero(taken)[1].reshape(q, count)
+    return columns, np.take_along_axis(values, columns, axis=1)
 
 
 def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """The cosine of each row of (n, d) with the same row of the other: (n,), float64."""
-    return (_unit(first.astype(np.float64)) * _unit(second.astype(np.float64))).sum(axis=1)
+    return (unit(first.astype(np.float64)) * unit(second.astype(np.float64))).sum(axis=1)
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """(n, d) vectors scaled to length 1; one of length 0 stays as it is."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

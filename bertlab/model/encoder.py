@@ -110,7 +110,10 @@ class SelfAttention(nn.Module):
 
     def forward(self, hidden: Tensor, where: Layout) -> Tensor:
         parts = (self.query, self.key, self.value)
-        qkv = F.linear(hidden, torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts]))  # (T, 3d)
+        if all(type(part) is nn.Linear for part in parts):
+            qkv = F.linear(hidden, torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts]))  # (T, 3d)
+        else:  # an adapter stands in for one of them, and its product is more than its matrix
+            qkv = torch.cat([part(hidden) for part in parts], dim=-1)
         return attend(qkv.view(len(hidden), 3, self.heads, -1), where, self.dropout if self.training else 0.0)
 
 

@@ -61,7 +61,7 @@ _REPEATED = ("bert.embeddings.position_ids", "cls.predictions.decoder.weight", "
 
 def save_model(
     folder: Path,
-    model: WithHead,
+    model: Bert | WithHead,
     tokenizer: Tokenizer,
     *,
     facts: dict[str, Any],
@@ -70,15 +70,16 @@ def save_model(
     problem_type: str | None = "single_label_classification",
     max_length: int | None = None,
     pooling: str = "mean",
+    normalize: bool = False,
     run: dict[str, str] | None = None,
 ) -> None:
     """Write a model folder. `facts` become bertlab.json, `card` README.md; `labels` name a classifier's classes in order, `problem_type` is
     transformers' word for its kind (of a number: "regression", one label), and `run` the sha256 of the files of the run that made it.
 
-    `max_length` (default: every position) is where texts are truncated, and `pooling` (cls, mean or max) how sentence vectors are
-    made, here and in sentence-transformers. Raises ConfigError if `folder` has content.
+    `max_length` (default: every position) is where texts are truncated, `pooling` (cls, mean or max) how sentence vectors are made, here
+    and in sentence-transformers, and `normalize` whether they have length 1. Raises ConfigError if `folder` has content.
     """
-    config: dict[str, Any] = {"architectures": [type(model).__name__], "model_type": "bert", "hidden_act": "gelu"} | asdict(model.config)
+    config: dict[str, Any] = {"architectures": [_architecture(model)], "model_type": "bert", "hidden_act": "gelu"} | asdict(model.config)
     config |= {"classifier_dropout": None, "tie_word_embeddings": True, "dtype": "float32"}
     if labels is not None:
         config |= {"id2label": {str(number): label for number, label in enumerate(labels)}}
@@ -93,7 +94,7 @@ def save_model(
             {name: value.contiguous() for name, value in model.state_dict().items()}, temporary / WEIGHTS, {"format": "pt"}
         )
         tokenizer.save(temporary, length)
-        _write(temporary / "modules.json", _modules())
+        _write(temporary / "modules.json", _modules(normalize))
         _write(temporary / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": False})
         (temporary / "1_Pooling").mkdir()
         _write(temporary / "1_Pooling" / "config.json", _pooling(pooling, model.config.hidden_size))
@@ -272,9 +273,14 @@ def _published_names(tensors: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in renamed.items() if name not in _REPEATED}
 
 
-def _modules() -> list[dict[str, Any]]:
+def _architecture(model: Bert | WithHead) -> str:
+    """transformers' name for the class of a model."""
+    return "BertModel" if isinstance(model, Bert) else type(model).__name__
+
+
+def _modules(normalize: bool) -> list[dict[str, Any]]:
     # the paths of sentence-transformers before 5.4: every reader knows them, the newest keeps them as aliases
-    parts = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    parts = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")][: 3 if normalize else 2]
     return [
         {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{name}"}
         for number, (path, name) in enumerate(parts)

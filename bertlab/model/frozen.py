@@ -9,6 +9,7 @@ Call it inside torch.inference_mode. Shapes: T tokens of N sequences, d = hidden
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -79,6 +80,11 @@ class FrozenBert:
             if not -self.num_layers - 1 <= layer <= self.num_layers:
                 raise ConfigError(f"layer {layer}: this model has 0 (its embeddings) to {self.num_layers}, or -1 for the last")
         return sorted({layer % (self.num_layers + 1) for layer in layers})
+
+    def word_rows(self, ids: np.ndarray) -> np.ndarray:
+        """The rows (T, d) fp32 of the table of word embeddings: what ids (T,) are before position, context or any layer."""
+        rows: np.ndarray = self._tables[0][torch.from_numpy(ids.astype(np.int64)).to(self.device)].cpu().numpy()
+        return rows
 
     def states(
         self,

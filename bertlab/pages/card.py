@@ -5,7 +5,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 import bertlab
-from bertlab.pages.screen import inert, metric_words
+from bertlab.pages.screen import inert, likeness_line, metric_words
 
 if TYPE_CHECKING:
     from bertlab.model.heads import BertForPreTraining
@@ -102,6 +102,7 @@ def classifier_card(facts: dict[str, Any], labels: list[str]) -> str:
         shown = reversed(task.headlines(metrics).items())
         return f"{', '.join(f'{metric_words(name)} {value:.3f}' for name, value in shown)} (n = {metrics['n']})"
 
+    searched = f", with the best of {facts['trials']:,} settings by the same" if facts.get("trials") else ""
     of = task.of.format(count=len(labels))
     of = of if len(labels) < 2 else f"{of}: {', '.join(map(_safe, labels[:50]))}{' ...' if len(labels) > 50 else ''}"
     lines = [
@@ -109,12 +110,34 @@ def classifier_card(facts: dict[str, Any], labels: list[str]) -> str:
         f"# A {'classifier' if task.name == 'single-label' else f'{task.name} model'} fine-tuned by bertlab {facts['bertlab']}",
         "",
         f"{of[0].upper()}{of[1:]}. Started from {facts['started_from']}; {facts['train_examples']:,} training examples;"
-        f" the best of {facts['seeds']} seeds by dev {metric_words(next(iter(task.scores)))}.",
+        f" the best of {facts['seeds']} seeds by dev {metric_words(next(iter(task.scores)))}{searched}.",
         "",
         f"Dev: {scores(dev)}; chosen by these, so they flatter.",
         *([f"Test: {scores(test)}."] if test else []),
         "",
         _USE.format(folder="RUN/model", call=task.call),
+    ]
+    return "\n".join(lines)
+
+
+def vectors_card(facts: dict[str, Any]) -> str:
+    """The card of a model trained for vectors, from its bertlab.json."""
+    dims = facts["matryoshka_dims"]
+    made = f"{facts['pooling']} of the tokens' states" if facts["pooling"] != "cls" else "the state of [CLS]"
+    lines = [
+        *_front_matter("sentence-similarity", []),
+        f"# Text vectors by bertlab {facts['bertlab']}",
+        "",
+        f"Started from {_safe(facts['started_from'])}; {facts['rows']:,} {facts['texts']}, {facts['batch_size']} a step, "
+        f"{facts['steps']:,} steps, temperature {facts['temperature']}; the weights of step {facts['best']['step']:,}, the best on dev.",
+        f"A vector is the {made}{', of length 1' if facts['normalize'] else ''}."
+        + (f" Made to be cut (Matryoshka): the first {', '.join(map(str, dims))} numbers." if dims else ""),
+        "",
+        *[f"{name.capitalize()}, {_safe(facts[name]['what'])}: {likeness_line(facts[name])}." for name in ("dev", "test") if name in facts],
+        "",
+        "Dev chose the weights, so it flatters.",
+        "",
+        _USE.format(folder="RUN/model", call='model.embed(["a sentence", "another"])'),
     ]
     return "\n".join(lines)
 

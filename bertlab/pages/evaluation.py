@@ -8,7 +8,7 @@ from typing import Any
 from bertlab.disk import write_text
 from bertlab.pages.screen import inert, table
 
-MISTAKES = "mistakes.jsonl"
+MISTAKES, LABEL_ERRORS = "mistakes.jsonl", "label_errors.jsonl"
 _LINE_BREAKS = {number: f"\\u{number:04x}" for number in (0x85, 0x2028, 0x2029)}  # to some readers; JSON escapes the others itself
 SHOWN = 3  # leaks and conflicts of which the rows are named; metrics.json has more
 LONGEST_TEXT = 60
@@ -70,33 +70,68 @@ def between(interval: dict[str, Any]) -> str:
     return "" if interval["low"] is None else f" ({interval['low']:.3f} to {interval['high']:.3f})"
 
 
-def write_mistakes(out: Path, mistakes: Sequence[dict[str, Any]] | None) -> list[str]:
-    """Write mistakes.jsonl, one wrong answer a line, the surest first; returns its name, or nothing for None (an earlier one goes)."""
-    if mistakes is None:
-        (out / MISTAKES).unlink(missing_ok=True)
-        return []
-    lines = (json.dumps(each, ensure_ascii=False).translate(_LINE_BREAKS) + "\n" for each in mistakes)
-    write_text(out / MISTAKES, "".join(lines))
+def write_mistakes(out: Path, mistakes: Sequence[dict[str, Any]]) -> list[str]:
+    """Write mistakes.jsonl, one wrong answer a line, the worst first; returns its name."""
+    write_text(out / MISTAKES, as_lines(mistakes))
     return [MISTAKES]
 
 
-def mistake_lines(mistakes: Sequence[dict[str, Any]] | None, most: int = 5) -> list[str]:
+def write_label_errors(out: Path, suspects: Sequence[dict[str, Any]] | None) -> list[str]:
+    """Write label_errors.jsonl, one likely wrong label a line; returns its name, or nothing for None: not a kind with such suspicions."""
+    if suspects is None:
+        return []
+    write_text(out / LABEL_ERRORS, as_lines(suspects))
+    return [LABEL_ERRORS]
+
+
+def as_lines(values: Sequence[dict[str, Any]]) -> str:
+    """JSONL in which every line is a line to every reader."""
+    return "".join(json.dumps(each, ensure_ascii=False).translate(_LINE_BREAKS) + "\n" for each in values)
+
+
+def mistake_lines(mistakes: Sequence[dict[str, Any]], most: int = 5) -> list[str]:
     """A table of the first `most` mistakes (tasks/measures.py), each with the beginning of its text, and how many there are; or nothing."""
     if not mistakes:
         return []
+    by = "error" if "error" in mistakes[0] else "probability"
+    suspected = "likely_label_error" in mistakes[0]
     rows = [
-        [
-            clipped(each["text"]),
-            clipped(each["gold"]),
-            clipped(each["predicted"]),
-            f"{each['probability']:.3f}",
-            "yes" if each["likely_label_error"] else "",
-        ]
+        [clipped(each["text"]), _shown(each["gold"]), _shown(each["predicted"]), f"{each[by]:.3f}"]
+        + (["yes" if each["likely_label_error"] else ""] if suspected else [])
         for each in mistakes[:most]
     ]
-    suspected = sum(each["likely_label_error"] for each in mistakes)
-    count = f"{len(mistakes):,} wrong, of {suspected:,} the label is a likely error: {MISTAKES}"
-    return [table(["most confidently wrong", "gold", "predicted", "probability", "label wrong?"], rows), count]
+    heading = ["furthest off" if by == "error" else "most confidently wrong", "gold", "predicted", by]
+    count = f"{len(mistakes):,} {'differ' if by == 'error' else 'wrong'}"
+    if suspected:
+        count += f", of {sum(each['likely_label_error'] for each in mistakes):,} the label is a likely error"
+    return [table([*heading, "label wrong?"] if suspected else heading, rows), f"{count}: {MISTAKES}"]
+
+
+def suspect_lines(suspects: Sequence[dict[str, Any]] | None, of: int, most: int = 10) -> list[str]:
+    """A table of the first `most` labels that are likely wrong, and how many there are `of` so many examples; nothing for None."""
+    if suspects is None:
+        return []
+    count = f"{len(suspects):,} likely label errors in {of:,} examples"
+    if not suspects:
+        return [count]
+    rows = [
+        [clipped(each.get("word", each["text"])), clipped(each["label"]), _likelier(each), f"{each['margin']:.3f}"]
+        for each in suspects[:most]
+    ]
+    return [table(["likely label error", "label", "likelier", "margin"], rows), f"{count}, suspicions and no proofs: {LABEL_ERRORS}"]
+
+
+def _likelier(suspect: dict[str, Any]) -> str:
+    if "likelier" in suspect:
+        return clipped(suspect["likelier"])
+    return "not given" if suspect["given"] else "given"
+
+
+def _shown(value: str | float | list[str]) -> str:
+    """A label, the labels of a set or an answer as a cell."""
+    if isinstance(value, list):
+        return clipped("; ".join(value) or "-")
+    return clipped(value or "-") if isinstance(value, str) else f"{value:g}"
 
 
 def clipped(text: str) -> str:

@@ -1,17 +1,25 @@
 """What a fine-tuning says and leaves of one task: its opening lines, metrics.json, the predictions of every seed, mistakes and pictures of
-the best one, and the facts of its model folder."""
+the best one, and its model folder with its facts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import bertlab
 from bertlab.disk import sha256_file, write_json
 from bertlab.evaluation.metrics import mean_and_deviation
-from bertlab.pages.evaluation import MISTAKES, leak_lines, write_mistakes
+from bertlab.model.folder import save_model
+from bertlab.pages.card import classifier_card
+from bertlab.pages.evaluation import MISTAKES, leak_lines, probability_lines, write_mistakes
 from bertlab.pages.figures import figures_in, write_figures
+from bertlab.pages.screen import metric_words
 from bertlab.tasks import measures
+from bertlab.tasks.choosing import TASKS
+from bertlab.tasks.contract import Task, calibrated_of
 from bertlab.tasks.data import Data, State, labels_of, what_was_cut
+from bertlab.tasks.recipe import Recipe
+from bertlab.tokens.tokenizer import Tokenizer
+from bertlab.training.runlog import run_files
 
 
 def opening(data: Data, reason: str, leaks: Mapping[str, Any]) -> list[str]:
@@ -23,6 +31,29 @@ def opening(data: Data, reason: str, leaks: Mapping[str, Any]) -> list[str]:
     return [*lines, *(line for split, found in leaks.items() for line in leak_lines(found, split))]
 
 
+def start_line(folder: str, values: Mapping[str, Any], from_random: bool) -> str:
+    """What is started from: `values` are the folder's config.json."""
+    head = (values.get("architectures") or [""])[0]
+    if from_random:
+        return f"start {folder}, its size alone: weights are random"
+    if head not in {task.head.__name__ for task in TASKS.values()}:
+        return f"start {folder}"
+    return f"start {folder}, fine-tuned before ({head}): its encoder is kept, the head is a fresh one"
+
+
+def training_line(recipe: Recipe, epochs: int, because: str) -> str:
+    """How long is trained, and why."""
+    stops = "" if recipe.early_stopping is None else f", stopped after {recipe.early_stopping} without a better score on dev"
+    return f"epochs {epochs} ({because}){stops}"
+
+
+def shots_line(shots: int) -> str:
+    return (
+        f"shots  {shots} of each class to learn from, drawn by each seed, and {shots} others of each to choose by, the same for all seeds: "
+        "the rows are named in metrics.json, and nothing else of train is used"
+    )
+
+
 def write_results(
     folder: Path, data: Data, states: list[State], best: State, test_outputs: dict[int, Any], *, baselines: bool, known: dict[str, Any]
 ) -> dict[str, Any]:
@@ -30,9 +61,13 @@ def write_results(
 
     test_outputs: by seed, none where there is no test file.
     """
-    task, labels = data.task, labels_of(data, best)
+    task, learnt = data.task, known[measures.LEARNT]
+    labels = measures.with_temperature(labels_of(data, best), learnt)
     metrics: dict[str, Any] = {"task": task.name, "labels": labels.names, **known}
-    metrics |= {"best_seed": best["seed"], "dev": best["dev"], "seeds": states}
+    floor = task.score(task.constant(data.gold["train"], data.gold["dev"], labels))
+    for state in states:
+        state["failed"] = task.score(state["dev"]) <= floor
+    metrics |= {"best_seed": best["seed"], "dev": best["dev"], "dev_floor": floor, "seeds": states}
     metrics["examples"] = {split: len(rows) for split, rows in data.splits.items()}
     metrics["cut"] = {split: what_was_cut(encoded) for split, encoded in data.encoded.items()}
     metrics["truncated"] = {split: encoded.num_truncated for split, encoded in data.encoded.items()}
@@ -43,11 +78,10 @@ def write_results(
         of_seeds = [task.headlines(state["test"]) for state in states]
         metrics["over_seeds"] = {name: mean_and_deviation([each[name] for each in of_seeds]) for name in task.scores}
         metrics["baselines"] = task.baselines(train, data.gold["train"], test, gold, labels) if baselines else {}
-        learnt = known[measures.LEARNT]
         metrics["test_probabilities"] = measures.of_probabilities(task, gold, outputs, labels, learnt)
         write_mistakes(folder, measures.mistakes_of(task, test, gold, outputs, labels))
         if task.exclusive is not None:
-            truth, calibrated = measures.is_gold(task, gold, labels), measures.calibrated(task, outputs, learnt)
+            truth, calibrated = measures.is_gold(task, gold, labels), calibrated_of(outputs, labels, exclusive=task.exclusive)
             write_figures(folder, truth, outputs, labels.names, exclusive=task.exclusive, calibrated=calibrated)
         task.write(folder / "predictions.parquet", test, gold, outputs, labels)
         for state in states:  # what `bertlab compare` makes claims about methods from
@@ -55,6 +89,16 @@ def write_results(
             task.write(path, test, gold, test_outputs[state["seed"]], labels_of(data, state))
     write_json(folder / "metrics.json", metrics)
     return metrics
+
+
+def failed_lines(task: Task, metrics: Mapping[str, Any]) -> list[str]:
+    """Which seeds learnt nothing, if any. They stay in all means over seeds: without them these would flatter (Mosbach et al. 2021)."""
+    failed = [str(state["seed"]) for state in metrics["seeds"] if state["failed"]]
+    if not failed:
+        return []
+    which = f"{len(failed)} of {len(metrics['seeds'])} seeds ({', '.join(failed)})"
+    score = f"{metric_words(next(iter(task.scores)))} {metrics['dev_floor']:.3f} on dev"
+    return [f"failed     {which}: no better than one answer for all ({score})"]
 
 
 def result_files(folder: Path, metrics: dict[str, Any]) -> list[str]:
@@ -86,3 +130,50 @@ def facts_of(data: Data, metrics: dict[str, Any], *, started_from: str, tokenize
         "test": metrics.get("test"),
         measures.LEARNT: metrics[measures.LEARNT],
     }
+
+
+def save_best(
+    out: Path,
+    data: Data,
+    tokenizer: Tokenizer,
+    model: Any,
+    metrics: dict[str, Any],
+    *,
+    started_from: str,
+    further: Mapping[str, Any] = {},
+    files: Sequence[str] = (),
+) -> None:
+    """`out`/model: the best seed's model with `further` facts, bound to what `write_results` left in `out` and to `files`."""
+    data.task.settle(model, data.labels)
+    facts = facts_of(data, metrics, started_from=started_from, tokenizer_sha256=tokenizer.sha256) | dict(further)
+    save_model(
+        out / "model",
+        model,
+        tokenizer,
+        facts=facts,
+        card=classifier_card(facts, data.labels.names),
+        labels=data.labels.names,
+        problem_type=data.task.problem_type,
+        max_length=data.max_length,
+        run=run_files(out, *result_files(out, metrics), *files),
+    )
+
+
+def headline_words(task: Task, metrics: Mapping[str, Any]) -> str:
+    """The headline numbers on a line: "macro-F1 0.812, accuracy 0.840"."""
+    return ", ".join(f"{metric_words(name)} {value:.3f}" for name, value in task.headlines(dict(metrics)).items())
+
+
+def lines_of_test(task: Task, metrics: Mapping[str, Any]) -> list[str]:
+    """The scores on test of metrics.json, over seeds, of probabilities, and without a BERT; nothing where there is no test file."""
+    if "test" not in metrics:
+        return []
+    first = next(iter(task.scores))
+    spread = metrics["over_seeds"][first]
+    deviation = "" if spread["sd"] is None else f" (sd {spread['sd']:.3f})"
+    return [
+        f"test       {headline_words(task, metrics['test'])} (the seed chosen on dev)",
+        f"           {metric_words(first)} over seeds {spread['mean']:.3f}{deviation}",
+        *(f"           {line}" for line in probability_lines(metrics["test"] | metrics["test_probabilities"])),
+        *(f"           {name}: {metric_words(first)} {task.score(baseline):.3f}" for name, baseline in metrics["baselines"].items()),
+    ]

@@ -79,12 +79,31 @@ def interval_lines(intervals: dict[str, Any]) -> list[str]:
     return [f"with {intervals['level']:.0%} confidence {', '.join(shown)}"] if shown else []
 
 
+def likeness_line(found: dict[str, Any]) -> str:
+    """A score of vectors before and after, and the difference with its interval."""
+    score = found["score"]
+    interval = "no interval" if found["low"] is None else f"95 % interval {found['low']:+.3f} to {found['high']:+.3f}"
+    first = f", first {found['before']['recall@1']:.1%} -> {found['after']['recall@1']:.1%}" if score == "mrr" else ""
+    return (
+        f"{metric_words(score)} {found['before'][score]:.3f} -> {found['after'][score]:.3f}, difference {found['difference']:+.3f} "
+        f"({interval}){first}, n = {found['after']['n']:,}"
+    )
+
+
 def metric_words(metric: str) -> str:
-    """macro_f1 -> macro-F1, f1:news -> F1 of news, mcc -> MCC, exact_match -> exact match."""
+    """macro_f1 -> macro-F1, f1:news -> F1 of news, mcc -> MCC, mrr -> MRR, exact_match -> exact match."""
     kind, colon, name = metric.partition(":")
     if colon:
         return f"F1 of {inert(name)}"
-    named = {"mcc": "MCC", "mae": "MAE", "rmse": "RMSE", "spearman": "Spearman", "pearson": "Pearson", "exact_match": "exact match"}
+    named = {
+        "mcc": "MCC",
+        "mrr": "MRR",
+        "mae": "MAE",
+        "rmse": "RMSE",
+        "spearman": "Spearman",
+        "pearson": "Pearson",
+        "exact_match": "exact match",
+    }
     return named.get(kind, kind.replace("_", "-").replace("f1", "F1"))
 
 

@@ -5,7 +5,7 @@ must be above the best span for none to be given is set on dev; where it has non
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from bertlab.corpus.questions import Questions, read_questions
 from bertlab.errors import DataError
 from bertlab.evaluation.answers import answer_intervals, answer_metrics, best_threshold
 from bertlab.evaluation.baselines import nearest_sentence
+from bertlab.evaluation.mistakes import Mistake, of_answers
 from bertlab.evaluation.span_predictions import write_answer_predictions
 from bertlab.model.heads import BertForQuestionAnswering
 from bertlab.tasks.contract import Columns, Labels, Long, Metrics, Task, leave
@@ -99,12 +100,31 @@ def loss(gold: Gold, found: list[Found]) -> float:
     return 1.0 - float(answer_metrics(gold.texts, [each.best for each in found])["exact_match"])
 
 
+def constant(train_gold: Gold, gold: Gold, labels: Labels) -> Metrics:
+    return answer_metrics(gold.texts, [""] * len(gold.texts))
+
+
 def baselines(train: Questions, train_gold: Gold, test: Questions, test_gold: Gold, labels: Labels) -> dict[str, Metrics]:
-    predicted = {
-        "the sentence of most shared words": nearest_sentence(test.questions, test.contexts),
-        "no answer": [""] * len(test),
+    return {
+        "the sentence of most shared words": answer_metrics(test_gold.texts, nearest_sentence(test.questions, test.contexts)),
+        "no answer": constant(train_gold, test_gold, labels),
     }
-    return {name: answer_metrics(test_gold.texts, texts) for name, texts in predicted.items()}
+
+
+def mistakes(rows: Questions, gold: Gold, found: list[Found], labels: Labels) -> list[Mistake]:
+    given = chosen(found, labels)
+    return of_answers(gold.texts, [text for text, _ in given], [probability for _, probability in given])
+
+
+def gather(parts: Sequence[list[Found]], places: np.ndarray, known: Sequence[Labels]) -> tuple[list[Found], dict[str, Any]]:
+    """Answers of several models in one order. Each model's threshold is taken off its scores of no answer: theirs all is 0 then."""
+    found = []
+    for part, labels in zip(parts, known, strict=True):
+        threshold = labels.tuned.get(THRESHOLD)
+        found += [
+            replace(each, no_answer_score=-np.inf if threshold is None else each.no_answer_score - threshold) for each in part
+        ]  # a model that always answers never is above it
+    return [found[place] for place in np.argsort(places).tolist()], {THRESHOLD: 0.0}
 
 
 def write(path: Path, rows: Questions, gold: Gold | None, found: list[Found], labels: Labels) -> None:
@@ -144,7 +164,8 @@ ANSWERS = Task(
     together=lambda rows: rows.context_hashes(),
     encode=encode,
     head=BertForQuestionAnswering,
-    objective=lambda labels, smoothing: Answering(),
+    objective=lambda labels, smoothing, weights: Answering(),
+    constant=constant,
     run=run,
     tune=tune,
     settle=leave,
@@ -152,6 +173,8 @@ ANSWERS = Task(
     metrics=lambda gold, found, labels: answer_metrics(gold.texts, texts_of(found, labels)),
     intervals=lambda gold, found, labels: answer_intervals(gold.texts, texts_of(found, labels), clusters=gold.contexts),
     baselines=baselines,
+    mistakes=mistakes,
+    gather=gather,
     write=write,
     answers=answers,
 )

@@ -12,11 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
 from torch import nn
 
 from bertlab.batches.labelled import Examples
 from bertlab.corpus.labelled import Rows
+from bertlab.evaluation.mistakes import Mistake
+from bertlab.evaluation.probabilities import scaled
 from bertlab.model.heads import BertForQuestionAnswering, BertForSequenceClassification, BertForTokenClassification
 from bertlab.tokens.tokenizer import Tokenizer
 from bertlab.training.objectives import Objective
@@ -44,13 +47,15 @@ class Columns:
 class Labels:
     """What is known of the labels, from train alone: the names in the order of the logits; of numbers their mean and deviation.
 
-    A model folder's logits are numbers as they are: centre 0, scale 1. `tuned` is what was set on dev for the model at hand.
+    A model folder's logits are numbers as they are: centre 0, scale 1. `tuned` is what was set on dev for the model at hand, and
+    `temperature` what dev taught of its probabilities (evaluation/probabilities.py; None: nothing, or there are none).
     """
 
     names: list[str]
     centre: float = 0.0
     scale: float = 1.0
     tuned: dict[str, Any] = field(default_factory=dict)
+    temperature: float | None = None
 
 
 class Run(Protocol):
@@ -73,6 +78,21 @@ class Encode(Protocol):
     longer texts."""
 
     def __call__(self, tokenizer: Tokenizer, rows: Any, gold: Gold | None, labels: Labels, *, max_length: int, long: Long) -> Examples: ...
+
+
+def calibrated_of(outputs: np.ndarray, labels: Labels, *, exclusive: bool) -> np.ndarray | None:
+    """Probabilities (n, K) at the temperature that dev taught, (n, K); None where it taught none. No answer is another by it."""
+    return None if labels.temperature is None else scaled(outputs, labels.temperature, exclusive=exclusive)
+
+
+def named(probabilities: np.ndarray, names: Sequence[str]) -> list[dict[str, float]]:
+    """Probabilities (n, K) by the names of the classes."""
+    return [dict(zip(names, row, strict=True)) for row in probabilities.tolist()]
+
+
+def put_back(parts: Sequence[np.ndarray], places: np.ndarray, known: Sequence[Labels]) -> tuple[np.ndarray, dict[str, Any]]:
+    """`gather` of outputs that are arrays with a row an example, and by which nothing is tuned."""
+    return np.concatenate(list(parts))[np.argsort(places)], {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +136,10 @@ class Task:
     # model
     head: type[Any]
     """One of Head."""
-    objective: Callable[[Labels, float], Objective[Any]]
-    """Labels, label smoothing -> the loss."""
+    objective: Callable[[Labels, float, Sequence[float] | None], Objective[Any]]
+    """Labels, label smoothing, how much each class counts (None: all alike) -> the loss. Only exclusive classes have such weights."""
+    constant: Callable[[Gold, Gold, Labels], Metrics]
+    """train's gold, other gold, labels -> the metrics on the latter of what answers always the same: a run that is no better has failed."""
     run: Run
     tune: Callable[[Gold, Outputs, Labels], dict[str, Any]] = lambda gold, outputs, labels: {}
     """What is set on dev for this model alone, as JSON can say it: it becomes Labels.tuned."""
@@ -132,6 +154,14 @@ class Task:
     """Confidence intervals under the keys of the metrics."""
     baselines: Callable[[Any, Gold, Any, Gold, Labels], dict[str, Metrics]]
     """train, its gold, test, its gold, labels -> the metrics of what needs no BERT, the strongest first."""
+
+    mistakes: Callable[[Any, Gold, Outputs, Labels], list[Mistake]]
+    """Rows, gold, outputs, labels -> the wrong answers, the worst first (evaluation/mistakes.py)."""
+    suspects: Callable[[Any, Gold, Outputs, Labels], list[Mistake]] | None = None
+    """The same of models that have not seen the gold -> labels that are likely wrong, the likeliest first. None: not of this kind."""
+    gather: Callable[[Sequence[Outputs], np.ndarray, Sequence[Labels]], tuple[Outputs, dict[str, Any]]] = put_back
+    """Outputs of several models for parts of the examples, where each of them, one part after the other, has its place (n,), and what each
+    model knew of the labels -> the outputs of all in the order of the places, and the `tuned` by which they are all read."""
 
     # answers
     write: Callable[[Path, Any, Gold | None, Outputs, Labels], None]

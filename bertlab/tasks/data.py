@@ -62,11 +62,18 @@ def read_task(
     At most `max_length` (None: the task's own) and never more than `positions` tokens a sequence; long None is the task's own way.
     Raises ConfigError for what the task has no use for, DataError for columns, labels and pairs that do not agree.
     """
-    task, reason = choose(asked, files["train"], columns)
+    task, reason, longest, way = chosen_task(asked, files["train"], columns, max_length=max_length, positions=positions, long=long)
+    return read_data(task, files, columns, tokenizer, dev_share=dev_share, max_length=longest, long=way), reason
+
+
+def chosen_task(
+    asked: str, train: str, columns: Columns, *, max_length: int | None, positions: int, long: Long | None
+) -> tuple[Task, str, int, Long]:
+    """The task, why it is that one, most tokens of a sequence, and what becomes of longer texts: of the arguments of `read_task`."""
+    task, reason = choose(asked, train, columns)
     if long is not None and long not in task.longs:
         raise ConfigError(f"long={long}: the task is {task.name}, which takes {' or '.join(task.longs)}")
-    longest = min(max_length or task.max_length, positions)
-    return read_data(task, files, columns, tokenizer, dev_share=dev_share, max_length=longest, long=long or task.longs[0]), reason
+    return task, reason, min(max_length or task.max_length, positions), long or task.longs[0]
 
 
 def read_data(
@@ -85,6 +92,13 @@ def read_data(
         splits["train"], splits["dev"] = cut_dev(splits["train"], dev_share, strata, task.together(splits["train"]))
     if "test" in files:
         splits["test"] = task.read(files["test"], columns)
+    return data_of(task, labels, splits, files, tokenizer, max_length=max_length, long=long)
+
+
+def data_of(
+    task: Task, labels: Labels, splits: dict[str, Rows], files: dict[str, str], tokenizer: Tokenizer, *, max_length: int, long: Long
+) -> Data:
+    """Rows of splits as the data of a run: held against the labels, and encoded. Raises DataError where they do not agree."""
     for split, rows in splits.items():
         if (getattr(rows, "texts_b", None) is None) != (getattr(splits["train"], "texts_b", None) is None):
             raise DataError(f"{rows.origin}: one of train and {split} has text_b and the other has not: give both the same columns")

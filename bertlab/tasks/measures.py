@@ -1,9 +1,11 @@
-"""What is measured of every fine-tuned model beside its kind's own metrics: leaks, and what its probabilities are worth.
+"""What is measured of every fine-tuned model beside its kind's own metrics: leaks, mistakes, and what its probabilities are worth.
 
 A temperature and thresholds are learnt on dev, kept in the model's bertlab.json under LEARNT, and measured wherever it is scored. Kinds
 whose outputs are no probabilities have their metrics alone.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,12 @@ from bertlab.corpus.labelled_tokens import LabelledTokens
 from bertlab.corpus.leakage import find_leaks
 from bertlab.corpus.questions import Questions
 from bertlab.disk import sha256_file
-from bertlab.errors import BertlabError
+from bertlab.errors import BertlabError, CorruptError
 from bertlab.evaluation.curves import one_hot
 from bertlab.evaluation.intervals import of_metrics, of_set_metrics
-from bertlab.evaluation.label_errors import confidently_wrong, mistakes
 from bertlab.evaluation.metrics import classification_metrics, set_metrics
-from bertlab.evaluation.probabilities import given_labels, learn_on_dev, probability_metrics, scaled
+from bertlab.evaluation.mistakes import Mistake
+from bertlab.evaluation.probabilities import given_labels, learn_on_dev, probability_metrics
 from bertlab.model.folder import load_facts
 from bertlab.tasks.contract import Columns, Gold, Labels, Metrics, Outputs, Task
 from bertlab.tasks.data import Data
@@ -57,22 +59,37 @@ def is_gold(task: Task, gold: Gold, labels: Labels) -> np.ndarray:
     return one_hot(gold, len(labels.names)) if task.exclusive else np.asarray(gold, dtype=bool)
 
 
-def calibrated(task: Task, outputs: Outputs, learnt: dict[str, Any] | None) -> np.ndarray | None:
-    """Probabilities at the temperature that dev chose, if it chose one."""
-    if task.exclusive is None or not learnt or learnt["temperature"] is None:
-        return None
-    return scaled(outputs, learnt["temperature"], exclusive=task.exclusive)
+def with_temperature(labels: Labels, learnt: Any) -> Labels:
+    """The labels with the temperature that dev chose, if it chose one. Raises CorruptError for what `learnt_on_dev` never leaves."""
+    temperature = learnt.get("temperature") if isinstance(learnt, dict) else learnt
+    if temperature is not None and not (isinstance(temperature, float) and 0 < temperature < float("inf")):
+        raise CorruptError(
+            f"{LEARNT}: {str(temperature)[:50]!r} is no temperature: the model's bertlab.json is damaged: copy the folder again"
+        )
+    return replace(labels, temperature=temperature)
 
 
-def mistakes_of(task: Task, rows: Rows, gold: Gold, outputs: Outputs, labels: Labels) -> list[dict[str, Any]] | None:
-    """All wrong answers of a kind with one class an example, the surest first, with their texts; None for other kinds."""
-    if not task.exclusive or not isinstance(rows, Labelled):
-        return None
-    found = []
-    for row, wrong in zip(confidently_wrong(gold, outputs), mistakes(rows.ids, gold, outputs, labels.names), strict=True):
-        texts = {"text": rows.texts[row]} | ({"text_b": rows.texts_b[row]} if rows.texts_b is not None else {})
-        found.append(wrong | texts)
-    return found
+def mistakes_of(task: Task, rows: Rows, gold: Gold, outputs: Outputs, labels: Labels) -> list[Mistake]:
+    """All wrong answers, the worst first, with their ids and texts."""
+    return with_texts(rows, task.mistakes(rows, gold, outputs, labels))
+
+
+def suspects_of(task: Task, rows: Rows, gold: Gold, outputs: Outputs, labels: Labels) -> list[Mistake] | None:
+    """Labels that are likely wrong, by outputs of models that have not seen them, with ids and texts; None for kinds without suspicion."""
+    return None if task.suspects is None else with_texts(rows, task.suspects(rows, gold, outputs, labels))
+
+
+def with_texts(rows: Rows, found: Sequence[Mistake]) -> list[Mistake]:
+    """The id and the text, or the pair, instead of the `row`: ids need not be unique."""
+    texts = as_texts(rows)
+    return [
+        {"id": rows.ids[row]}
+        | {name: value for name, value in each.items() if name != "row"}
+        | {"text": texts.texts[row]}
+        | ({"text_b": texts.texts_b[row]} if texts.texts_b is not None else {})
+        for each in found
+        for row in [each["row"]]
+    ]
 
 
 # ---- leaks

@@ -16,10 +16,11 @@ from bertlab.corpus.labelled import Labelled, set_ids, set_names
 from bertlab.evaluation.baselines import most_frequent_set, tfidf_one_vs_rest
 from bertlab.evaluation.intervals import of_set_metrics
 from bertlab.evaluation.metrics import set_metrics
+from bertlab.evaluation.mistakes import Mistake, of_sets, suspected_in_sets
 from bertlab.evaluation.predictions import write_set_predictions
 from bertlab.model.heads import BertForSequenceClassification
 from bertlab.tasks import sentences
-from bertlab.tasks.contract import Columns, Labels, Long, Metrics, Task, leave
+from bertlab.tasks.contract import Columns, Labels, Long, Metrics, Task, calibrated_of, leave, named
 from bertlab.tokens.tokenizer import Tokenizer
 from bertlab.training.objectives import LabelSets
 from bertlab.training.processes import Precision
@@ -29,10 +30,12 @@ THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class LabelSet:
-    """One text's labels, the likeliest first, and the probabilities of all labels by name."""
+    """One text's labels, the likeliest first, and the probabilities of all labels by name, as the model gives them and at the temperature
+    that dev taught (None: it taught none)."""
 
     labels: list[str]
     probabilities: dict[str, float]
+    calibrated: dict[str, float] | None = None
 
 
 def read(path: str, columns: Columns) -> Labelled:
@@ -77,12 +80,33 @@ def chosen(probabilities: np.ndarray) -> np.ndarray:
     return probabilities > THRESHOLD
 
 
+def constant(train_gold: np.ndarray, gold: np.ndarray, labels: Labels) -> Metrics:
+    return set_metrics(gold, most_frequent_set(train_gold, len(gold)), labels.names)
+
+
 def baselines(train: Labelled, train_gold: np.ndarray, test: Labelled, test_gold: np.ndarray, labels: Labels) -> dict[str, Metrics]:
-    predicted = {
-        "TF-IDF + one-vs-rest logistic regression": tfidf_one_vs_rest(sentences.joined(train), train_gold, sentences.joined(test)),
-        "most frequent set": most_frequent_set(train_gold, len(test)),
+    sets = tfidf_one_vs_rest(sentences.joined(train), train_gold, sentences.joined(test))
+    return {
+        "TF-IDF + one-vs-rest logistic regression": set_metrics(test_gold, sets, labels.names),
+        "most frequent set": constant(train_gold, test_gold, labels),
     }
-    return {name: set_metrics(test_gold, sets, labels.names) for name, sets in predicted.items()}
+
+
+def suspects(rows: Labelled, gold: np.ndarray, probabilities: np.ndarray, labels: Labels) -> list[Mistake]:
+    """Labels that are likely given or left out wrongly, each on its own: with its probability, and how far it is on the other side."""
+    places = np.argwhere(suspected_in_sets(gold, probabilities))
+    margins = [float((1 - 2 * gold[row, label]) * (1 - 2 * probabilities[row, label])) for row, label in places]
+    found = [
+        {
+            "row": int(row),
+            "label": labels.names[label],
+            "given": bool(gold[row, label]),
+            "probability": float(probabilities[row, label]),
+            "margin": margin,
+        }
+        for (row, label), margin in zip(places.tolist(), margins, strict=True)
+    ]
+    return sorted(found, key=lambda each: each["margin"])
 
 
 def write(path: Path, rows: Labelled, gold: np.ndarray | None, probabilities: np.ndarray, labels: Labels) -> None:
@@ -93,15 +117,19 @@ def write(path: Path, rows: Labelled, gold: np.ndarray | None, probabilities: np
         gold=gold,
         predicted=chosen(probabilities),
         probabilities=probabilities,
+        calibrated=calibrated_of(probabilities, labels, exclusive=False),
         names=labels.names,
     )
 
 
 def answers(probabilities: np.ndarray, labels: Labels) -> list[Any]:
+    by_name = named(probabilities, labels.names)
+    calibrated = calibrated_of(probabilities, labels, exclusive=False)
+    of_dev = [None] * len(by_name) if calibrated is None else named(calibrated, labels.names)
     found = []
-    for row, given in zip(probabilities, chosen(probabilities), strict=True):
+    for row, given, its, at_temperature in zip(probabilities, chosen(probabilities), by_name, of_dev, strict=True):
         places = sorted(np.flatnonzero(given).tolist(), key=lambda place: -row[place])
-        found.append(LabelSet([labels.names[place] for place in places], dict(zip(labels.names, row.tolist(), strict=True))))
+        found.append(LabelSet([labels.names[place] for place in places], its, at_temperature))
     return found
 
 
@@ -123,13 +151,16 @@ MULTI_LABEL = Task(
     strata=strata,
     encode=encode,
     head=BertForSequenceClassification,
-    objective=lambda labels, smoothing: LabelSets(smoothing),
+    objective=lambda labels, smoothing, weights: LabelSets(smoothing),
+    constant=constant,
     run=run,
     settle=leave,
     loss=loss,
     metrics=lambda gold, probabilities, labels: set_metrics(gold, chosen(probabilities), labels.names),
     intervals=lambda gold, probabilities, labels: of_set_metrics(gold, chosen(probabilities), labels.names),
     baselines=baselines,
+    mistakes=lambda rows, gold, probabilities, labels: of_sets(gold, chosen(probabilities), probabilities, labels.names),
+    suspects=suspects,
     write=write,
     answers=answers,
 )

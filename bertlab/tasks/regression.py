@@ -17,6 +17,7 @@ from bertlab.corpus.labelled import Labelled, numbers
 from bertlab.errors import DataError
 from bertlab.evaluation.baselines import tfidf_ridge
 from bertlab.evaluation.intervals import LEVEL, RESAMPLES
+from bertlab.evaluation.mistakes import of_numbers
 from bertlab.evaluation.numbers import number_metrics, of_number_metrics
 from bertlab.evaluation.predictions import write_number_predictions
 from bertlab.model.heads import BertForSequenceClassification
@@ -66,12 +67,16 @@ def settle(model: BertForSequenceClassification, labels: Labels) -> None:
         model.classifier.bias.mul_(labels.scale).add_(labels.centre)
 
 
+def constant(train_gold: np.ndarray, gold: np.ndarray, labels: Labels) -> Metrics:
+    return number_metrics(gold, np.full(len(gold), train_gold.mean()))
+
+
 def baselines(train: Labelled, train_gold: np.ndarray, test: Labelled, test_gold: np.ndarray, labels: Labels) -> dict[str, Metrics]:
-    predicted = {
-        "TF-IDF + ridge regression": tfidf_ridge(sentences.joined(train), train_gold, sentences.joined(test)),
-        "mean of train": np.full(len(test), train_gold.mean()),
+    values = tfidf_ridge(sentences.joined(train), train_gold, sentences.joined(test))
+    return {
+        "TF-IDF + ridge regression": number_metrics(test_gold, values),
+        "mean of train": constant(train_gold, test_gold, labels),
     }
-    return {name: number_metrics(test_gold, values) for name, values in predicted.items()}
 
 
 def write(path: Path, rows: Labelled, gold: np.ndarray | None, values: np.ndarray, labels: Labels) -> None:
@@ -99,13 +104,15 @@ REGRESSION = Task(
     strata=lambda gold: [0] * len(gold),
     encode=encode,
     head=BertForSequenceClassification,
-    objective=lambda labels, smoothing: SquaredError(),
+    objective=lambda labels, smoothing, weights: SquaredError(),
+    constant=constant,
     run=run,
     settle=settle,
     loss=lambda gold, values: float(((gold - values) ** 2).mean()),
     metrics=lambda gold, values, labels: number_metrics(gold, values),
     intervals=lambda gold, values, labels: of_number_metrics(gold, values, resamples=RESAMPLES, level=LEVEL),
     baselines=baselines,
+    mistakes=lambda rows, gold, values, labels: of_numbers(gold, values),
     write=write,
     answers=answers,
 )

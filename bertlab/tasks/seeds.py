@@ -3,12 +3,14 @@
 What an epoch costs beside training is one run over dev without gradients and, at a new best, a copy of the weights in memory.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
@@ -17,14 +19,16 @@ from torch.optim import Optimizer
 from bertlab.batches.flat import LabelledBatch, fill_budget
 from bertlab.batches.labelled import Examples
 from bertlab.disk import make_folder
-from bertlab.model.encoder import EncoderConfig
+from bertlab.model.encoder import Bert, EncoderConfig
 from bertlab.model.folder import load_config, load_model
+from bertlab.model.learnt_parts import add_adapters, begin_anew, freeze, merge_adapters
 from bertlab.progress import progress, silent
 from bertlab.tasks.contract import Head, Task
 from bertlab.tasks.data import Data
+from bertlab.tasks.recipe import Recipe, epochs_of, has_stalled
 from bertlab.training import checkpoint, loop
+from bertlab.training.objectives import Objective
 from bertlab.training.optimizers import build_optimizers
-from bertlab.training.processes import Precision
 from bertlab.training.runlog import run_sha256
 from bertlab.training.tracking import Tracker, numbers_of
 
@@ -33,22 +37,7 @@ TOLD_EVERY = 20  # steps, of those who track the loss
 # Widest model -> peak rate. google-research/bert's grid for small models ends at 3e-4; tiny, pretrained for minutes, measured better with
 # more (docs/results.md).
 LEARNING_RATES = {128: 1e-3, 512: 1e-4, 2**30: 2e-5}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How a seed is trained; the fields are those of the verb's Config, where each is told."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: float | None
-    weight_decay: float
-    warmup: float
-    clip: float
-    label_smoothing: float
-    micro_tokens: int
-    precision: Precision
-    workers: int
+LORA_RATE = 5e-4  # Hu et al. 2022, table 9: 4e-4 to 5e-4 for most tasks of GLUE
 
 
 def start_model(
@@ -69,21 +58,21 @@ def train_seed(
     """Fine-tune `model` and leave it at its best epoch by dev (ties: lower dev loss); returns what is known of that epoch. `tracker`
     is told of the loss every TOLD_EVERY steps, and of dev's scores."""
     task, train = data.task, data.encoded["train"]
+    epochs, _ = epochs_of(recipe, len(data.splits["train"]), model.config.hidden_size)
     per_epoch = train.steps_per_epoch(recipe.batch_size)
-    steps = recipe.epochs * per_epoch
-    optimizers = optimizers_of(recipe, model.to(accelerator.device), model.config.hidden_size)
-    wrapped = accelerator.prepare(model)
+    steps = epochs * per_epoch
     best: dict[str, Any] = {}
     best_weights: dict[str, torch.Tensor] = {}
     history: list[dict[str, Any]] = []
+    scores: list[float] = []
 
-    def after_step(result: loop.StepResult) -> None:
+    def after_step(result: loop.StepResult) -> bool:
         done = result.step + 1
         report(done, f"loss {result.losses['loss']:.3f}, {result.tokens / result.seconds:,.0f} tokens/s")
         if tracker and (done % TOLD_EVERY == 0 or done == steps):
             tracker.log(numbers_of({f"seed-{seed}": {"loss": result.losses["loss"], "learning_rate": result.learning_rate}}), step=done)
         if done % per_epoch:
-            return
+            return False
         found = dev_scores(data, model, accelerator.device)
         history.append(history_of(data, found, done // per_epoch))
         if tracker:
@@ -91,22 +80,50 @@ def train_seed(
         if not best or (task.score(found["dev"]), -found["dev_loss"]) > (task.score(best["dev"]), -best["dev_loss"]):
             best.update({"seed": seed, "step": done, "epoch": done // per_epoch} | found)
             best_weights.update(copied(model))
+        scores.append(task.score(found["dev"]))
+        return agreed(has_stalled(scores, recipe.early_stopping), accelerator)
 
     batches = partial(micro_batches, train, recipe, seed, accelerator.process_index, accelerator.num_processes)
-    with progress(f"seed {seed}", "steps", steps) if accelerator.is_main_process else silent() as report:
+    watch = progress(f"seed {seed}", "steps", steps) if accelerator.is_main_process else silent()
+    with learnt_parts(recipe, model.bert, seed), watch as report:
+        optimizers = optimizers_of(recipe, model.to(accelerator.device), model.config.hidden_size)
+        wrapped = accelerator.prepare(model)
         loop.train(
             wrapped,
             optimizers,
-            task.objective(data.labels, recipe.label_smoothing),
+            objective_of(recipe, data),
             batches,
             plan_of(recipe, steps, seed),
             accelerator,
             after_step=after_step,
         )
-    accelerator.free_memory(wrapped)  # it remembers every model that it prepared
-    model.load_state_dict(best_weights)
+        accelerator.free_memory(wrapped)  # it remembers every model that it prepared
+        model.load_state_dict(best_weights)
     model.cpu()
-    return best | {"history": history}
+    return best | {"history": history, "epochs": epochs, "stopped_early": len(history) < epochs}
+
+
+@contextmanager
+def learnt_parts(recipe: Recipe, bert: Bert, seed: int) -> Iterator[None]:
+    """Within, what of the encoder is learnt is what the recipe says, drawn from `seed` where it is new; afterwards all of it can be, and
+    its adapters are merged."""
+    torch.manual_seed(seed)
+    begin_anew(bert, recipe.reinit_layers)
+    adapted = add_adapters(bert, recipe.lora_rank) if recipe.lora_rank else None
+    freeze(bert, recipe.freeze)
+    bert.encoder.recompute = recipe.recompute
+    yield
+    if adapted is not None:
+        merge_adapters(adapted)
+    bert.requires_grad_(True)
+    bert.encoder.recompute = False
+
+
+def agreed(stop: bool, accelerator: Accelerator) -> bool:
+    """Whether any process wants to stop: they have computed the same scores, but one that stops alone leaves the others waiting."""
+    if accelerator.num_processes == 1:
+        return stop
+    return bool(accelerator.reduce(torch.tensor([float(stop)], device=accelerator.device), "sum") > 0)
 
 
 def resumed(root: Path, model: nn.Module, train: Callable[[], dict[str, Any]], out: Path, is_main: bool = True) -> dict[str, Any]:
@@ -123,8 +140,24 @@ def resumed(root: Path, model: nn.Module, train: Callable[[], dict[str, Any]], o
 
 
 def optimizers_of(recipe: Recipe, model: nn.Module, hidden_size: int) -> list[Optimizer]:
-    rate = recipe.learning_rate or next(rate for widest, rate in LEARNING_RATES.items() if hidden_size <= widest)
-    return build_optimizers(model, "adamw", learning_rate=rate, weight_decay=recipe.weight_decay)
+    usual = next(rate for widest, rate in LEARNING_RATES.items() if hidden_size <= widest)
+    rate = recipe.learning_rate or (max(usual, LORA_RATE) if recipe.lora_rank else usual)
+    return build_optimizers(model, "adamw", learning_rate=rate, weight_decay=recipe.weight_decay, layer_decay=recipe.layer_decay)
+
+
+def objective_of(recipe: Recipe, data: Data) -> Objective[Any]:
+    weights = class_weights(data.gold["train"], len(data.labels.names)) if recipe.balance == "weights" else None
+    return data.task.objective(data.labels, recipe.label_smoothing, weights)
+
+
+def class_weights(gold: Sequence[int], classes: int) -> list[float]:
+    """n / (K n_k) for each class that n examples have, K in number (King and Zeng 2001), and 0 for others."""
+    from sklearn.utils.class_weight import compute_class_weight
+
+    present = np.unique(gold)
+    weights = np.zeros(classes)
+    weights[present] = compute_class_weight("balanced", classes=present, y=np.asarray(gold))
+    return weights.tolist()
 
 
 def plan_of(recipe: Recipe, steps: int, seed: int) -> loop.Plan:
@@ -162,7 +195,7 @@ def micro_batches(train: Examples, recipe: Recipe, seed: int, rank: int, ranks: 
 
     A share with no example is filler that counts for nothing: every process takes part in every step.
     """
-    rows = train.shuffled(step, recipe.batch_size, seed)
+    rows = (train.balanced if recipe.balance == "sampling" else train.shuffled)(step, recipe.batch_size, seed)
     mine = rows[rank::ranks]
     if not len(mine):
         return [train.batch(rows[:1]).as_filler()]

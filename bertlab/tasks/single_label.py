@@ -13,11 +13,13 @@ from bertlab.batches.labelled import Examples
 from bertlab.corpus.labelled import Labelled, label_ids, label_names
 from bertlab.evaluation.baselines import majority_class, tfidf_logistic_regression
 from bertlab.evaluation.intervals import of_metrics
+from bertlab.evaluation.label_errors import likely_label_errors
 from bertlab.evaluation.metrics import classification_metrics
+from bertlab.evaluation.mistakes import Mistake, of_classes
 from bertlab.evaluation.predictions import write_predictions
 from bertlab.model.heads import BertForSequenceClassification
 from bertlab.tasks import sentences
-from bertlab.tasks.contract import Labels, Long, Metrics, Task, leave
+from bertlab.tasks.contract import Labels, Long, Metrics, Task, calibrated_of, leave, named
 from bertlab.tokens.tokenizer import Tokenizer
 from bertlab.training.objectives import Classification
 from bertlab.training.processes import Precision
@@ -25,11 +27,13 @@ from bertlab.training.processes import Precision
 
 @dataclass(frozen=True)
 class Prediction:
-    """One text's class and its probability, and the probabilities of all classes by name."""
+    """One text's class and its probability, and the probabilities of all classes by name, as the model gives them; and all of them at the
+    temperature that dev taught (None: it taught none), which are the ones to act on."""
 
     label: str
     probability: float
     probabilities: dict[str, float]
+    calibrated: dict[str, float] | None = None
 
 
 def encode(tokenizer: Tokenizer, rows: Labelled, gold: Sequence[int] | None, labels: Labels, *, max_length: int, long: Long) -> Examples:
@@ -53,21 +57,52 @@ def loss(gold: Sequence[int], probabilities: np.ndarray) -> float:
     return float(log_loss(gold, exact, labels=range(exact.shape[1])))
 
 
+def constant(train_gold: Sequence[int], gold: Sequence[int], labels: Labels) -> Metrics:
+    return classification_metrics(gold, majority_class(train_gold, len(gold)), labels.names)
+
+
 def baselines(train: Labelled, train_gold: Sequence[int], test: Labelled, test_gold: Sequence[int], labels: Labels) -> dict[str, Metrics]:
-    predicted = {
-        "TF-IDF + logistic regression": tfidf_logistic_regression(sentences.joined(train), train_gold, sentences.joined(test)),
-        "majority class": majority_class(train_gold, len(test)),
+    classes = tfidf_logistic_regression(sentences.joined(train), train_gold, sentences.joined(test))
+    return {
+        "TF-IDF + logistic regression": classification_metrics(test_gold, classes, labels.names),
+        "majority class": constant(train_gold, test_gold, labels),
     }
-    return {name: classification_metrics(test_gold, classes, labels.names) for name, classes in predicted.items()}
+
+
+def suspects(rows: Labelled, gold: Sequence[int], probabilities: np.ndarray, labels: Labels) -> list[Mistake]:
+    """Labels that are likely wrong, by confident learning: with the likelier class, the label's probability and its distance to it."""
+    return [
+        {
+            "row": suspect.row,
+            "label": labels.names[suspect.label],
+            "likelier": labels.names[suspect.likelier],
+            "probability": suspect.self_confidence,
+            "margin": suspect.margin,
+        }
+        for suspect in likely_label_errors(gold, probabilities)
+    ]
 
 
 def write(path: Path, rows: Labelled, gold: Sequence[int] | None, probabilities: np.ndarray, labels: Labels) -> None:
-    write_predictions(path, ids=rows.ids, text_hashes=rows.text_hashes(), gold=gold, probabilities=probabilities, names=labels.names)
+    write_predictions(
+        path,
+        ids=rows.ids,
+        text_hashes=rows.text_hashes(),
+        gold=gold,
+        probabilities=probabilities,
+        calibrated=calibrated_of(probabilities, labels, exclusive=True),
+        names=labels.names,
+    )
 
 
 def answers(probabilities: np.ndarray, labels: Labels) -> list[Any]:
-    names = labels.names
-    return [Prediction(names[int(row.argmax())], float(row.max()), dict(zip(names, row.tolist(), strict=True))) for row in probabilities]
+    by_name = named(probabilities, labels.names)
+    calibrated = calibrated_of(probabilities, labels, exclusive=True)
+    of_dev = [None] * len(by_name) if calibrated is None else named(calibrated, labels.names)
+    return [
+        Prediction(labels.names[int(row.argmax())], float(row.max()), its, at_temperature)
+        for row, its, at_temperature in zip(probabilities, by_name, of_dev, strict=True)
+    ]
 
 
 SINGLE_LABEL = Task(
@@ -88,13 +123,16 @@ SINGLE_LABEL = Task(
     strata=lambda gold: gold,
     encode=encode,
     head=BertForSequenceClassification,
-    objective=lambda labels, smoothing: Classification(smoothing),
+    objective=lambda labels, smoothing, weights: Classification(smoothing, weights),
+    constant=constant,
     run=run,
     settle=leave,
     loss=loss,
     metrics=lambda gold, probabilities, labels: classification_metrics(gold, probabilities.argmax(1), labels.names),
     intervals=lambda gold, probabilities, labels: of_metrics(gold, probabilities.argmax(1), labels.names),
     baselines=baselines,
+    mistakes=lambda rows, gold, probabilities, labels: of_classes(gold, probabilities, labels.names),
+    suspects=suspects,
     write=write,
     answers=answers,
 )

@@ -6,7 +6,7 @@ chance but the order. An epoch is as many steps as one pass over the examples of
 mean of the tasks' scores on dev. One process: a head that a step has no use for gets no gradient, which shared gradients cannot say.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -22,7 +22,18 @@ from bertlab.model.encoder import Bert
 from bertlab.progress import progress
 from bertlab.tasks.contract import Head
 from bertlab.tasks.data import Data
-from bertlab.tasks.seeds import Recipe, copied, dev_scores, history_of, micro_batches, optimizers_of, plan_of, start_model
+from bertlab.tasks.recipe import Recipe, epochs_of, fitted, has_stalled
+from bertlab.tasks.seeds import (
+    copied,
+    dev_scores,
+    history_of,
+    learnt_parts,
+    micro_batches,
+    objective_of,
+    optimizers_of,
+    plan_of,
+    start_model,
+)
 from bertlab.training import loop
 from bertlab.training.objectives import Objective
 
@@ -68,7 +79,7 @@ class EachItsOwn:
     def __init__(self, objectives: Mapping[str, Objective[Any]]) -> None:
         self.objectives = objectives
 
-    def counts(self, batch: LabelledBatch) -> list[int]:
+    def counts(self, batch: LabelledBatch) -> Sequence[float]:
         return self.objectives[batch.task].counts(batch)
 
     def losses(self, model: nn.Module, batch: LabelledBatch) -> Tensor:
@@ -99,26 +110,31 @@ def steps_of(data: Mapping[str, Data], recipe: Recipe) -> int:
     return sum(each.encoded["train"].steps_per_epoch(recipe.batch_size) for each in data.values())
 
 
+def epochs_together(recipe: Recipe, data: Mapping[str, Data], hidden_size: int) -> tuple[int, str]:
+    """The epochs of a training on the examples of all tasks, and why."""
+    return epochs_of(recipe, sum(len(each.splits["train"]) for each in data.values()), hidden_size)
+
+
 def train_together(
     recipe: Recipe, data: Mapping[str, Data], model: Together, seed: int, sampling: Sampling, accelerator: Accelerator
 ) -> dict[str, Any]:
     """Train `model` on all tasks and leave it at its best epoch; returns seed, step, epoch, history, and by task dev, dev_loss, tuned."""
     assert accelerator.num_processes == 1, "one process"
     per_epoch = steps_of(data, recipe)
-    steps = recipe.epochs * per_epoch
+    epochs, _ = epochs_together(recipe, data, model.bert.config.hidden_size)
+    steps = epochs * per_epoch
     sizes = {name: len(each.encoded["train"]) for name, each in data.items()}
     plan = schedule(sizes, sampling, steps, seed)
     steps = len(plan)
-    optimizers = optimizers_of(recipe, model.to(accelerator.device), model.bert.config.hidden_size)
     best: dict[str, Any] = {}
     best_weights: dict[str, Tensor] = {}
     history: list[dict[str, Any]] = []
 
-    def after_step(result: loop.StepResult) -> None:
+    def after_step(result: loop.StepResult) -> bool:
         done = result.step + 1
         report(done, f"loss {result.losses['loss']:.3f}, {result.tokens / result.seconds:,.0f} tokens/s")
         if done % per_epoch and done < steps:
-            return
+            return False
         found = {name: dev_scores(each, model.model(name), accelerator.device) for name, each in data.items()}
         mean = float(np.mean([each.task.score(found[name]["dev"]) for name, each in data.items()]))
         epoch = -(-done // per_epoch)
@@ -126,26 +142,31 @@ def train_together(
         if not best or mean > best["mean_score"]:
             best.update({"seed": seed, "step": done, "epoch": epoch, "mean_score": mean, "tasks": found})
             best_weights.update(copied(model))
+        return has_stalled([each["mean_score"] for each in history], recipe.early_stopping)
 
-    objectives = {name: each.task.objective(each.labels, recipe.label_smoothing * each.task.smooths) for name, each in data.items()}
-    with progress(f"seed {seed}", "steps", steps) as report:
+    recipes = {name: fitted(recipe, each.task) for name, each in data.items()}
+    objectives = {name: objective_of(recipes[name], each) for name, each in data.items()}
+    with learnt_parts(recipe, model.bert, seed), progress(f"seed {seed}", "steps", steps) as report:
+        optimizers = optimizers_of(recipe, model.to(accelerator.device), model.bert.config.hidden_size)
         loop.train(
             model,
             optimizers,
             EachItsOwn(objectives),
-            partial(_of_step, plan, data, recipe, seed),
+            partial(_of_step, plan, data, recipes, seed),
             plan_of(recipe, steps, seed),
             accelerator,
             after_step=after_step,
         )
-    model.load_state_dict(best_weights)
+        model.load_state_dict(best_weights)
     model.cpu()
-    return best | {"history": history}
+    return best | {"history": history, "epochs": epochs, "stopped_early": len(history) < epochs}
 
 
-def _of_step(plan: list[tuple[str, int]], data: Mapping[str, Data], recipe: Recipe, seed: int, step: int) -> list[LabelledBatch]:
+def _of_step(
+    plan: list[tuple[str, int]], data: Mapping[str, Data], recipes: Mapping[str, Recipe], seed: int, step: int
+) -> list[LabelledBatch]:
     name, before = plan[step]
-    return [replace(batch, task=name) for batch in micro_batches(data[name].encoded["train"], recipe, seed, 0, 1, before)]
+    return [replace(batch, task=name) for batch in micro_batches(data[name].encoded["train"], recipes[name], seed, 0, 1, before)]
 
 
 def test_outputs(model: Together, data: Mapping[str, Data], device: torch.device) -> Iterator[tuple[str, Any]]:

@@ -20,6 +20,8 @@ from bertlab.corpus.schemes import Span, spans_of, strict_spans_of
 from bertlab.errors import DataError
 from bertlab.evaluation.baselines import commonest_tags
 from bertlab.evaluation.entities import entity_intervals, entity_metrics
+from bertlab.evaluation.label_errors import likely_label_errors
+from bertlab.evaluation.mistakes import Mistake, of_entities
 from bertlab.evaluation.span_predictions import write_tagged_predictions
 from bertlab.model.heads import BertForTokenClassification
 from bertlab.tasks.contract import Columns, Labels, Long, Metrics, Task, leave
@@ -107,9 +109,44 @@ def metrics(gold: Gold, tagged: Tagged, labels: Labels) -> Metrics:
     return found | {"strict": entity_metrics(spans(gold_tags(gold, labels)), strict)["micro"]}
 
 
+def constant(train_gold: Gold, gold: Gold, labels: Labels) -> Metrics:
+    """Of no entity at all."""
+    return entity_metrics(spans(gold_tags(gold, labels)), [[] for _ in gold])
+
+
 def baselines(train: LabelledTokens, train_gold: Gold, test: LabelledTokens, test_gold: Gold, labels: Labels) -> dict[str, Metrics]:
     tags = commonest_tags(train.tokens, gold_tags(train_gold, labels), test.tokens)
     return {"each word's commonest tag": entity_metrics(spans(gold_tags(test_gold, labels)), spans(tags))}
+
+
+def suspects(rows: LabelledTokens, gold: Gold, tagged: Tagged, labels: Labels) -> list[Mistake]:
+    """Tags that are likely wrong, word by word: those of words that the model saw."""
+    sentence = np.repeat(np.arange(len(gold)), [len(tags) for tags in gold])
+    word = np.concatenate([np.arange(len(tags)) for tags in gold])
+    right = np.concatenate([np.array(tags, dtype=np.int64) for tags in gold])
+    seen = np.flatnonzero(tagged.of_words.any(1))
+    return [
+        {
+            "row": int(sentence[seen[suspect.row]]),
+            "word": rows.tokens[sentence[seen[suspect.row]]][word[seen[suspect.row]]],
+            "position": int(word[seen[suspect.row]]),
+            "label": labels.names[suspect.label],
+            "likelier": labels.names[suspect.likelier],
+            "probability": suspect.self_confidence,
+            "margin": suspect.margin,
+        }
+        for suspect in likely_label_errors(right[seen], tagged.of_words[seen])
+    ]
+
+
+def gather(parts: Sequence[Tagged], places: np.ndarray, known: Sequence[Labels]) -> tuple[Tagged, dict[str, Any]]:
+    """Sentences of several taggers in one order; the words of each keep together."""
+    tags = [its for part in parts for its in part.tags]
+    likely = [its for part in parts for its in part.likely]
+    of_words = np.split(np.concatenate([part.of_words for part in parts]), np.cumsum([len(its) for its in tags])[:-1])
+    order = np.argsort(places).tolist()
+    in_order = np.concatenate([of_words[place] for place in order])
+    return Tagged([tags[place] for place in order], [likely[place] for place in order], in_order), {}
 
 
 def write(path: Path, rows: LabelledTokens, gold: Gold | None, tagged: Tagged, labels: Labels) -> None:
@@ -149,13 +186,17 @@ TOKENS = Task(
     strata=lambda gold: [0] * len(gold),
     encode=encode,
     head=BertForTokenClassification,
-    objective=lambda labels, smoothing: Classification(smoothing),
+    objective=lambda labels, smoothing, weights: Classification(smoothing, weights),
+    constant=constant,
     run=run,
     settle=leave,
     loss=loss,
     metrics=metrics,
     intervals=lambda gold, tagged, labels: entity_intervals(spans(gold_tags(gold, labels)), spans(tagged.tags)),
     baselines=baselines,
+    mistakes=lambda rows, gold, tagged, labels: of_entities(gold_tags(gold, labels), tagged.tags, tagged.likely, rows.tokens),
+    suspects=suspects,
+    gather=gather,
     write=write,
     answers=answers,
 )

@@ -121,7 +121,8 @@ class Documents:
         self._first_document = _offsets(np.array([len(shard.document_offsets) - 1 for shard in self.shards]), np.int64)
         self._first_token = _offsets(np.array([len(shard.tokens) for shard in self.shards]), np.int64)
         self.num_documents = int(self._first_document[-1])
-        self.num_sentences = sum(len(shard.sentence_offsets) - 1 for shard in self.shards)
+        self._first_sentence = _offsets(np.array([len(shard.sentence_offsets) - 1 for shard in self.shards]), np.int64)
+        self.num_sentences = int(self._first_sentence[-1])
         self.num_tokens = int(self._first_token[-1])
 
     def __reduce__(self) -> tuple[type["Documents"], tuple[Path]]:
@@ -152,6 +153,22 @@ class Documents:
             source = np.repeat(first_sentences[rows], counts[rows]) + within
             lengths[np.repeat(bounds[:-1][rows], counts[rows]) + within] = offsets[source + 1] - offsets[source]
         return lengths, bounds, addresses
+
+    def runs_of_sentences(self, sentences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Addresses (S,) and lengths (S,) in tokens of sentences by their number in the split, in that order."""
+        shard_of = np.searchsorted(self._first_sentence, sentences, side="right") - 1
+        addresses, lengths = (np.empty(len(sentences), dtype=np.int64) for _ in range(2))
+        for number in np.unique(shard_of):
+            rows = np.flatnonzero(shard_of == number)
+            offsets, local = self.shards[number].sentence_offsets, sentences[rows] - self._first_sentence[number]
+            addresses[rows] = self._first_token[number] + offsets[local]
+            lengths[rows] = offsets[local + 1] - offsets[local]
+        return addresses, lengths
+
+    def sentence_bounds(self) -> np.ndarray:
+        """Document d has the sentences bounds[d] to bounds[d + 1] - 1 of the split. Shape (D+1,), int64."""
+        parts = [first + shard.document_offsets[:-1] for first, shard in zip(self._first_sentence[:-1], self.shards, strict=True)]
+        return np.concatenate([*parts, self._first_sentence[-1:]])
 
     def copy_tokens(self, addresses: Sequence[int], lengths: Sequence[int], out: np.ndarray, places: Sequence[int]) -> None:
         """Copy runs of tokens (none crosses a document) into out: run i goes to out[places[i]:places[i]+lengths[i]]."""

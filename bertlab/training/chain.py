@@ -228,6 +228,9 @@ def _corpus(root: Path) -> Facts:
 def _follow_run(root: Path, search: Search) -> Links:
     inputs = yield from _run(root, search)
     yield from _log(root)
+    if (root / MANIFEST).is_file():  # of a run whose result is what it wrote, and no model: a cross-validation
+        yield from bound_files(root, "predictions", "cross-validate again, into another --out", closed=False)
+        return
     checkpoints = sorted([*root.glob("checkpoints/step-*"), *root.glob("best/step-*"), *root.glob("seeds/*/step-*")])
     for folder in checkpoints:
         yield from _checkpoint(folder, root if inputs else None)
@@ -260,13 +263,13 @@ def _run(root: Path, search: Search) -> Facts:
         yield Link("differs", "run", str(error))
         return None
     yield Link("ok", "run", f"{root}: its settings and the hashes of its inputs")
-    if "corpus" in settings:
+    if settings.get("corpus"):
         corpus = yield from _reached(
             "corpus", str(settings["corpus"]), lambda folder: _is_file(folder / MANIFEST, inputs.get("corpus")), root, search
         )
         if corpus is not None and search.is_new(corpus):
             yield from _corpus(corpus)
-    for name in ("train", "dev", "test"):
+    for name in ("train", "dev", "dev_pairs", "test"):
         if settings.get(name):
             yield from _from_file(f"{name} file", str(settings[name]), inputs.get(f"{name} file"), root, search)
     if settings.get("model"):

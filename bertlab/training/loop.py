@@ -45,7 +45,7 @@ class StepResult:
 
     step: int
     losses: dict[str, float]
-    counts: dict[str, int]
+    counts: dict[str, float]
     learning_rate: float
     grad_norm: float
     skipped: bool
@@ -105,7 +105,8 @@ def train(
             totals = _totals(objective, batches, accelerator)
             learning_rate = set_learning_rate(optimizers, linear_schedule(step, plan.steps, plan.warmup_steps, plan.decay_steps))
             sums = torch.zeros(len(objective.names), device=accelerator.device)
-            divisors = totals[: len(objective.names)].clamp(min=1).to(accelerator.device)
+            divisors = totals[: len(objective.names)].to(accelerator.device)
+            divisors = torch.where(divisors > 0, divisors, 1.0)  # where nothing is counted the sum is 0
             for number, batch in enumerate(batches):
                 torch.manual_seed(_dropout_seed(plan.seed, step, number * accelerator.num_processes + accelerator.process_index))
                 batch = batch.to(accelerator.device)
@@ -125,7 +126,8 @@ def train(
                     optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
             now = time.perf_counter()
-            *counts, tokens, sequences, token_pairs, filler_tokens = map(int, totals[:-LANES].tolist())
+            counts = totals[: len(objective.names)].tolist()
+            tokens, sequences, token_pairs, filler_tokens = map(int, totals[len(objective.names) : -LANES].tolist())
             result = StepResult(
                 step=step,
                 losses=dict(zip(objective.names, means, strict=True)),

@@ -4,6 +4,7 @@ So accumulation and processes never change the gradient: mean-of-means with uneq
 An objective says what it counts, and turns a micro-batch into a loss; nothing here steps an optimizer.
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -24,7 +25,7 @@ class Objective(Protocol[Batch]):
     @property
     def names(self) -> tuple[str, ...]: ...
 
-    def counts(self, batch: Batch) -> list[int]:
+    def counts(self, batch: Batch) -> Sequence[float]:
         """What each part's sum is divided by, summed over the global batch before any loss is made."""
 
     def losses(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -97,19 +98,24 @@ class Classification:
     """Cross-entropy with optional label smoothing: q = (1 - e) onehot + e / K (Szegedy et al. 2016).
 
     Of texts or of tokens: as many logits as the model gives, as many labels as the batch has, IGNORED ones left out of sum and count.
+    With `weights` (K,) a class counts so much: the loss is torch's weighted mean, sum of w l / sum of w, over the whole global batch.
     """
 
     names = ("loss",)
 
-    def __init__(self, label_smoothing: float = 0.0) -> None:
+    def __init__(self, label_smoothing: float = 0.0, weights: Sequence[float] | None = None) -> None:
         self.label_smoothing = label_smoothing
+        self.weights = None if weights is None else torch.tensor(weights, dtype=torch.float32)
 
-    def counts(self, batch: LabelledBatch) -> list[int]:
-        return [int((batch.labels != IGNORED).sum())]
+    def counts(self, batch: LabelledBatch) -> list[float]:
+        labels = batch.labels[batch.labels != IGNORED]
+        return [len(labels) if self.weights is None else float(self.weights[labels].double().sum())]
 
     def losses(self, model: nn.Module, batch: LabelledBatch) -> Tensor:
         logits = logits_of(model, batch)
-        return F.cross_entropy(logits, batch.labels, ignore_index=IGNORED, reduction="sum", label_smoothing=self.label_smoothing)[None]
+        weights = None if self.weights is None else self.weights.to(logits.device)
+        loss = F.cross_entropy(logits, batch.labels, weights, ignore_index=IGNORED, reduction="sum", label_smoothing=self.label_smoothing)
+        return loss[None]
 
 
 class LabelSets:

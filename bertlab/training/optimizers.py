@@ -5,6 +5,8 @@ Weight decay falls on matrices only, never on LayerNorm or biases (Devlin et al.
 """
 
 import math
+import re
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -70,22 +72,26 @@ def build_optimizers(
     learning_rate: float,
     muon_learning_rate: float = 5e-3,
     weight_decay: float = 0.01,
+    layer_decay: float = 1.0,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-6,
 ) -> list[Optimizer]:
     """The optimizers of a model, together covering every trainable parameter once.
 
     `adamw`: AdamW for all. `muon`: Muon (Jordan 2024, updates scaled to AdamW's size) for the matrices inside the encoder's
-    blocks, AdamW for embeddings, heads, LayerNorm and biases. Each group remembers its `peak_lr`.
+    blocks, AdamW for embeddings, heads, LayerNorm and biases. Each group remembers its `peak_lr`: with `layer_decay` AdamW's is so much
+    smaller with each block from the top down, and smallest for the embeddings (Howard and Ruder 2018); the first group is the heads'.
     """
     named = [(parameter_name, parameter) for parameter_name, parameter in model.named_parameters() if parameter.requires_grad]
     hidden = [parameter for parameter_name, parameter in named if name == "muon" and ".layer." in parameter_name and parameter.ndim == 2]
     chosen = {id(parameter) for parameter in hidden}
-    rest = [parameter for _, parameter in named if id(parameter) not in chosen]
-    groups = [
-        {"params": [parameter for parameter in rest if parameter.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [parameter for parameter in rest if parameter.ndim < 2], "weight_decay": 0.0},
-    ]
+    depths = depths_of([parameter_name for parameter_name, _ in model.named_parameters()]) if layer_decay != 1 else {}
+    rest = [(depths.get(parameter_name, 0), parameter) for parameter_name, parameter in named if id(parameter) not in chosen]
+    groups: list[dict[str, Any]] = []
+    for depth in sorted({depth for depth, _ in rest}):
+        mine, rate = [parameter for its, parameter in rest if its == depth], learning_rate * layer_decay**depth
+        groups.append({"params": [parameter for parameter in mine if parameter.ndim >= 2], "weight_decay": weight_decay, "lr": rate})
+        groups.append({"params": [parameter for parameter in mine if parameter.ndim < 2], "weight_decay": 0.0, "lr": rate})
     optimizers: list[Optimizer] = [
         AdamW([group for group in groups if group["params"]], lr=learning_rate, betas=betas, eps=eps, fused=True)
     ]
@@ -95,6 +101,13 @@ def build_optimizers(
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
     return optimizers
+
+
+def depths_of(names: Sequence[str]) -> dict[str, int]:
+    """How far below the heads each parameter is: 0 for heads and pooler, 1 for the top block, ..., one more than blocks for embeddings."""
+    block = {name: int(match[1]) for name in names if (match := re.search(r"\.layer\.(\d+)\.", name))}
+    blocks = max(block.values(), default=-1) + 1
+    return {name: blocks - block[name] if name in block else (blocks + 1) * (".embeddings." in f".{name}") for name in names}
 
 
 def linear_schedule(step: int, steps: int, warmup_steps: int, decay_steps: int | None = None) -> float:

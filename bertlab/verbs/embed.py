@@ -271,7 +271,7 @@ def _bind(
     from bertlab.disk import hash_some, write_sealed
     from bertlab.embedding.parts import beside
 
-    origin: dict[str, Any] = {"path": config.input}
+    origin: dict[str, Any] = {"path": config.input, "text": config.text}
     if Path(config.input).is_dir():
         names = {each.file.path.relative_to(config.input).as_posix(): each.sha256 for each in files if each.file}
         origin |= {"files": names}

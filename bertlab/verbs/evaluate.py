@@ -47,7 +47,7 @@ def run(config: Config) -> dict[str, Any]:
     from bertlab.pages.screen import score_table
     from bertlab.tasks import measures
     from bertlab.tasks.choosing import of_folder
-    from bertlab.tasks.contract import Columns
+    from bertlab.tasks.contract import Columns, calibrated_of
     from bertlab.tasks.data import what_was_cut
 
     out = Path(config.out)
@@ -68,6 +68,7 @@ def run(config: Config) -> dict[str, Any]:
     examples = task.encode(model.tokenizer, rows, None, labels, max_length=model.max_length, long=model.long)
     outputs = model.outputs_of(examples, "evaluating")
     learnt = load_facts(folder).get(measures.LEARNT)
+    labels = measures.with_temperature(labels, learnt)
     further = measures.of_probabilities(task, gold, outputs, labels, learnt)
     mistakes = measures.mistakes_of(task, rows, gold, outputs, labels)
     metrics = task.metrics(gold, outputs, labels) | {
@@ -84,7 +85,7 @@ def run(config: Config) -> dict[str, Any]:
     (out / MANIFEST).unlink(missing_ok=True)  # of an earlier call
     files = ["metrics.json", "predictions.parquet", *write_mistakes(out, mistakes)]
     if task.exclusive is not None:
-        truth, calibrated = measures.is_gold(task, gold, labels), measures.calibrated(task, outputs, learnt)
+        truth, calibrated = measures.is_gold(task, gold, labels), calibrated_of(outputs, labels, exclusive=task.exclusive)
         files += write_figures(out, truth, outputs, labels.names, exclusive=task.exclusive, calibrated=calibrated)
     task.write(out / "predictions.parquet", rows, gold, outputs, labels)
     write_json(out / "metrics.json", metrics)

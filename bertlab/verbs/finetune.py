@@ -7,23 +7,23 @@ task's first score on dev (macro-F1; of numbers Spearman's correlation; ties: lo
 measure. The test file is looked at when all choices are made. The same command again goes on with the seeds that are not finished.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bertlab.errors import ConfigError
+from bertlab.tasks.recipe import Recipe, epochs_of, recipe_of, refuse_unfit, refuse_unlearnable
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from bertlab.tasks.data import Data
-    from bertlab.tasks.seeds import Recipe
     from bertlab.tokens.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Recipe):
     model: str
     """The model folder to start from (RUN/model of a pretraining run, a published BERT, or hf:NAME)."""
     train: str
@@ -49,69 +49,49 @@ class Config:
     """Share of train that becomes dev when there is no dev file."""
     from_random: bool = False
     """Start from random weights of the same size: what pretraining was worth."""
+    shots: int | None = None
+    """Learn from so many examples of each class, each seed from others, and choose by as many more, the same for all seeds. By default
+    for as many epochs as 1,000 steps are."""
     seeds: int = 3
     """Runs with different seeds: order, head and dropout differ."""
     seed: int = 0
     """The first seed."""
-    epochs: int = 4
-    """Passes over train."""
-    batch_size: int = 16
-    """Examples a step, over all processes."""
-    learning_rate: float | None = None
-    """Peak rate of AdamW; default 2e-5 for base and large (Devlin et al. 2018), 1e-4 up to width 512, 1e-3 for tiny."""
-    weight_decay: float = 0.01
-    """On matrices, not on LayerNorm and biases."""
-    warmup: float = 0.1
-    """Share of the steps in which the rate rises; afterwards it falls linearly to 0."""
-    clip: float = 1.0
-    """Largest gradient norm."""
     dropout: float = 0.1
     """On hidden states and before the classifier."""
     attention_dropout: float = 0.0
     """On attention weights."""
-    label_smoothing: float = 0.0
-    """Share of the target spread over all classes; 0.1 is usual. Not for numbers."""
     max_length: int | None = None
     """Most tokens of an example: by default 128, for answers 384. What is longer is truncated, for tokens and answers read in windows, and
     counted."""
     long: Literal["head", "tail", "head+tail", "windows"] | None = None
     """What is kept of a longer text: by default its head; of head+tail the head is a quarter; windows: all, in overlapping windows whose
     logits are averaged. Entities and answers are always looked for in windows (entities in the head, if so asked)."""
-    micro_tokens: int = 8192
-    """Most tokens in a micro-batch; lower it when memory runs out."""
     baselines: bool = True
     """Also score the majority class (or set, or the mean) and TF-IDF with a linear model on the test file."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of training: bf16 autocast where the hardware multiplies it, or as said. Scores are always made in fp32."""
     device: Literal["cpu", "cuda"] | None = None
     """Default: the GPU where there is one."""
     processes: int | None = None
     """Train in this many processes; started by bertlab itself, or refused when a launcher started another number."""
-    workers: int = 0
-    """Processes that make batches ahead; batches are the same whatever their number."""
     track: Literal["tensorboard", "wandb", "mlflow", "trackio"] | None = None
     """Also send losses and dev scores to this tracker, which must be installed; report.html is always written."""
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "epochs", "batch_size", "micro_tokens"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)}: give 1 or more")
-        for name in ("dropout", "attention_dropout", "label_smoothing"):
+        super().__post_init__()
+        for name in ("seeds", "shots"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name}={value}: give 1 or more")
+        for name in ("dropout", "attention_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)}: give a number from 0 to below 1")
-        if not 0 < self.dev_share < 1 or not 0 <= self.warmup <= 1:
-            raise ConfigError(f"dev_share={self.dev_share} and warmup={self.warmup} are shares: give numbers between 0 and 1")
+        if not 0 < self.dev_share < 1:
+            raise ConfigError(f"dev_share={self.dev_share} is a share: give a number between 0 and 1")
         if self.label_separator == "":
             raise ConfigError("label_separator is empty: give what stands between labels, such as |")
         if self.max_length is not None and self.max_length < 8:
             raise ConfigError(f"max_length={self.max_length}: give 8 tokens or more")
-        for name in ("workers", "weight_decay", "seed"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name}={getattr(self, name)}: give 0 or more")
-        if self.seed >= 2**31:
-            raise ConfigError(f"seed={self.seed}: give less than 2,147,483,648")
-        if (self.learning_rate is not None and self.learning_rate <= 0) or self.clip <= 0:
-            raise ConfigError("learning_rate and clip must be above 0")
+        if not 0 <= self.seed < 2**31:
+            raise ConfigError(f"seed={self.seed}: give 0 or more, and less than 2,147,483,648")
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -150,15 +130,8 @@ def read(config: Config, tokenizer: "Tokenizer", positions: int) -> tuple["Data"
     files = {name: file for name in ("train", "dev", "test") if (file := getattr(config, name)) is not None}
     sizes: dict[str, Any] = {"dev_share": config.dev_share, "max_length": config.max_length, "positions": positions, "long": config.long}
     data, reason = read_task(config.task, files, columns, tokenizer, **sizes)
-    if config.label_smoothing and not data.task.smooths:
-        raise ConfigError(f"label_smoothing={config.label_smoothing}: the task is {data.task.name}, which knows no smoothing: leave it out")
+    refuse_unfit(config, data.task)
     return data, reason
-
-
-def recipe_of(config: Config) -> "Recipe":
-    from bertlab.tasks.seeds import Recipe
-
-    return Recipe(**{field.name: getattr(config, field.name) for field in fields(Recipe)})
 
 
 def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, Any]:
@@ -167,38 +140,50 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     from bertlab.model.encoder import EncoderConfig
     from bertlab.model.folder import fetch, load_config, refuse_misfit, weights_sha256
     from bertlab.pages.report import report_on
-    from bertlab.pages.results import opening, write_results
+    from bertlab.pages.results import opening, save_best, shots_line, start_line, training_line, write_results
     from bertlab.tasks.data import labels_of
     from bertlab.tasks.measures import LEARNT, leaks_of, learnt_on_dev
     from bertlab.tasks.seeds import best_of, resumed, start_model, train_seed
+    from bertlab.tasks.shots import draw, epochs_of_shots
     from bertlab.tokens import tokenizer as tokenizers
     from bertlab.training import tracking
     from bertlab.training.runlog import remember_inputs
 
     folder = fetch(config.model)
-    encoder = EncoderConfig.from_published(load_config(folder), f"{folder}/config.json")
+    published = load_config(folder)
+    encoder = EncoderConfig.from_published(published, f"{folder}/config.json")
     tokenizer = tokenizers.load(folder)
     refuse_misfit(tokenizer, encoder, folder)
+    refuse_unlearnable(config, encoder.num_hidden_layers)
     data, reason = read(config, tokenizer, encoder.max_position_embeddings)
-    task = data.task
+    task, seeds, recipe = data.task, range(config.seed, config.seed + config.seeds), recipe_of(config)
+    few = draw(data, config.shots, seeds, tokenizer) if config.shots else None
+    if few is not None and config.epochs is None:
+        recipe = replace(recipe, epochs=epochs_of_shots(few.of_each_class * len(data.labels.names), config.batch_size))
+    of_seed = few.of_seed if few else dict.fromkeys(seeds, data)
+    data = of_seed[config.seed]
     if data.encoded["train"].are_pairs and encoder.type_vocab_size < 2:
         raise ConfigError(f"{folder} knows one segment, and pairs need two: start from another model")
     if accelerator.is_main_process:
         files = {name: getattr(config, name) for name in ("train", "dev", "test")}
         inputs: dict[str, str | None] = {f"{name} file": sha256_file(Path(file)) for name, file in files.items() if file}
         remember_inputs(config, out, inputs | {"model": weights_sha256(folder)})
-        leaks = leaks_of(data)
-        print("\n".join(opening(data, reason, leaks)), flush=True)
+        leaks = leaks_of(few.drawn if few else data)
+        planned = epochs_of(recipe, len(data.splits["train"]), encoder.hidden_size)
+        start_from = start_line(config.model, published, config.from_random)
+        print("\n".join([start_from, *opening(data, reason, leaks), training_line(config, *planned)]), flush=True)
+        if few is not None:
+            print(shots_line(few.of_each_class), flush=True)
     tracker = tracking.start(config.track, out, to_dict(config)) if accelerator.is_main_process else None
 
     states: list[dict[str, Any]] = []
     test_outputs: dict[int, Any] = {}
     start: dict[str, Any] = {"dropout": config.dropout, "attention_dropout": config.attention_dropout, "from_random": config.from_random}
-    for seed in range(config.seed, config.seed + config.seeds):
+    for seed, data in of_seed.items():
         model, absent = start_model(task, folder, len(data.labels.names), seed, **start)
         if seed == config.seed and any("pooler" in name for name in absent):
             print(f"note: {folder} has no pooler (next-sentence prediction trains it): it starts at random")
-        train = partial(train_seed, recipe_of(config), data, model, seed, accelerator, tracker)
+        train = partial(train_seed, recipe, data, model, seed, accelerator, tracker)
         state = resumed(out / "seeds" / f"seed-{seed}", model, train, out, accelerator.is_main_process)
         if "test" in data.splits:
             test_outputs[seed] = task.run(model.to(accelerator.device), data.encoded["test"], data.labels, device=accelerator.device)
@@ -210,57 +195,25 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     if tracker:
         tracker.finish()
     best = best_of(task, states)
+    data = of_seed[best["seed"]]
     model, _ = start_model(task, folder, len(data.labels.names), 0, **start)
     resumed(out / "seeds" / f"seed-{best['seed']}", model, dict, out)
     dev_outputs = task.run(model.to(accelerator.device), data.encoded["dev"], data.labels, device=accelerator.device)
-    known = {"leakage": leaks, LEARNT: learnt_on_dev(task, data.gold["dev"], dev_outputs, data.labels)}
+    known: dict[str, Any] = {"leakage": leaks, LEARNT: learnt_on_dev(task, data.gold["dev"], dev_outputs, data.labels)}
+    if few is not None:
+        known["shots"] = few.as_json()
     metrics = write_results(out, data, states, best, test_outputs, baselines=config.baselines, known=known)
-    _save(config, out, data, tokenizer, model.cpu(), metrics)
+    origin = "random weights" if config.from_random else config.model
+    save_best(out, data, tokenizer, model.cpu(), metrics, started_from=origin)
     report_on(out)
     print(_summary(config, out, data, metrics), flush=True)
     return metrics
 
 
-def _save(config: Config, out: Path, data: "Data", tokenizer: "Tokenizer", model: Any, metrics: dict[str, Any]) -> None:
-    from bertlab.model.folder import save_model
-    from bertlab.pages.card import classifier_card
-    from bertlab.pages.results import facts_of, result_files
-    from bertlab.training.runlog import run_files
-
-    data.task.settle(model, data.labels)
-    origin = "random weights" if config.from_random else config.model
-    facts = facts_of(data, metrics, started_from=origin, tokenizer_sha256=tokenizer.sha256)
-    save_model(
-        out / "model",
-        model,
-        tokenizer,
-        facts=facts,
-        card=classifier_card(facts, data.labels.names),
-        labels=data.labels.names,
-        problem_type=data.task.problem_type,
-        max_length=data.max_length,
-        run=run_files(out, *result_files(out, metrics)),
-    )
-
-
 def _summary(config: Config, out: Path, data: "Data", metrics: dict[str, Any]) -> str:
-    from bertlab.pages.evaluation import probability_lines
-    from bertlab.pages.screen import metric_words
+    from bertlab.pages.results import failed_lines, headline_words, lines_of_test
 
-    task = data.task
-    first = next(iter(task.scores))
-
-    def scores(metrics: dict[str, Any]) -> str:
-        return ", ".join(f"{metric_words(name)} {value:.3f}" for name, value in task.headlines(metrics).items())
-
-    lines = [f"dev        {scores(metrics['dev'])} (best of {config.seeds} seeds, chosen on these)"]
-    if "test" in metrics:
-        spread = metrics["over_seeds"][first]
-        deviation = "" if spread["sd"] is None else f" (sd {spread['sd']:.3f})"
-        lines.append(f"test       {scores(metrics['test'])} (the seed chosen on dev)")
-        lines.append(f"           {metric_words(first)} over seeds {spread['mean']:.3f}{deviation}")
-        lines += [f"           {line}" for line in probability_lines(metrics["test"] | metrics["test_probabilities"])]
-        for name, baseline in metrics["baselines"].items():
-            lines.append(f"           {name}: {metric_words(first)} {task.score(baseline):.3f}")
+    lines = [f"dev        {headline_words(data.task, metrics['dev'])} (best of {config.seeds} seeds, chosen on these)"]
+    lines += [*failed_lines(data.task, metrics), *lines_of_test(data.task, metrics)]
     lines += [f"model      {out / 'model'}", f"report     {out / 'report.html'}"]
     return "\n".join([*lines, f"next       bertlab evaluate --model {out / 'model'} --data FILE --out DIR"])

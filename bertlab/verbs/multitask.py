@@ -7,18 +7,18 @@ in `bertlab finetune`; its name is the file's. RUN/NAME holds what a fine-tuning
 task trained alone by the same settings, so that what sharing was worth stands beside it. In one process.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bertlab.errors import ConfigError
+from bertlab.tasks.recipe import Recipe, fitted, recipe_of, refuse_unlearnable
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from bertlab.tasks.data import Data
-    from bertlab.tasks.seeds import Recipe
     from bertlab.tokens.tokenizer import Tokenizer
 
 
@@ -39,7 +39,7 @@ class TaskFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Recipe):
     model: str
     """The model folder to start from (RUN/model of a pretraining or fine-tuning run, a published BERT, or hf:NAME)."""
     tasks: tuple[str, ...]
@@ -59,50 +59,28 @@ class Config:
     """Runs with different seeds: order, heads and dropout differ."""
     seed: int = 0
     """The first seed."""
-    epochs: int = 4
-    """Passes over as many examples as all tasks have."""
-    batch_size: int = 16
-    """Examples a step, all of one task."""
-    learning_rate: float | None = None
-    """Peak rate of AdamW; default 2e-5 for base and large, 1e-4 up to width 512, 1e-3 for tiny."""
-    weight_decay: float = 0.01
-    """On matrices, not on LayerNorm and biases."""
-    warmup: float = 0.1
-    """Share of the steps in which the rate rises; afterwards it falls linearly to 0."""
-    clip: float = 1.0
-    """Largest gradient norm."""
     dropout: float = 0.1
     """On hidden states and before the heads."""
     attention_dropout: float = 0.0
     """On attention weights."""
-    label_smoothing: float = 0.0
-    """Share of the target spread over all classes, in the tasks that have classes."""
-    micro_tokens: int = 8192
-    """Most tokens in a micro-batch; lower it when memory runs out."""
     baselines: bool = True
     """Also score each test file without a BERT."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of training: bf16 autocast where the hardware multiplies it, or as said. Scores are always made in fp32."""
     device: Literal["cpu", "cuda"] | None = None
     """Default: the GPU where there is one."""
-    workers: int = 0
-    """Processes that make batches ahead; batches are the same whatever their number."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if len(self.tasks) < 2:
             raise ConfigError(f"tasks={', '.join(self.tasks)}: name two YAML files or more (for one task: bertlab finetune)")
-        for name in ("seeds", "epochs", "batch_size", "micro_tokens"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)}: give 1 or more")
-        for name in ("dropout", "attention_dropout", "label_smoothing"):
+        if self.seeds < 1:
+            raise ConfigError(f"seeds={self.seeds}: give 1 or more")
+        for name in ("dropout", "attention_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)}: give a number from 0 to below 1")
-        if not 0 < self.dev_share < 1 or not 0 <= self.warmup <= 1:
-            raise ConfigError(f"dev_share={self.dev_share} and warmup={self.warmup} are shares: give numbers between 0 and 1")
-        if not 0 <= self.seed < 2**31 or self.workers < 0 or self.weight_decay < 0:
-            raise ConfigError("seed, workers and weight_decay must be 0 or more")
-        if (self.learning_rate is not None and self.learning_rate <= 0) or self.clip <= 0:
-            raise ConfigError("learning_rate and clip must be above 0")
+        if not 0 < self.dev_share < 1:
+            raise ConfigError(f"dev_share={self.dev_share} is a share: give a number between 0 and 1")
+        if not 0 <= self.seed < 2**31:
+            raise ConfigError(f"seed={self.seed}: give 0 or more, and less than 2,147,483,648")
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -143,12 +121,6 @@ def task_files(config: Config) -> dict[str, TaskFile]:
     return found
 
 
-def recipe_of(config: Config) -> "Recipe":
-    from bertlab.tasks.seeds import Recipe
-
-    return Recipe(**{field.name: getattr(config, field.name) for field in fields(Recipe)})
-
-
 def read(config: Config, tokenizer: "Tokenizer", positions: int) -> dict[str, tuple["Data", str]]:
     """The data of every task, and why it is of its kind. Raises ConfigError and DataError with the task's name."""
     from bertlab.errors import BertlabError
@@ -172,18 +144,20 @@ def _train(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, A
     from bertlab.model.encoder import EncoderConfig
     from bertlab.model.folder import fetch, load_config, refuse_misfit, weights_sha256
     from bertlab.pages.report import report_on
-    from bertlab.pages.results import write_results
+    from bertlab.pages.results import start_line, training_line, write_results
     from bertlab.tasks.data import labels_of
     from bertlab.tasks.measures import LEARNT, leaks_of, learnt_on_dev
     from bertlab.tasks.seeds import resumed, start_model
-    from bertlab.tasks.together import start_together, test_outputs, train_together
+    from bertlab.tasks.together import epochs_together, start_together, test_outputs, train_together
     from bertlab.tokens import tokenizer as tokenizers
     from bertlab.training.runlog import remember_inputs
 
     folder = fetch(config.model)
-    encoder = EncoderConfig.from_published(load_config(folder), f"{folder}/config.json")
+    published = load_config(folder)
+    encoder = EncoderConfig.from_published(published, f"{folder}/config.json")
     tokenizer = tokenizers.load(folder)
     refuse_misfit(tokenizer, encoder, folder)
+    refuse_unlearnable(config, encoder.num_hidden_layers)
     read_tasks = read(config, tokenizer, encoder.max_position_embeddings)
     data = {name: each for name, (each, _) in read_tasks.items()}
     paired = next((name for name, each in data.items() if each.encoded["train"].are_pairs), None)
@@ -192,9 +166,11 @@ def _train(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, A
     files = [(f"{name} {split} file", Path(file)) for name, each in data.items() for split, file in each.files.items()]
     inputs: dict[str, str | None] = {what: sha256_file(file) for what, file in files}
     remember_inputs(config, out, inputs | {"model": weights_sha256(folder)})
-    recipe = recipe_of(config)
+    epochs, because = epochs_together(recipe_of(config), data, encoder.hidden_size)
+    recipe = replace(recipe_of(config), epochs=epochs)  # for a task alone too
     leaks = {name: leaks_of(each) for name, each in data.items()}
-    print("\n".join(_opening(config, recipe, read_tasks, leaks)), flush=True)
+    start_from = start_line(config.model, published, config.from_random)
+    print("\n".join([start_from, *_opening(config, epochs, read_tasks, leaks), training_line(recipe, epochs, because)]), flush=True)
 
     start: dict[str, Any] = {"dropout": config.dropout, "attention_dropout": config.attention_dropout, "from_random": config.from_random}
     states: list[dict[str, Any]] = []
@@ -223,21 +199,21 @@ def _train(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, A
         single, _ = start_model(each.task, folder, len(each.labels.names), best["seed"], **start)
         model.fill(name, single)
         _save(config, out, name, each, tokenizer, single, found)
-        metrics["tasks"][name] = found | ({"alone": _alone(config, out, folder, name, each, accelerator)} if config.alone else {})
+        metrics["tasks"][name] = found | ({"alone": _alone(config, recipe, out, folder, name, each, accelerator)} if config.alone else {})
     write_json(out / "metrics.json", metrics)
     report_on(out)
     print(_summary(out, data, metrics), flush=True)
     return metrics
 
 
-def _opening(config: Config, recipe: "Recipe", tasks: dict[str, tuple["Data", str]], leaks: dict[str, Any]) -> list[str]:
+def _opening(config: Config, epochs: int, tasks: dict[str, tuple["Data", str]], leaks: dict[str, Any]) -> list[str]:
     """What is said before training: of each task its share of the steps, and what finetune says."""
     from bertlab.pages.results import opening
     from bertlab.tasks.together import schedule, steps_of
 
     data = {name: each for name, (each, _) in tasks.items()}
     sizes = {name: len(each.encoded["train"]) for name, each in data.items()}
-    plan = schedule(sizes, config.sampling, recipe.epochs * steps_of(data, recipe), config.seed)
+    plan = schedule(sizes, config.sampling, epochs * steps_of(data, config), config.seed)
     lines = []
     for name, (each, reason) in tasks.items():
         share = sum(which == name for which, _ in plan)
@@ -245,7 +221,7 @@ def _opening(config: Config, recipe: "Recipe", tasks: dict[str, tuple["Data", st
     return lines
 
 
-def _alone(config: Config, out: Path, folder: str, name: str, data: "Data", accelerator: "Accelerator") -> dict[str, Any]:
+def _alone(config: Config, recipe: Recipe, out: Path, folder: str, name: str, data: "Data", accelerator: "Accelerator") -> dict[str, Any]:
     """The same task, settings and seeds without the others: RUN/NAME/alone has metrics and predictions, and no model."""
     from bertlab.pages.results import write_results
     from bertlab.tasks.data import labels_of
@@ -254,10 +230,9 @@ def _alone(config: Config, out: Path, folder: str, name: str, data: "Data", acce
 
     states, outputs = [], {}
     start: dict[str, Any] = {"dropout": config.dropout, "attention_dropout": config.attention_dropout, "from_random": config.from_random}
-    recipe = recipe_of(config) if data.task.smooths else replace(recipe_of(config), label_smoothing=0.0)
     for seed in range(config.seed, config.seed + config.seeds):
         model, _ = start_model(data.task, folder, len(data.labels.names), seed, **start)
-        train = partial(train_seed, recipe, data, model, seed, accelerator)
+        train = partial(train_seed, fitted(recipe, data.task), data, model, seed, accelerator)
         state = resumed(out / "seeds" / f"{name}-alone-seed-{seed}", model, train, out)
         if "test" in data.splits:
             outputs[seed] = data.task.run(model.to(accelerator.device), data.encoded["test"], data.labels, device=accelerator.device)
@@ -297,6 +272,7 @@ def _save(config: Config, out: Path, name: str, data: "Data", tokenizer: "Tokeni
 def _summary(out: Path, data: dict[str, "Data"], metrics: dict[str, Any]) -> str:
     """A line a task: together and alone, on test where there is one, as means over seeds."""
     from bertlab.evaluation.metrics import mean_and_deviation
+    from bertlab.pages.results import failed_lines
     from bertlab.pages.screen import metric_words, table
 
     rows = []
@@ -314,6 +290,9 @@ def _summary(out: Path, data: dict[str, "Data"], metrics: dict[str, Any]) -> str
         difference = f"{together[0] - alone[0]:+.3f}" if alone else "-"
         rows.append([name, split, metric_words(first), together[1], alone[1] if alone else "-", difference])
     lines = [table(["task", "split", "metric", "together", "alone", "difference"], rows)]
+    for name, each in data.items():
+        lines += [f"{name}: {line}" for line in failed_lines(each.task, metrics["tasks"][name])]
+        lines += [f"{name} alone: {line}" for line in failed_lines(each.task, metrics["tasks"][name].get("alone") or {"seeds": []})]
     name = next(iter(data))
     if "alone" in metrics["tasks"][name]:
         lines.append(

@@ -292,7 +292,7 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         trained += result.tokens
         speed = trained / (time.monotonic() - loop_began)
         sizes = {"tokens": result.tokens, "token_pairs": result.token_pairs, "sequences": result.sequences}
-        mfu = training_flops(model.config, masked=result.counts["mlm_loss"], **sizes) / (result.seconds * product_a_second)
+        mfu = training_flops(model.config, masked=int(result.counts["mlm_loss"]), **sizes) / (result.seconds * product_a_second)
         memory = peak_memory(accelerator.device)
         loss = sum(result.losses.values())
         spike = not result.skipped and is_spike(state["recent"], loss)

@@ -19,7 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,8 @@ from bertlab.batches.labelled import Examples, encode_examples
 from bertlab.corpus.labelled import label_ids, label_names, read_labelled
 from bertlab.model import heads
 from bertlab.model.presets import PRESETS, preset_config
-from bertlab.tasks.seeds import Recipe, micro_batches
+from bertlab.tasks.recipe import recipe_of
+from bertlab.tasks.seeds import micro_batches
 from bertlab.tokens import tokenizer as tokenizers
 from bertlab.tokens.tokenizer import Tokenizer
 from bertlab.training import loop, processes
@@ -118,7 +119,7 @@ def our_round(
     """A function that fine-tunes for `steps` steps by bertlab's loop with a seed, and returns real tokens and seconds."""
     accelerator = processes.start(None, "cpu")
     config = finetune.Config(model="", train="", out="", batch_size=batch_size)
-    recipe = Recipe(**{field.name: getattr(config, field.name) for field in fields(Recipe)})
+    recipe = recipe_of(config)
 
     def once(seed: int) -> tuple[int, float]:
         optimizers = build_optimizers(model, "adamw", learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY)

@@ -1,5 +1,6 @@
 """bertlab/batches/labelled.py against transformers' own encoding by the saved tokenizer, and a plain loop for truncation."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,38 @@ def made_up(lengths: list[int], labels: list[int] | None = None) -> Examples:
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     known = np.array(labels if labels is not None else [-1] * len(lengths), dtype=np.int64)
     return Examples(np.arange(offsets[-1], dtype=np.int32), np.zeros(offsets[-1], dtype=np.int8), offsets, known, 0)
+
+
+def test_a_balanced_epoch_visits_all_classes_alike_and_every_example_before_any_is_visited_again() -> None:
+    """Of 20, 6 and 4 examples an epoch of 30 has 10 each; the class numbers have a gap, as after a dev split that took all of one."""
+    labels = [7] * 20 + [2] * 6 + [0] * 4
+    examples = made_up([2] * 30, [labels[(place * 7) % 30] for place in range(30)])
+    steps = examples.steps_per_epoch(8)
+    epochs = [[row for step in range(steps) for row in examples.balanced(epoch * steps + step, 8, 3).tolist()] for epoch in range(4)]
+    assert [len(examples.balanced(step, 8, 3)) for step in range(steps)] == [8, 8, 8, 6]
+    for epoch in epochs:
+        assert Counter(examples.labels[epoch].tolist()) == {7: 10, 2: 10, 0: 10}
+    for number, size in ((7, 20), (2, 6), (0, 4)):
+        visited = Counter(row for epoch in epochs for row in epoch if examples.labels[row] == number)
+        assert len(visited) == size and set(visited.values()) <= {40 // size, -(-40 // size)}
+    assert epochs[0] != epochs[1] and sorted(epochs[0]) != epochs[0]
+    kinds = examples.labels[epochs[0]].tolist()
+    assert kinds != sorted(kinds) and kinds != (kinds[:3] * 10)  # classes are not one after the other, nor in turn
+    again = made_up([2] * 30, examples.labels.tolist())
+    assert again.balanced(5, 8, 3).tolist() == examples.balanced(5, 8, 3).tolist() != examples.balanced(5, 8, 4).tolist()
+
+
+@pytest.mark.parametrize("sizes", [(10, 1), (3, 3, 2), (1,), (5, 1, 1, 1)])
+def test_classes_that_do_not_divide_an_epoch_differ_by_one(sizes: tuple[int, ...]) -> None:
+    examples = made_up([2] * sum(sizes), [label for label, size in enumerate(sizes) for _ in range(size)])
+    visits = np.zeros(len(examples), dtype=np.int64)
+    for epoch in range(5):
+        rows = np.concatenate([examples.balanced(epoch * examples.steps_per_epoch(3) + step, 3, 0) for step in range(-(-sum(sizes) // 3))])
+        counts = np.bincount(examples.labels[rows], minlength=len(sizes))
+        assert counts.sum() == sum(sizes) and counts.max() - counts.min() <= 1
+        visits += np.bincount(rows, minlength=len(examples))
+        for label in range(len(sizes)):  # none again before all
+            assert np.ptp(visits[examples.labels == label]) <= 1
 
 
 def test_single_texts_are_encoded_as_transformers_encodes_them(tokenizer: Tokenizer, theirs: Any) -> None:

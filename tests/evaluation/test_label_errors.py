@@ -16,7 +16,6 @@ from bertlab.evaluation.label_errors import (
     confidently_wrong,
     estimated_errors,
     likely_label_errors,
-    mistakes,
 )
 
 LABELS = np.array([0, 0, 0, 1, 1, 1])
@@ -104,14 +103,3 @@ def test_the_surest_of_the_wrong_answers_come_first_and_equally_sure_ones_in_ord
     assert confidently_wrong(gold, PROBABILITIES[:5]).tolist() == [0, 2, 1, 3, 4]
     assert confidently_wrong(gold, PROBABILITIES[:5], most=2).tolist() == [0, 2]
     assert confidently_wrong(PROBABILITIES.argmax(1), PROBABILITIES).tolist() == []
-
-
-def test_the_file_of_mistakes_says_which_labels_are_suspected() -> None:
-    found = mistakes([f"row {number}" for number in range(6)], LABELS, PROBABILITIES, ["ham", "spam"])
-    assert found == [
-        {"id": "row 2", "gold": "ham", "predicted": "spam", "probability": 0.9, "gold_probability": 0.1, "likely_label_error": True},
-        {"id": "row 5", "gold": "spam", "predicted": "ham", "probability": 0.7, "gold_probability": 0.3, "likely_label_error": True},
-    ]
-    # every one of class 1 is answered wrongly: its threshold is so low that none is suspected with confidence
-    unsure = np.array([[0.9, 0.1], [0.9, 0.1], [0.55, 0.45], [0.55, 0.45]])
-    assert [each["likely_label_error"] for each in mistakes(list("abcd"), [0, 0, 1, 1], unsure, ["ham", "spam"])] == [False, False]

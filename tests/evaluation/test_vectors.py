@@ -13,6 +13,7 @@ from bertlab.evaluation.vectors import (
     cosines,
     measured_loss,
     nearest,
+    nearest_in_blocks,
     packed,
     read_vectors,
     stated_loss,
@@ -127,3 +128,19 @@ def test_what_holds_no_vectors_is_refused_in_one_line(tmp_path: Path) -> None:
 
 def test_stored_vectors_are_known_without_scales() -> None:
     assert unpacked(Packed(np.array([[1, 2]], np.float16)), "float16").dtype == np.float32
+
+
+def test_blocks_of_any_size_have_the_same_nearest_and_of_equals_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(2)
+    kinds = np.eye(6)[:4] * 3  # cosines are 0 or 1, exactly: many equals
+    queries, vectors = kinds[draw.integers(0, 4, 20)], kinds[draw.integers(0, 4, 97)]
+    of_all = queries @ vectors.T / 9
+    for count in (1, 10, 90, 97, 200):
+        wanted = np.argsort(-of_all, axis=1, kind="stable")[:, :count]
+        for size, at_once in ((1, 8), (10, 64), (97, 300), (500, 10**6)):
+            monkeypatch.setattr("bertlab.evaluation.vectors.COSINES_AT_ONCE", at_once)
+            rows, cosines = nearest_in_blocks(queries, (vectors[start : start + size] for start in range(0, 97, size)), count)
+            assert rows.tolist() == wanted.tolist()
+            np.testing.assert_allclose(cosines, np.take_along_axis(of_all, wanted, axis=1), atol=1e-12)
+    assert nearest_in_blocks(queries[:0], [vectors], 3)[0].shape == (0, 0)
+    assert nearest_in_blocks(queries, [], 3)[0].shape == (20, 0)

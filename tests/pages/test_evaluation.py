@@ -10,7 +10,15 @@ from bertlab.corpus.labelled import Labelled
 from bertlab.corpus.leakage import find_leaks
 from bertlab.evaluation.curves import one_hot
 from bertlab.evaluation.probabilities import learn_on_dev, probability_metrics
-from bertlab.pages.evaluation import between, leak_lines, mistake_lines, probability_lines, write_mistakes
+from bertlab.pages.evaluation import (
+    between,
+    leak_lines,
+    mistake_lines,
+    probability_lines,
+    suspect_lines,
+    write_label_errors,
+    write_mistakes,
+)
 
 
 def labelled(name: str, texts: list[str], labels: list[str]) -> Labelled:
@@ -64,15 +72,40 @@ def test_mistakes_have_the_beginning_of_their_text() -> None:
     _, _, first, second = shown.splitlines()
     assert "some text some text" in first and "…" in first and "0.987" in first and first.endswith("yes") and "\x1b" not in first
     assert second.startswith("short") and count == "2 wrong, of 1 the label is a likely error: mistakes.jsonl"
-    assert len(mistake_lines(wrong, most=1)[0].splitlines()) == 3 and mistake_lines([]) == mistake_lines(None) == []
+    assert len(mistake_lines(wrong, most=1)[0].splitlines()) == 3 and mistake_lines([]) == []
 
 
-def test_the_file_of_mistakes_has_a_line_each_and_goes_where_there_can_be_none(tmp_path: Path) -> None:
+def test_the_file_of_mistakes_has_a_line_each(tmp_path: Path) -> None:
     assert write_mistakes(tmp_path, [{"text": "雨\n"}, {"text": "b"}]) == ["mistakes.jsonl"]
     lines = (tmp_path / "mistakes.jsonl").read_text().splitlines()
     assert [json.loads(line)["text"] for line in lines] == ["雨\n", "b"] and "雨" in lines[0]
     assert write_mistakes(tmp_path, []) == ["mistakes.jsonl"] and (tmp_path / "mistakes.jsonl").read_text() == ""
-    assert write_mistakes(tmp_path, None) == [] and not list(tmp_path.iterdir())
+
+
+def test_mistakes_of_every_kind_have_a_table() -> None:
+    sets = {"text": "a", "gold": ["x", "y"], "predicted": [], "probability": 0.9, "likely_label_error": False}
+    shown, count = mistake_lines([sets])
+    assert "x; y" in shown and shown.splitlines()[2].split() == ["a", "x;", "y", "-", "0.900"] and "of 0 the label" in count
+    number = {"text": "b", "gold": 1.5, "predicted": -2.0, "error": -3.5}
+    shown, count = mistake_lines([number])
+    assert shown.startswith("furthest off") and shown.splitlines()[2].split() == ["b", "1.5", "-2", "-3.500"]
+    assert count == "1 differ: mistakes.jsonl"
+    answer = {"text": "who?", "text_b": "a context", "gold": ["he"], "predicted": "", "f1": 0.0, "probability": 0.5}
+    assert mistake_lines([answer])[0].splitlines()[2].split() == ["who?", "he", "-", "0.500"]
+
+
+def test_likely_label_errors_are_a_table_and_a_file(tmp_path: Path) -> None:
+    one = {"id": "r", "label": "x", "likelier": "y", "probability": 0.1, "margin": -0.8, "text": "a text"}
+    word = {"id": "r", "word": "Rome", "label": "B-PER", "likelier": "B-LOC", "probability": 0.1, "margin": -0.7, "text": "to Rome"}
+    of_set = {"id": "r", "label": "x", "given": True, "probability": 0.1, "margin": -0.6, "text": "a set"}
+    shown, count = suspect_lines([one, word, of_set], 30)
+    assert [line.split() for line in shown.splitlines()[2:]] == [
+        ["a", "text", "x", "y", "-0.800"], ["Rome", "B-PER", "B-LOC", "-0.700"], ["a", "set", "x", "not", "given", "-0.600"]
+    ]  # fmt: skip
+    assert count == "3 likely label errors in 30 examples, suspicions and no proofs: label_errors.jsonl"
+    assert suspect_lines([], 30) == ["0 likely label errors in 30 examples"] and suspect_lines(None, 30) == []
+    assert write_label_errors(tmp_path, [one]) == ["label_errors.jsonl"] and write_label_errors(tmp_path / "none", None) == []
+    assert json.loads((tmp_path / "label_errors.jsonl").read_text()) == one and not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("count", [1, 2])

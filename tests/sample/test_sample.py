@@ -124,3 +124,17 @@ def test_another_wheel_than_the_expected_one_is_refused(tmp_path: Path):
 def test_cleaning_mends_the_accidents_and_nothing_else(extract: str, cleaned: str):
     assert make.clean(extract) == cleaned
     assert make.clean(cleaned) == cleaned
+
+
+def test_every_sentence_of_the_senses_has_its_word_once_and_none_of_the_others():
+    with (sample.path("articles.jsonl.xz").parent / "senses.jsonl").open(encoding="utf-8") as lines:
+        senses = [json.loads(line) for line in lines]
+    words = {row["word"] for row in senses}
+    readme = (sample.path("articles.jsonl.xz").parent / "README.md").read_text(encoding="utf-8")
+    assert f"{len(senses)} sentences" in readme and len({row["id"] for row in senses}) == len({row["text"] for row in senses}) == len(
+        senses
+    )
+    for row in senses:
+        assert [each for each in re.findall(r"\w+", row["text"].lower()) if each in words] == [row["word"]], row["id"]
+    counts = Counter((row["word"], row["label"]) for row in senses)
+    assert len(words) == 5 and min(counts.values()) == 8 and counts["bank", "river"] == counts["bank", "money"] == 14

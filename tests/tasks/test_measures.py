@@ -2,8 +2,10 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from scipy.special import softmax
 from sklearn.metrics import f1_score, roc_auc_score
@@ -12,8 +14,10 @@ from bertlab.corpus.labelled import Labelled
 from bertlab.corpus.labelled_tokens import LabelledTokens
 from bertlab.corpus.questions import Questions
 from bertlab.disk import sha256_file, write_json, write_text
-from bertlab.tasks.contract import Labels
-from bertlab.tasks.measures import calibrated, leakage, learnt_on_dev, mistakes_of, of_probabilities, training_file
+from bertlab.errors import CorruptError
+from bertlab.evaluation.alignment import read_predictions
+from bertlab.tasks.contract import Labels, calibrated_of
+from bertlab.tasks.measures import leakage, learnt_on_dev, mistakes_of, of_probabilities, suspects_of, training_file, with_temperature
 from bertlab.tasks.multi_label import MULTI_LABEL
 from bertlab.tasks.regression import REGRESSION
 from bertlab.tasks.single_label import SINGLE_LABEL
@@ -43,8 +47,10 @@ def test_two_classes_have_areas_calibration_and_scores_at_devs_threshold() -> No
     assert found["thresholds"] == learnt["thresholds"]
     assert found["at_thresholds"]["per_class"]["spam"]["f1"] == pytest.approx(f1_score(gold, given))
     assert found["at_thresholds"]["intervals"]["macro"]["f1"]["low"] < found["at_thresholds"]["macro"]["f1"]
-    scaled = calibrated(SINGLE_LABEL, outputs, learnt)
+    scaled = calibrated_of(outputs, with_temperature(labels, learnt), exclusive=True)
     assert scaled is not None and (scaled.argmax(1) == outputs.argmax(1)).all()
+    logits = np.log(outputs.astype(np.float64)) / learnt["temperature"]
+    np.testing.assert_allclose(scaled, softmax(logits, 1), atol=1e-6)
     json.dumps(found, allow_nan=False)
 
 
@@ -62,7 +68,41 @@ def test_sets_of_labels_have_a_threshold_each() -> None:
 def test_without_what_dev_teaches_there_is_no_temperature_and_no_threshold() -> None:
     found = of_probabilities(SINGLE_LABEL, *two_classes(2, 60), Labels(["ham", "spam"]), None)
     assert set(found) == {"roc_auc", "pr_auc", "calibration", "intervals"} and set(found["calibration"]) == {"before"}
-    assert calibrated(SINGLE_LABEL, two_classes(2)[1], None) is None
+    labels = with_temperature(Labels(["ham", "spam"]), None)
+    assert labels.temperature is None and calibrated_of(two_classes(2)[1], labels, exclusive=True) is None
+    assert with_temperature(labels, {"temperature": None, "thresholds": {}}) == labels
+
+
+@pytest.mark.parametrize(
+    "damaged", ["hot", {"temperature": "hot"}, {"temperature": -1.0}, {"temperature": float("inf")}, {"temperature": True}]
+)
+def test_a_temperature_that_dev_cannot_have_taught_is_refused(damaged: Any) -> None:
+    with pytest.raises(CorruptError, match="no temperature: the model's"):
+        with_temperature(Labels(["ham", "spam"]), damaged)
+
+
+def test_probabilities_at_devs_temperature_are_a_column_and_an_answer_of_their_own(tmp_path: Path) -> None:
+    labels = with_temperature(Labels(["ham", "spam"]), {"temperature": 2.0})
+    outputs = np.array([[0.2, 0.8], [0.9, 0.1]])
+    at_two = np.array([[1 / 3, 2 / 3], [0.75, 0.25]])  # sqrt(0.2) to sqrt(0.8) is 1 to 2, sqrt(0.9) to sqrt(0.1) is 3 to 1
+    rows = Labelled(["a", "b"], ["x", "y"], None, ["ham", "ham"], "")
+    SINGLE_LABEL.write(tmp_path / "p.parquet", rows, [0, 0], outputs, labels)
+    table = pq.read_table(tmp_path / "p.parquet")
+    np.testing.assert_allclose(table["probabilities"].to_pylist(), outputs, atol=1e-7)
+    np.testing.assert_allclose(table["calibrated"].to_pylist(), at_two, atol=1e-7)
+    first = SINGLE_LABEL.answers(outputs, labels)[0]
+    assert first.label == "spam" and first.probability == first.probabilities["spam"] == 0.8
+    assert first.calibrated["spam"] == pytest.approx(2 / 3)
+    sets = MULTI_LABEL.answers(outputs, labels)
+    of_each = [[1 / 3, 2 / 3], [0.75, 0.25]]  # a sigmoid is a softmax of two: the same numbers
+    assert [each.labels for each in sets] == [["spam"], ["ham"]]
+    np.testing.assert_allclose([list(each.calibrated.values()) for each in sets], of_each)
+    MULTI_LABEL.write(tmp_path / "s.parquet", rows, np.eye(2, dtype=bool), outputs, labels)
+    np.testing.assert_allclose(pq.read_table(tmp_path / "s.parquet")["calibrated"].to_pylist(), of_each, atol=1e-7)
+    SINGLE_LABEL.write(tmp_path / "none.parquet", rows, [0, 0], outputs, Labels(["ham", "spam"]))
+    assert "calibrated" not in pq.read_schema(tmp_path / "none.parquet").names
+    for name in ("p.parquet", "none.parquet"):  # what compare reads is the same
+        assert read_predictions(tmp_path / name).predicted == ["spam", "ham"]
 
 
 def test_numbers_have_none_of_it() -> None:
@@ -70,16 +110,16 @@ def test_numbers_have_none_of_it() -> None:
     labels = Labels(["number"])
     assert learnt_on_dev(REGRESSION, values, values, labels) is None and of_probabilities(REGRESSION, values, values, labels, None) == {}
     rows = Labelled(list("abcde"), list("abcde"), None, ["1"] * 5, "")
-    assert calibrated(REGRESSION, values, None) is None and mistakes_of(REGRESSION, rows, values, values, labels) is None
+    assert suspects_of(REGRESSION, rows, values, values, labels) is None
 
 
 def test_mistakes_have_their_own_texts_though_ids_are_not_unique() -> None:
     rows = Labelled(["id", "id", "id"], ["right", "sure", "unsure"], ["1", "2", "3"], ["ham"] * 3, "")
     outputs = np.array([[0.9, 0.1], [0.1, 0.9], [0.4, 0.6]])
     found = mistakes_of(SINGLE_LABEL, rows, [0, 0, 0], outputs, Labels(["ham", "spam"]))
-    assert found is not None and [(each["text"], each["text_b"], each["probability"]) for each in found] == [
-        ("sure", "2", 0.9),
-        ("unsure", "3", 0.6),
+    assert [(each["id"], each["text"], each["text_b"], each["probability"]) for each in found] == [
+        ("id", "sure", "2", 0.9),
+        ("id", "unsure", "3", 0.6),
     ]
 
 

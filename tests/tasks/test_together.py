@@ -69,7 +69,7 @@ def test_a_step_of_one_task_gives_the_other_heads_no_gradient(base: str) -> None
     batch = replace(
         encode_examples(tokenizers.load(base), ["the old", "a comet"], labels=[0, 2], max_length=24).batch(np.arange(2)), task="a"
     )
-    objective = EachItsOwn({"a": TASKS["single-label"].objective(Labels(["x", "y", "z"]), 0.0)})
+    objective = EachItsOwn({"a": TASKS["single-label"].objective(Labels(["x", "y", "z"]), 0.0, None)})
     assert objective.counts(batch) == [2]
     objective.losses(model, batch).sum().backward()
     assert all(parameter.grad is not None for parameter in model.heads["a"].parameters())

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 from torch.nn import functional as F
 
 from bertlab.batches.flat import LabelledBatch, PretrainingBatch, flat_fields
 from bertlab.model.heads import BertForPreTraining, BertForQuestionAnswering, BertForSequenceClassification, BertForTokenClassification
-from bertlab.training import objectives
+from bertlab.training import loop, objectives
 from bertlab.training.objectives import (
     IGNORED,
     Answering,
@@ -320,6 +321,58 @@ def test_pretraining_has_the_gradients_of_cross_entropy(
         if not name.endswith("key.bias"):  # a softmax does not see what all its scores share: no more than roundings
             assert gradient.norm() > 1e-2, name
             assert ((ours[name] - gradient).norm() / gradient.norm()).item() <= tolerance, name
+
+
+WEIGHTS = [0.5, 2.0, 0.25]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_weighted_classes_have_torchs_weighted_mean_over_the_whole_step_however_it_is_cut(
+    classifier: BertForSequenceClassification, labelled: LabelledBatch, accelerator: Accelerator, smoothing: float
+) -> None:
+    """The mean of micro-batches' own means would be another loss; so would one divided by the number of examples."""
+    objective = Classification(smoothing, WEIGHTS)
+    logits = classifier.eval()(**labelled.encoder_inputs())
+    expected = F.cross_entropy(logits, labelled.labels, torch.tensor(WEIGHTS), label_smoothing=smoothing)
+    wanted = torch.autograd.grad(expected, classifier.classifier.weight)[0]
+    assert objective.counts(labelled) == [pytest.approx(sum(WEIGHTS[label] for label in LABELS if label != IGNORED))]
+    for parts in ([labelled], one_by_one(labelled), [*one_by_one(labelled), labelled.as_filler()]):
+        gradient, result = step_of(classifier, objective, parts, accelerator)
+        assert result.losses["loss"] == pytest.approx(expected.item(), rel=1e-5)
+        torch.testing.assert_close(gradient, wanted, rtol=1e-5, atol=1e-7)
+
+
+class Keep(torch.optim.Optimizer):
+    """Keeps the gradient of the classifier's matrix, and changes no weight."""
+
+    def __init__(self, model: BertForSequenceClassification) -> None:
+        super().__init__(model.parameters(), {"lr": 1.0, "peak_lr": 1.0})
+        self.matrix, self.kept = model.classifier.weight, list[Tensor]()
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        assert self.matrix.grad is not None
+        self.kept.append(self.matrix.grad)
+
+
+def step_of(
+    model: BertForSequenceClassification, objective: Objective[LabelledBatch], parts: list[LabelledBatch], accelerator: Accelerator
+) -> tuple[Tensor, loop.StepResult]:
+    keep, results = Keep(model), list[loop.StepResult]()
+    plan = loop.Plan(steps=1, warmup_steps=1, seed=0, clip=1e9, precision="fp32")
+    loop.train(model, [keep], objective, lambda step: parts, plan, accelerator, after_step=results.append)
+    return keep.kept[0], results[0]
+
+
+def one_by_one(batch: LabelledBatch) -> list[LabelledBatch]:
+    bounds = batch.cu_seqlens.tolist()
+    return [
+        LabelledBatch(
+            **flat_fields(batch.input_ids[start:end].numpy(), batch.token_type_ids[start:end].numpy(), np.array([end - start])),
+            labels=batch.labels[place : place + 1],
+            rows=batch.rows[place : place + 1],
+        )
+        for place, (start, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True))
+    ]
 
 
 def with_targets(labelled: LabelledBatch, targets: Tensor) -> LabelledBatch:

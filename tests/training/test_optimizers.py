@@ -71,6 +71,30 @@ def test_frozen_parameters_are_left_alone(make_model: MakeModel) -> None:
     assert len(optimizers) == 1  # nothing is left for Muon
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_with_layer_decay_each_layer_has_a_share_of_the_rate_of_the_one_above(make_model: MakeModel, frozen: bool) -> None:
+    model = BertForSequenceClassification(make_model(num_hidden_layers=3).config, 3)
+    if frozen:
+        model.bert.embeddings.requires_grad_(False)
+    (optimizer,) = build_optimizers(model, "adamw", learning_rate=0.1, weight_decay=0.25, layer_decay=0.5)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    rates = {names[id(parameter)]: group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    wanted = {"classifier.": 0.1, "pooler.": 0.1, "layer.2.": 0.05, "layer.1.": 0.025, "layer.0.": 0.0125, "embeddings.": 0.00625}
+    assert rates.keys() == {name for name in names.values() if not frozen or "embeddings" not in name}
+    for name, rate in rates.items():
+        (expected,) = (value for part, value in wanted.items() if part in name)
+        assert rate == pytest.approx(expected), name
+    decays = dict(names_of(model, [optimizer])[0])
+    assert all(decay == (0.0 if name.endswith("bias") or "LayerNorm" in name else 0.25) for name, decay in decays.items())
+    assert set_learning_rate([optimizer], 0.5) == pytest.approx(0.05)  # the heads' is the one that is told
+    assert {group["lr"] for group in optimizer.param_groups} == {value / 2 for value in wanted.values() if not frozen or value > 0.01}
+
+
+def test_without_layer_decay_there_are_two_groups(make_model: MakeModel) -> None:
+    (optimizer,) = build_optimizers(make_model(), "adamw", learning_rate=1e-3)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0.0]
+
+
 # --- steps ------------------------------------------------------------------------------------------------------------------------------
 
 

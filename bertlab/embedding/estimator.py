@@ -1,0 +1,118 @@
+"""A model folder as a transformer of scikit-learn's: texts in, sentence vectors out, in anyone's pipeline, grid search and pickle.
+
+    make_pipeline(BertEmbedder("RUN/model"), LogisticRegression())
+
+There is nothing to fit. The model is opened when vectors are first wanted, once a process for all copies that a grid search makes of the
+estimator, which itself holds its settings and nothing else: a pickle of it has no weights, and needs the folder where it is opened again.
+Every call computes its vectors anew; in a grid over what comes after it, Pipeline's `memory` keeps them.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+
+from bertlab.errors import ConfigError, DataError
+
+if TYPE_CHECKING:  # torch takes seconds to import: only when vectors are wanted
+    from bertlab.embedding.engine import Embedder
+
+OPENED = 2  # models that stay open: one, and another that a grid compares it with
+
+
+class BertEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """The vectors that `bertlab embed` and `bertlab.load(model).embed` make.
+
+    model: a model folder, or hf:NAME. pooling, layers, normalize, dims, precision, device: as in `bertlab embed`; default: what the folder
+    records.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        pooling: str | None = None,
+        layers: Sequence[int] = (),
+        normalize: bool | None = None,
+        dims: int | None = None,
+        precision: str = "fp32",
+        device: str | None = None,
+    ) -> None:
+        self.model = model
+        self.pooling = pooling
+        self.layers = layers
+        self.normalize = normalize
+        self.dims = dims
+        self.precision = precision
+        self.device = device
+
+    def fit(self, X: Iterable[str], y: Any = None) -> Self:
+        """Learn nothing: look at the texts and the folder, so that what cannot be used stops here. Raises ConfigError, DataError."""
+        _texts(X)
+        assert self._n_features_out > 0
+        return self
+
+    def transform(self, X: Iterable[str]) -> np.ndarray:
+        """(n, D) float32 vectors of n texts. Raises ConfigError (settings, folder), DataError (no texts), CorruptError (weights)."""
+        from bertlab.embedding.engine import What, finished
+        from bertlab.model.pooling import POOLINGS
+
+        texts = _texts(X)
+        if self.pooling not in (None, *POOLINGS):
+            raise ConfigError(f"pooling={self.pooling!r}: give one of {', '.join(POOLINGS)}")
+        embedder = _open(self.model, self.device, self.precision)
+        recorded = embedder.recorded
+        what = What(pooling=self.pooling or recorded.usable_pooling(self.model), layers=tuple(self.layers))  # type: ignore[arg-type]
+        vectors = embedder.vectors(embedder.encode(texts), what)
+        return finished(vectors, recorded.normalize if self.normalize is None else self.normalize, self.dims)
+
+    @property
+    def _n_features_out(self) -> int:
+        """What get_feature_names_out counts by, without opening the model."""
+        from bertlab.model.folder import fetch, load_config
+
+        width = int(load_config(fetch(self.model))["hidden_size"])
+        if self.dims is not None and not 1 <= self.dims <= width:
+            raise ConfigError(f"dims={self.dims}: this model's vectors have 1 to {width} numbers")
+        return width if self.dims is None else self.dims
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.input_tags.string = True
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+def _texts(X: Iterable[str]) -> list[str]:
+    """n texts: a list, an array or a column of a table. Raises DataError for anything else, by its place."""
+    if isinstance(X, str) or getattr(X, "ndim", 1) != 1:
+        raise DataError("give a list or a column of texts: one text is written [text], a column of a table table['text']")
+    texts = list(X)
+    strange = next((place for place, text in enumerate(texts) if not isinstance(text, str)), None)
+    if strange is not None:
+        raise DataError(f"text {strange} is a {type(texts[strange]).__name__}: give texts, and leave out rows that have none")
+    return texts
+
+
+def _open(model: str, device: str | None, precision: str) -> "Embedder":
+    from bertlab.model.folder import WEIGHTS, fetch
+
+    weights = Path(fetch(model)) / WEIGHTS
+    return _opened(model, device, precision, weights.stat().st_mtime_ns if weights.is_file() else 0)
+
+
+@lru_cache(OPENED)
+def _opened(model: str, device: str | None, precision: Any, changed: int) -> "Embedder":
+    """`changed`: when the weights were last written, so that a folder that was made again is opened again."""
+    from bertlab.embedding.engine import open_embedder
+
+    return open_embedder(model, device, precision)

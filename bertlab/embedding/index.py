@@ -1,0 +1,196 @@
+"""A file of vectors that `bertlab embed` wrote, opened to be searched: a block at a time, with the model and the texts that made it.
+
+Its manifest says which model that was, and by which settings: a query must be a vector of the same, or its cosines mean nothing. Both the
+vectors and the model are compared with their recorded hashes (about 1 GB/s) before anything is believed.
+Memory: one block (of Parquet: one row group, the texts of one --part), whatever the number of vectors.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bertlab.corpus.sources import File, files_of
+from bertlab.corpus.texts import texts
+from bertlab.disk import MANIFEST, bound_entries, read_sealed, sha256_file, verify_files
+from bertlab.embedding.engine import Embedder, What, finished, open_embedder
+from bertlab.errors import ConfigError, CorruptError, DataError
+from bertlab.evaluation.vectors import STORED, Numbers, Packed, stored_in, unpacked
+from bertlab.model.folder import model_origin
+
+BLOCK_ROWS = 4096  # of 384 numbers: 6 MB, and 64 MB of cosines with another block
+
+Block = tuple[int, np.ndarray]  # the number of its first row, and (b, D) float32 vectors
+
+
+@dataclass(frozen=True)
+class Index:
+    """A file of vectors with what its manifest says of it. `numbers`: how they are stored."""
+
+    path: Path
+    facts: dict[str, Any]
+    rows: int
+    numbers: Numbers
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """The input that the texts were in: path, the column of the text, and sha256 or the files of a folder with theirs."""
+        found: dict[str, Any] = self.facts["from"]["input"]
+        return found
+
+
+def open_index(path: Path) -> Index:
+    """Raises ConfigError for what is no file of one vector a text by `embed`, CorruptError where a byte of it is not what was written."""
+    manifest = path.with_name(f"{path.name}.{MANIFEST}")
+    if not path.is_file():
+        raise ConfigError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: give a file that bertlab embed wrote")
+    if not manifest.is_file():
+        raise ConfigError(f"{path}: no {manifest.name} beside it says what it was made from: write it with bertlab embed")
+    facts = read_sealed(manifest)
+    bound = bound_entries(facts, manifest)
+    verify_files(path.parent, bound)
+    try:
+        rows, numbers, pooling = facts["rows"], facts["numbers"], facts["pooling"]
+        said = [facts["from"]["model"]["files"], facts["from"]["input"]["path"], facts["dims"], facts["layers"], facts["normalize"]]
+    except (KeyError, TypeError):
+        said = []
+    if not said or numbers not in STORED or path.name not in bound:
+        raise CorruptError(f"{manifest} does not say how the vectors were made: embed again")
+    if pooling is None:
+        raise ConfigError(f"{path} holds vectors of tokens: search wants one vector a text, embed without --tokens")
+    return Index(path, facts, rows, numbers)
+
+
+# ---- vectors
+
+
+def stored_blocks(index: Index, start: int = 0) -> Iterator[tuple[int, Packed]]:
+    """The vectors as they are stored, from the block that begins with row `start` on: (number of the first row, at most 4,096 of them)."""
+    if index.path.suffix == ".npy":
+        values = _mapped(index.path)
+        scales = _mapped(index.path.with_suffix(".scales.npy")) if index.numbers == "int8" else None
+        for first in range(start, len(values), BLOCK_ROWS):
+            end = first + BLOCK_ROWS
+            yield first, Packed(np.asarray(values[first:end]), None if scales is None else np.asarray(scales[first:end]))
+        return
+    for first, group, file in _row_groups(index):
+        if first + file.metadata.row_group(group).num_rows <= start:
+            continue
+        stored = stored_in(file.read_row_group(group, columns=["vector", *["scale"] * (index.numbers == "int8")]))
+        for begin in range(0, len(stored.values), BLOCK_ROWS):
+            if first + begin >= start:
+                scales = None if stored.scales is None else stored.scales[begin : begin + BLOCK_ROWS]
+                yield first + begin, Packed(stored.values[begin : begin + BLOCK_ROWS], scales)
+
+
+def blocks(index: Index, start: int = 0) -> Iterator[Block]:
+    """The same as the (b, D) float32 vectors that they stand for."""
+    for first, stored in stored_blocks(index, start):
+        yield first, unpacked(stored, index.numbers)
+
+
+def _mapped(path: Path) -> np.ndarray:
+    try:
+        values: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        return values
+    except (ValueError, EOFError) as error:
+        raise CorruptError(f"{path}: not the array that embed writes ({type(error).__name__}): embed again") from None
+
+
+def _row_groups(index: Index) -> Iterator[tuple[int, int, pq.ParquetFile]]:
+    """(the number of its first row, its own number, the file) of every row group."""
+    try:
+        with pq.ParquetFile(index.path, memory_map=True) as file:
+            first = 0
+            for group in range(file.metadata.num_row_groups):
+                yield first, group, file
+                first += file.metadata.row_group(group).num_rows
+    except pa.ArrowException as error:
+        raise CorruptError(f"{index.path}: not the Parquet that embed writes ({type(error).__name__}): embed again") from None
+
+
+def ids_of(index: Index, rows: Sequence[int]) -> dict[int, str]:
+    """The ids of some rows, in one pass over the file."""
+    wanted = set(rows)
+    if index.path.suffix == ".npy":
+        with index.path.with_suffix(".ids.txt").open(encoding="utf-8", newline="\n") as lines:
+            return {row: line.removesuffix("\n") for row, line in enumerate(lines) if row in wanted}
+    found = {}
+    for first, group, file in _row_groups(index):
+        here = [row for row in wanted if first <= row < first + file.metadata.row_group(group).num_rows]
+        if here:
+            ids = file.read_row_group(group, columns=["id"])["id"]
+            found |= {row: ids[row - first].as_py() for row in here}
+    return found
+
+
+# ---- the model
+
+
+def embedder_of(index: Index, folder: str | None = None, device: Any = None) -> Embedder:
+    """The model that the vectors were made with: where its manifest says, from here or from beside the file, or at `folder`.
+
+    Raises ConfigError for another model than that, by the sha256 of its files.
+    """
+    recorded = index.facts["from"]["model"]
+    place = str(recorded["path"])
+    beside = index.path.parent / place
+    if folder is None and not place.startswith("hf:") and not Path(place).exists() and not beside.exists():
+        raise ConfigError(f"{index.path} was made by the model in {place}, which is not there: give --model FOLDER")
+    place = folder or (place if place.startswith("hf:") or Path(place).exists() else str(beside))
+    files, wanted = model_origin(place)["files"], recorded["files"]
+    other = sorted(name for name in files.keys() | wanted.keys() if files.get(name) != wanted.get(name))
+    if other:
+        raise ConfigError(f"{place} is not the model that made {index.path} ({other[0]} differs): give that with --model, or embed again")
+    return open_embedder(place, device, index.facts["precision"])
+
+
+def query_vectors(index: Index, embedder: Embedder, queries: Sequence[str]) -> np.ndarray:
+    """(q, D) float32 vectors of texts, made as those of the index were before they were stored."""
+    what = What(pooling=index.facts["pooling"], layers=tuple(index.facts["layers"]))
+    return finished(embedder.vectors(embedder.encode(queries), what), index.facts["normalize"], index.facts["dims"])
+
+
+# ---- the texts
+
+
+def texts_source(index: Index, given: str | None = None) -> list[File] | None:
+    """The files of the texts: those that were embedded, where they are still there and the same, or what is `given`.
+
+    Raises ConfigError for a path that is not there, DataError when what is given is not what was embedded, by its sha256.
+    """
+    place = given or index.origin["path"]
+    if given is not None and not Path(given).exists():
+        raise ConfigError(f"{given} does not exist: give the texts that were embedded")
+    files = files_of(place) if Path(place).exists() else None
+    if files and _hashes(place, files) == _recorded_hashes(index):
+        return files
+    if given is not None:
+        raise DataError(f"{given} is not what {index.path} was made from (its sha256 differs): give the texts that were embedded")
+    return None
+
+
+def _hashes(place: str, files: Sequence[File]) -> dict[str, str]:
+    if not Path(place).is_dir():
+        return {"": sha256_file(files[0].path)}
+    return {file.path.relative_to(place).as_posix(): sha256_file(file.path) for file in files}
+
+
+def _recorded_hashes(index: Index) -> dict[str, str]:
+    return dict(index.origin.get("files") or {"": index.origin.get("sha256", "")})
+
+
+def texts_of(index: Index, files: Sequence[File], rows: Sequence[int], column: str) -> dict[int, str]:
+    """The texts of some rows, in one pass over the files."""
+    wanted = set(rows)
+    found: dict[int, str] = {}
+    for row, (_, text) in enumerate(texts(files, text=column)):
+        if row in wanted:
+            found[row] = text
+            if len(found) == len(wanted):
+                break
+    return found

@@ -1,0 +1,167 @@
+"""bertlab crossval: one labelled file, K folds -> a prediction for every row by a model that has not seen it.
+
+    bertlab crossval --model DIR --train FILE --out RUN [--folds 5]
+
+Each fold is scored by a model trained on the others, whose epoch is chosen on a dev split cut from those others: no row has a part in its
+own prediction. What is left says how well this recipe does on texts like these, and which labels are likely wrong; there is no model in
+the end (bertlab finetune makes one of all rows). The same command again goes on with the folds that are not finished. In one process.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertlab.errors import ConfigError
+from bertlab.tasks.recipe import recipe_of, refuse_unfit, refuse_unlearnable
+from bertlab.tasks.settings import Learning
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from bertlab.tasks.contract import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Learning):
+    folds: int = 5
+    """Into how many parts the file is divided, by the seed: each class's texts evenly, equal texts together."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.folds < 2:
+            raise ConfigError(f"folds={self.folds}: give 2 or more")
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Train and score every fold; write RUN/predictions.parquet, metrics.json, mistakes.jsonl, label_errors.jsonl and figures; returns the
+    metrics.
+
+    Raises ConfigError (settings, folders), DataError (labels and tables), CorruptError, LockedError.
+    """
+    from bertlab.disk import MANIFEST, locked, read_json
+    from bertlab.tasks.folds import forget_weights
+    from bertlab.training import processes
+    from bertlab.training.runlog import agree_with_config
+
+    accelerator = processes.start(None, config.device)
+    if accelerator.num_processes > 1:
+        raise ConfigError("crossval trains in one process: start it without torchrun")
+    out = Path(config.out)
+    with locked(out):
+        agree_with_config(config, out, free={"out", "model", "train", "workers"})
+        if (out / MANIFEST).is_file():
+            print(f"{out} is finished: nothing to do")
+            forget_weights(out)
+            return read_json(out / "metrics.json")
+        return _cross_validate(config, out, accelerator)
+
+
+def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, Any]:
+    from bertlab.disk import MANIFEST, hash_some, sha256_file, write_json, write_sealed
+    from bertlab.model.encoder import EncoderConfig
+    from bertlab.model.folder import fetch, load_config, refuse_misfit, weights_sha256
+    from bertlab.pages.evaluation import suspect_lines, write_label_errors, write_mistakes
+    from bertlab.pages.figures import write_figures
+    from bertlab.pages.results import headline_words
+    from bertlab.tasks import measures
+    from bertlab.tasks.data import chosen_task, data_of, labels_of
+    from bertlab.tasks.folds import divide, forget_weights, out_of_fold, splits_of
+    from bertlab.tasks.seeds import resumed, start_model, train_seed
+    from bertlab.tokens import tokenizer as tokenizers
+    from bertlab.training.runlog import plain, remember_inputs
+
+    folder = fetch(config.model)
+    encoder = EncoderConfig.from_published(load_config(folder), f"{folder}/config.json")
+    tokenizer = tokenizers.load(folder)
+    refuse_misfit(tokenizer, encoder, folder)
+    refuse_unlearnable(config, encoder.num_hidden_layers)
+    task, reason, longest, long = chosen_task(
+        config.task, config.train, config.columns, max_length=config.max_length, positions=encoder.max_position_embeddings, long=config.long
+    )
+    refuse_unfit(config, task)
+    rows = task.read(config.train, config.columns)
+    folds = divide(task, rows, config.folds, config.seed)
+    splits = [splits_of(folds, fold, config.dev_share) for fold in range(config.folds)]  # all, before any is trained
+    remember_inputs(config, out, {"train file": sha256_file(Path(config.train)), "model": weights_sha256(folder)})
+    of = task.of.format(count=len(folds.labels.names))
+    print(f"task  {task.name} ({reason})\ntrain {len(rows):,} examples of {of}, in {config.folds} folds", flush=True)
+
+    states: list[dict[str, Any]] = []
+    outputs, known = [], []
+    for fold, (labels, parts) in enumerate(splits):
+        data = data_of(task, labels, parts, {"train": config.train}, tokenizer, max_length=longest, long=long)
+        if data.are_pairs and encoder.type_vocab_size < 2:
+            raise ConfigError(f"{folder} knows one segment, and pairs need two: start from another model")
+        model, _ = start_model(task, folder, len(labels.names), config.seed + fold, **config.start)
+        train = partial(train_seed, recipe_of(config), data, model, config.seed + fold, accelerator)
+        state = resumed(out / "seeds" / f"fold-{fold}", model, train, out)
+        outputs.append(task.run(model.to(accelerator.device), data.encoded["test"], labels, device=accelerator.device))
+        known.append(labels_of(data, state))
+        near = measures.leakage(parts["train"], parts["test"])
+        found = {"fold": fold, "examples": {split: len(its) for split, its in parts.items()}, "near_copies": near["near"] if near else 0}
+        found |= {name: state[name] for name in ("seed", "epoch", "dev", "dev_loss")}
+        found["test"] = task.metrics(data.gold["test"], outputs[-1], known[-1])
+        if config.baselines:
+            found["baselines"] = task.baselines(parts["train"], data.gold["train"], parts["test"], data.gold["test"], labels)
+        states.append(plain(found))
+        print(f"fold {fold + 1} of {config.folds}: {headline_words(task, found['test'])} on {len(parts['test']):,} examples", flush=True)
+
+    pooled, labels = out_of_fold(folds, outputs, known)
+    further = measures.of_probabilities(task, folds.gold, pooled, labels, None)
+    mistakes = measures.mistakes_of(task, rows, folds.gold, pooled, labels)
+    suspects = measures.suspects_of(task, rows, folds.gold, pooled, labels)
+    metrics = task.metrics(folds.gold, pooled, labels) | {
+        "intervals": task.intervals(folds.gold, pooled, labels) | further.pop("intervals", {}),
+        **further,
+        "task": task.name,
+        "labels": labels.names,
+        "folds": states,
+        "over_folds": over_folds(task, [state["test"] for state in states]),
+        "baselines": {
+            name: over_folds(task, [state["baselines"][name] for state in states]) for name in (states[0].get("baselines") or {})
+        },
+        "near_copies": sum(state["near_copies"] for state in states),
+        "model": {"folder": Path(config.model).name, "sha256": weights_sha256(folder)},
+        "data": {"name": Path(config.train).name, "sha256": sha256_file(Path(config.train))},
+    }
+    files = ["metrics.json", "predictions.parquet", *write_mistakes(out, mistakes), *write_label_errors(out, suspects)]
+    if task.exclusive is not None:
+        files += write_figures(
+            out, measures.is_gold(task, folds.gold, labels), pooled, labels.names, exclusive=task.exclusive, calibrated=None
+        )
+    task.write(out / "predictions.parquet", rows, folds.gold, pooled, labels)
+    write_json(out / "metrics.json", metrics)
+    write_sealed(out / MANIFEST, {"files": hash_some(out, files)})  # last: now the run is finished
+    forget_weights(out)
+    print("\n".join([*_summary(config, task, metrics), *suspect_lines(suspects, len(rows))]))
+    print(f"predictions {out / 'predictions.parquet'}\nmetrics     {out / 'metrics.json'}")
+    return metrics
+
+
+def over_folds(task: "Task", of_folds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean and standard deviation over folds of each headline number."""
+    from bertlab.evaluation.metrics import mean_and_deviation
+
+    headlines = [task.headlines(metrics) for metrics in of_folds]
+    return {name: mean_and_deviation([each[name] for each in headlines]) for name in task.scores}
+
+
+def _summary(config: Config, task: "Task", metrics: dict[str, Any]) -> list[str]:
+    from bertlab.pages.evaluation import probability_lines
+    from bertlab.pages.screen import metric_words, score_table
+
+    first = next(iter(task.scores))
+
+    def shown(spread: dict[str, float]) -> str:
+        return f"{metric_words(first)} {spread['mean']:.3f} (sd {spread['sd']:.3f})"
+
+    lines = [score_table(metrics), *probability_lines(metrics)]
+    lines.append(
+        f"over {config.folds} folds: {shown(metrics['over_folds'][first])}; the folds' models share most of what they learnt from,"
+    )
+    lines.append("            so that the deviation says little of other texts: the interval above is of all out-of-fold answers together")
+    lines += [f"            {name}: {shown(each[first])}" for name, each in metrics["baselines"].items()]
+    if metrics["near_copies"]:
+        lines.append(f"warning: {metrics['near_copies']:,} texts are nearly equal to one that their model learnt from: the scores flatter")
+    return lines

@@ -1,0 +1,130 @@
+"""bertlab search: the nearest texts and the pairs, on the screen and as JSON, by options, files and standard input."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bertlab import cli
+from bertlab.model.encoder import EncoderConfig
+from bertlab.model.folder import save_model
+from bertlab.model.heads import BertForPreTraining
+from bertlab.tokens import tokenizer as tokenizers
+from bertlab.verbs import embed
+
+SENTENCE = "the old river runs from a stone hill to the sea and birds sing over its banks in spring"
+DRAW = random.Random(0)
+TEXTS = [" ".join(DRAW.choices(SENTENCE.split(), k=DRAW.randint(3, 12))) for _ in range(20)] + ["the old river", "the  old River"]
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> str:
+    place = tmp_path_factory.mktemp("search")
+    tokenizer = tokenizers.train([SENTENCE] * 4, kind="wordpiece", vocab_size=200, lowercase=True)
+    torch.manual_seed(0)
+    config = EncoderConfig(
+        vocab_size=tokenizer.vocab_size, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=24, initializer_range=0.4,
+    )  # fmt: skip
+    save_model(place / "model", BertForPreTraining(config), tokenizer, facts={}, card="# A card\n")
+    (place / "texts.txt").write_text("\n".join(TEXTS) + "\n")
+    embed.run(embed.Config(model=str(place / "model"), input=str(place / "texts.txt"), output=str(place / "v.npy"), device="cpu"))
+    return str(place / "v.npy")
+
+
+def answers(capsys: pytest.CaptureFixture[str], *args: str) -> list[dict[str, Any]]:
+    assert cli.main(["search", *args, "--json", "--device", "cpu"]) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_text_of_the_index_is_found_first_with_its_id_row_and_words(index: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (found,) = answers(capsys, index, TEXTS[4], "--top", "3")
+    assert found["query"] == TEXTS[4] and len(found["nearest"]) == 3
+    assert {key: found["nearest"][0][key] for key in ("row", "id", "text")} == {"row": 4, "id": "texts.txt:5", "text": TEXTS[4]}
+    assert found["nearest"][0]["score"] == pytest.approx(1) and found["nearest"][1]["score"] < 1 - 1e-6
+    assert [each["score"] for each in found["nearest"]] == sorted((each["score"] for each in found["nearest"]), reverse=True)
+
+
+def test_queries_of_a_file_of_standard_input_and_of_the_command_line_have_the_same_answers(
+    index: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [TEXTS[1], "a hill", "birds in spring"]
+    expected = answers(capsys, index, *asked)
+    assert [each["query"] for each in expected] == asked
+    (tmp_path / "queries.txt").write_text("\n\n".join(asked) + "\n")
+    assert answers(capsys, index, "--input", str(tmp_path / "queries.txt")) == expected
+    command = [sys.executable, "-m", "bertlab", "search", index, "--input=-", "--json", "--device", "cpu"]
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        command, input="\n".join(asked), capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": root}
+    )
+    assert [json.loads(line) for line in done.stdout.splitlines()] == expected
+
+
+def test_pairs_above_a_cosine_are_printed_once_each(index: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (found,) = answers(capsys, index, "--duplicates", "0.999999")
+    assert [each["id"] for each in found["pair"]] == ["texts.txt:21", "texts.txt:22"] and found["cosine"] == pytest.approx(1)
+    assert [each["text"] for each in found["pair"]] == TEXTS[-2:]
+    assert len(answers(capsys, index, "--duplicates", "1e-9")) > 20
+
+
+def test_the_screen_shows_scores_ids_and_texts_that_cannot_steer_it(index: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["search", index, "the old\x1b[2J river", "--top", "2", "--device", "cpu"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "the old?[2J river" and len(lines) == 4 and lines[1].split()[1].startswith("texts.txt:")
+    assert cli.main(["search", index, "--duplicates", "0.999999"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == ["1.0000", "  texts.txt:21  the old river", "  texts.txt:22  the  old River"]
+    assert "1 pairs of 22 texts" in captured.err
+
+
+def test_texts_that_are_gone_are_said_and_ids_stay(index: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = Path(index).parent / "texts.txt"
+    place.rename(tmp_path / "texts.txt")
+    try:
+        assert cli.main(["search", index, TEXTS[0], "--json", "--device", "cpu"]) == 0
+        captured = capsys.readouterr()
+        assert "texts are not shown" in captured.err and set(json.loads(captured.out)["nearest"][0]) == {"score", "row", "id"}
+        (found,) = answers(capsys, index, TEXTS[0], "--texts", str(tmp_path / "texts.txt"))
+        assert found["nearest"][0]["text"] == TEXTS[0]
+    finally:
+        (tmp_path / "texts.txt").rename(place)
+
+
+def test_an_approximate_search_says_its_recall_and_of_few_texts_finds_the_same(index: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("usearch", reason="the graph is usearch's")
+    exact = answers(capsys, index, "a stone hill", "the sea")
+    assert cli.main(["search", index, "a stone hill", "the sea", "--json", "--approximate", "--device", "cpu"]) == 0
+    captured = capsys.readouterr()
+    assert [json.loads(line) for line in captured.out.splitlines()] == exact
+    assert "approximate: recall@10 1.000 against exact, of 22 vectors" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["a query", "--duplicates", "0.9"], "one of these"),
+        ([], "one of these"),
+        (["a query", "--top", "0"], "top=0: give 1 or more"),
+        (["--duplicates", "1.5"], "give a cosine above 0, at most 1"),
+        (["--duplicates", "0.9", "--approximate"], "leave --approximate out"),
+        (["a query", "--model", "nowhere"], "nowhere is not the model that made"),
+        (["a query", "--texts", "nowhere.txt"], "nowhere.txt does not exist"),
+    ],
+)
+def test_what_cannot_be_is_one_line(index: str, args: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["search", index, *args]) == 2
+    captured = capsys.readouterr()
+    assert words in captured.err and captured.err.count("\n") == (2 if "texts are not shown" in captured.err else 1) and captured.out == ""
+
+
+def test_a_missing_usearch_is_said_with_the_extra(index: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "usearch.index", None)
+    assert cli.main(["search", index, "a", "--approximate", "--device", "cpu"]) == 2
+    assert "pip install 'bertlab[search]'" in capsys.readouterr().err
