@@ -211,7 +211,8 @@ def _seeds(scored: Scored) -> Markup | None:
             for name in names
         ]
         chosen = " (chosen by dev)" if state.get("seed") == scored.metrics.get("best_seed") else ""
-        rows.append([f"{state.get('seed')}{chosen}", str(state.get("epoch", "")), *cells])
+        failed = " (failed: no better than one answer for all)" if state.get("failed") else ""
+        rows.append([f"{state.get('seed')}{chosen}{failed}", str(state.get("epoch", "")), *cells])
     columns = ["seed", "best epoch", *(f"{split} {metric_words(name)}" for split in ("dev", "test") if split in seeds[0] for name in names)]
     key = f"dev_{names[0]}"
     lines = [

@@ -399,11 +399,11 @@ def test_a_run_that_was_cut_off_goes_on_with_the_seeds_that_are_not_finished(
     trained: list[int] = []
     train_seed = seeds.train_seed
 
-    def counted(recipe: Any, data: Any, model: Any, seed: int, accelerator: Any) -> dict[str, Any]:
+    def counted(recipe: Any, data: Any, model: Any, seed: int, accelerator: Any, *more: Any) -> dict[str, Any]:
         if stop_at == seed:
             raise KeyboardInterrupt
         trained.append(seed)
-        return train_seed(recipe, data, model, seed, accelerator)
+        return train_seed(recipe, data, model, seed, accelerator, *more)
 
     monkeypatch.setattr(seeds, "train_seed", counted)
     whole, cut = config(base, files, tmp_path / "whole", seeds=2), config(base, files, tmp_path / "cut", seeds=2)
