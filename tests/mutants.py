@@ -484,9 +484,9 @@ MUTANTS = (
     ),
     Mutant(
         "a page shows text as mark-up",
-        "pages/doctor.py",
-        "return escape(inert(text), quote=True)",
-        "return inert(text)",
+        "pages/html.py",
+        'return escape(inert(str(text)).encode("utf-8", "replace").decode("utf-8"))',
+        'return Markup(inert(str(text)).encode("utf-8", "replace").decode("utf-8"))',
         ("tests/pages/test_doctor.py::test_hostile_text_makes_no_element_no_attribute_and_no_control_character",),
     ),
 )
