@@ -30,7 +30,7 @@ VERBS = {
     "crossval": "one labelled file, K folds -> a prediction for each row by a model that has not seen it",
     "multitask": "a BERT and several labelled files -> one encoder for all, a model each",
     "contrast": "a BERT and texts, pairs or classes -> vectors that are near where they should be",
-    "evaluate": "a fine-tuned model and a labelled file -> predictions and scores",
+    "evaluate": "a fine-tuned model, or the vectors of any, and a labelled file -> predictions and scores",
     "prompt": "a BERT, a template and label words -> predictions, with no training",
     "compare": "predictions of two systems or more -> differences, intervals, p-values",
     "report": "a run, or several side by side -> one page to look at",
