@@ -38,6 +38,8 @@ VERBS = {
     "search": "vectors and a query -> the nearest texts, or all near-duplicates",
     "contexts": "a word and texts -> its vectors in its sentences, in groups: senses",
     "fill": "likely words for every [MASK] in a text",
+    "explore": "a model opened up in a browser: attention, masked words, what weighed",
+    "export": "a model folder -> ONNX, checked against torch",
     "replay": "the batch of one step of a pretraining run, made again and checked",
     "verify": "is every file as it was written, and made from what it says?",
     "bench": "how fast this machine trains, and what a run would take",
@@ -69,6 +71,8 @@ options are written --name VALUE or name=VALUE, or come from YAML files: --confi
   bertlab search     INDEX "a query" [--top 10]
   bertlab contexts   WORD --model DIR --in FILE [--senses K]
   bertlab fill       --model DIR --text "the [MASK] of the river"
+  bertlab explore    DIR [--index VECTORS] [--out FILE --text TEXT]
+  bertlab export     --model DIR --to onnx --out DIR [--quantise]
   bertlab replay     --run RUN --step N [--pairs 10]
   bertlab verify     --folder DIR [DIR ...] [--strict]
   bertlab bench      [--corpus CORPUS] [--preset mini] [--price-per-hour PRICE]

@@ -32,6 +32,8 @@ class Mutant:
 
 
 LOOP = "tests/training/test_loop.py"
+CONTRAST = "tests/training/test_contrastive.py"
+GROUPS = "tests/batches/test_sentence_groups.py"
 MASKING = "tests/batches/test_masking.py"
 PAIRS = "tests/batches/test_pairs.py"
 BATCHES = "tests/batches/test_pretraining.py"
@@ -82,6 +84,56 @@ MUTANTS = (
         "return len(self.cu_seqlens) - 1 - self.filler_sequences",
         "return len(self.cu_seqlens) - 1",
         (f"{LOOP}::test_filler_of_fixed_shapes_changes_neither_losses_nor_counts_nor_gradients",),
+    ),
+    # --- vectors trained by contrast
+    Mutant(
+        "the way back draws other dropout masks",
+        "training/contrastive.py",
+        "use_reentrant=False)",
+        "use_reentrant=False, preserve_rng_state=False)",
+        (f"{CONTRAST}::test_the_way_back_meets_the_same_dropout_masks",),
+    ),
+    Mutant(
+        "Matryoshka: length 1 before the cut",
+        "training/contrastive.py",
+        "F.normalize(vectors[:, :width], dim=1)",
+        "F.normalize(vectors, dim=1)[:, :width]",
+        (f"{CONTRAST}::test_matryoshka_sums_the_losses_of_prefixes_scaled_after_the_cut",),
+    ),
+    Mutant(
+        "what is no negative, the wrong way round for the positives",
+        "training/contrastive.py",
+        "left_out[:, :n].T",
+        "left_out[:, :n]",
+        (f"{CONTRAST}::test_a_positive_does_not_choose_among_anchors_equal_to_it",),
+    ),
+    Mutant(
+        "equal positives are each other's negatives",
+        "batches/sentence_groups.py",
+        " | (positives[:, None] == candidates)",
+        "",
+        (f"{GROUPS}::test_what_means_the_same_is_no_negative",),
+    ),
+    Mutant(
+        "a text is drawn as its own neighbour",
+        "batches/sentence_groups.py",
+        "away = 1 + ",
+        "away = 0 + ",
+        (f"{GROUPS}::test_a_neighbour_is_another_sentence_of_the_document",),
+    ),
+    Mutant(
+        "vectors that are all equal find everything",
+        "embedding/likeness.py",
+        "near >= best[:, None] - 1e-7",
+        "near > best[:, None]",
+        ("tests/embedding/test_likeness.py::test_vectors_that_are_all_equal_find_nothing",),
+    ),
+    Mutant(
+        "two models are resampled on different texts",
+        "embedding/likeness.py",
+        "(after - before) @ weights",
+        "(after @ weights - before @ weights[::-1])",
+        ("tests/embedding/test_likeness.py::test_both_models_are_resampled_on_the_same_texts",),
     ),
     # --- masks
     Mutant(
@@ -432,9 +484,9 @@ MUTANTS = (
     ),
     Mutant(
         "a page shows text as mark-up",
-        "pages/doctor.py",
-        "return escape(inert(text), quote=True)",
-        "return inert(text)",
+        "pages/html.py",
+        'return escape(inert(str(text)).encode("utf-8", "replace").decode("utf-8"))',
+        'return Markup(inert(str(text)).encode("utf-8", "replace").decode("utf-8"))',
         ("tests/pages/test_doctor.py::test_hostile_text_makes_no_element_no_attribute_and_no_control_character",),
     ),
 )

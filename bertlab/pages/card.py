@@ -120,6 +120,56 @@ def classifier_card(facts: dict[str, Any], labels: list[str]) -> str:
     return "\n".join(lines)
 
 
+_RUN = """```python
+import numpy, onnxruntime, tokenizers
+
+tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")
+tokenizer.encode_special_tokens = True  # what spells [SEP] in a text stays text
+tokenizer.enable_truncation({max_length})
+tokenizer.enable_padding()
+session = onnxruntime.InferenceSession("model.onnx")
+
+encoded = tokenizer.encode_batch({texts})
+inputs = {{
+    "input_ids": [each.ids for each in encoded],
+    "attention_mask": [each.attention_mask for each in encoded],
+    "token_type_ids": [each.type_ids for each in encoded],
+}}
+outputs = session.run(None, {{name: numpy.array(rows, dtype=numpy.int64) for name, rows in inputs.items()}})
+```
+"""
+
+
+def exported_card(facts: dict[str, Any]) -> str:
+    """README.md of a folder for ONNX, from its bertlab.json."""
+    check, quantised = facts["check"], facts.get("quantised")
+    outputs = ", ".join(f"`{name}`" for name in facts["outputs"])
+    if facts["task"] is None:
+        prompt = f" The model was trained with this before every text: {_safe(json.dumps(facts['prompt']))}." if facts["prompt"] else ""
+        what = f"sentence vectors: the {facts['pooling']} pooling{', scaled to length 1,' * facts['normalize']} is inside.{prompt}"
+        texts = json.dumps([facts["prompt"] + text for text in ("a text", "another, longer text")])
+    else:
+        names = f" The classes in order: {_safe(json.dumps(facts['labels'], ensure_ascii=False))}." if facts["labels"] else ""
+        what = f"the answers of a model for the task {facts['task']}.{names}"
+        pairs = facts["pairs"] or facts["task"] == "answers"
+        texts = '[("a text", "its second text"), ("another", "text")]' if pairs else '["a text", "another, longer text"]'
+    lines = [
+        *_front_matter("feature-extraction" if facts["task"] is None else "text-classification", []),
+        "# A BERT as ONNX",
+        "",
+        f"Exported by bertlab {facts['bertlab']}. `model.onnx` gives {outputs}: {what}",
+        "Batches of any number of sequences, padded at their ends, of any length up to the model's positions. Texts of more than "
+        f"{facts['max_length']} tokens are cut. From this folder:",
+        "",
+        _RUN.format(max_length=facts["max_length"], texts=texts),
+        f"Checked against torch on {check['batches']} batches of mixed lengths: largest difference {check['largest_difference']:.1e}.",
+    ]
+    if quantised:
+        found = json.dumps({name: value for name, value in quantised.items() if name not in ("bytes", "whole_bytes")})
+        lines.append(f"`model_int8.onnx` has 8-bit weights; against the whole model it was measured: {_safe(found)}.")
+    return "\n".join([*lines, ""])
+
+
 def vectors_card(facts: dict[str, Any]) -> str:
     """The card of a model trained for vectors, from its bertlab.json."""
     dims = facts["matryoshka_dims"]

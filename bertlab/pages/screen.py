@@ -98,6 +98,8 @@ def metric_words(metric: str) -> str:
     named = {
         "mcc": "MCC",
         "mrr": "MRR",
+        "mrr@10": "MRR@10",
+        "ndcg@10": "nDCG@10",
         "mae": "MAE",
         "rmse": "RMSE",
         "spearman": "Spearman",

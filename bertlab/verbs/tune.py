@@ -36,6 +36,12 @@ class Config(Learning):
     """Batch sizes to try; by default 16 and 32, up to width 512 8, 16, 32, 64 and 128."""
     epoch_counts: tuple[int, ...] = ()
     """Numbers of epochs to try; by default 2, 3 and 4, up to width 512 4. Each trial keeps its best epoch."""
+    learning_rate: float | None = None
+    """Not in a search: give learning_rates."""
+    batch_size: int = Recipe.batch_size
+    """Not in a search: give batch_sizes."""
+    epochs: int | None = None
+    """Not in a search: give epoch_counts."""
     trials: int | None = None
     """How many combinations to try, drawn by the seed; by default all."""
     seeds: int = 1

@@ -247,6 +247,7 @@ def test_settings_that_cannot_be_used_are_refused(base: str, files: dict[str, st
         ({"batch_sizes": (0,)}, "batch_sizes=0"),
         ({"dropout": 1.0}, "dropout=1.0"),
         ({"seeds": 0}, "seeds=0"),
+        ({"epochs": 3}, "give learning_rates, batch_sizes, epoch_counts"),
         ({"trials": 3} | SEARCHED, "the grid has 2 combinations"),
     ):
         with pytest.raises(ConfigError, match=message):
