@@ -63,6 +63,7 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
     from bertlab.model.folder import fetch, load_config, refuse_misfit, weights_sha256
     from bertlab.pages.evaluation import suspect_lines, write_label_errors, write_mistakes
     from bertlab.pages.figures import write_figures
+    from bertlab.pages.report import report_on
     from bertlab.pages.results import headline_words
     from bertlab.tasks import measures
     from bertlab.tasks.data import chosen_task, data_of, labels_of
@@ -138,8 +139,9 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
     write_json(out / "metrics.json", metrics)
     write_sealed(out / MANIFEST, {"files": hash_some(out, files)})  # last: now the run is finished
     forget_weights(out)
+    report_on(out)
     print("\n".join([*_summary(config, task, metrics), *suspect_lines(suspects, len(rows))]))
-    print(f"predictions {out / 'predictions.parquet'}\nmetrics     {out / 'metrics.json'}")
+    print(f"predictions {out / 'predictions.parquet'}\nmetrics     {out / 'metrics.json'}\nreport      {out / 'report.html'}")
     return metrics
 
 
