@@ -65,7 +65,7 @@ class BertEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             raise ConfigError(f"pooling={self.pooling!r}: give one of {', '.join(POOLINGS)}")
         embedder = _open(self.model, self.device, self.precision)
         recorded = embedder.recorded
-        what = What(pooling=self.pooling or recorded.usable_pooling(self.model), layers=tuple(self.layers))  # type: ignore[arg-type]
+        what = What(pooling=self.pooling or recorded.usable_pooling(self.model), layers=tuple(self.layers))
         vectors = embedder.vectors(embedder.encode(texts), what)
         return finished(vectors, recorded.normalize if self.normalize is None else self.normalize, self.dims)
 

@@ -119,7 +119,7 @@ def ids_of(index: Index, rows: Sequence[int]) -> dict[int, str]:
     if index.path.suffix == ".npy":
         with index.path.with_suffix(".ids.txt").open(encoding="utf-8", newline="\n") as lines:
             return {row: line.removesuffix("\n") for row, line in enumerate(lines) if row in wanted}
-    found = {}
+    found: dict[int, str] = {}
     for first, group, file in _row_groups(index):
         here = [row for row in wanted if first <= row < first + file.metadata.row_group(group).num_rows]
         if here:

@@ -2,9 +2,14 @@
 
 import json
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import bertlab
 from bertlab.pages.screen import inert, likeness_line, metric_words
+
+if TYPE_CHECKING:
+    from bertlab.model.heads import BertForPreTraining
+    from bertlab.tokens.corpus import Corpus
 
 _USE = """## Use
 
@@ -16,6 +21,41 @@ model = bertlab.load("{folder}")
 
 It opens as it is in transformers (`AutoModel.from_pretrained`) and sentence-transformers (`SentenceTransformer`), too.
 """
+
+
+def pretraining_facts(
+    corpus: "Corpus", model: "BertForPreTraining", state: dict[str, Any], *, steps: int, started_from: str | None
+) -> dict[str, Any]:
+    """bertlab.json of a pretrained model; state: what the run has counted and measured."""
+    import torch
+
+    sources = corpus.manifest["sources"]
+    return {
+        "bertlab": bertlab.__version__,
+        "kind": "pretrained",
+        "corpus": {
+            "sha256": corpus.sha256,
+            "documents": corpus.train.num_documents,
+            "tokens": corpus.train.num_tokens,
+            "sources": [{"name": source["name"], "licence": source.get("licence", "")} for source in sources],
+            "licences": sorted({source.get("licence", "") for source in sources}),
+        },
+        "tokenizer_sha256": corpus.tokenizer.sha256,
+        "vocab_size": corpus.tokenizer.vocab_size,
+        "lowercase": corpus.tokenizer.lowercase,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "layers": model.config.num_hidden_layers,
+        "hidden_size": model.config.hidden_size,
+        "started_from": started_from,
+        "steps": steps,
+        "tokens_seen": state["tokens_seen"],
+        "skipped_steps": state["skipped"],
+        "seconds": round(state["seconds"], 1),
+        "pooler_trained": True,
+        "heldout_start": state["heldout"][0] if state["heldout"] else None,
+        "heldout": state["best"],
+        "torch": torch.__version__,
+    }
 
 
 def pretrained_card(facts: dict[str, Any]) -> str:

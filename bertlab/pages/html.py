@@ -31,8 +31,9 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 0 auto; p
 h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .5rem; } h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; }
 p { margin: .4rem 0; } .soft { color: var(--soft); font-size: .875rem; } a { color: var(--link); }
 code { font: .9em ui-monospace, monospace; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .875rem; }
-th, td { text-align: right; padding: .25rem 0 .25rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top;
+.wide { overflow-x: auto; } .wide + .wide { margin-top: 1rem; }
+table { border-collapse: collapse; min-width: min(100%, 26rem); font-variant-numeric: tabular-nums; font-size: .875rem; }
+th, td { text-align: right; padding: .25rem 0 .25rem 1.2rem; border-bottom: 1px solid var(--line); vertical-align: top;
   white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; white-space: normal; min-width: 6.5rem; }
 thead th { color: var(--soft); font-weight: 600; } tbody th { font-weight: normal; }
@@ -44,9 +45,29 @@ svg rect { fill: var(--bar); }
 .text { border-top: 1px solid var(--line); padding: .5rem 0; } .pair { font-size: .875rem; line-height: 1.9; }
 mark { background: var(--mark); color: inherit; border-radius: 3px; padding: 0 .2em; } mark small { color: inherit; }
 .second { border-bottom: 2px solid var(--bar); }
+figure { margin: 0 0 1.2rem; } figure h3 { margin-bottom: 0; } figure svg text { font-size: 13px; }
+.curve { fill: none; stroke: currentColor; stroke-width: 1.6; stroke-linejoin: round; } circle { fill: currentColor; }
+.grid { stroke: var(--line); stroke-width: 1; fill: none; }
+.c0 { color: var(--c0); } .c1 { color: var(--c1); stroke-dasharray: 7 3; } .c2 { color: var(--c2); stroke-dasharray: 2 3; }
+.c3 { color: var(--c3); stroke-dasharray: 9 3 2 3; } .c4 { color: var(--c4); } .c5 { color: var(--c5); stroke-dasharray: 7 3; }
+.c6 { color: var(--c6); stroke-dasharray: 2 3; } .c7 { color: var(--c7); stroke-dasharray: 9 3 2 3; } circle { stroke-dasharray: none; }
+.legend { list-style: none; margin: .3rem 0; padding: 0; display: flex; flex-wrap: wrap; gap: .1rem 1.2rem; font-size: .875rem; }
+.legend li::before { content: ""; display: inline-block; width: 1.6rem; margin-right: .4rem; vertical-align: .25em;
+  border-top: 3px solid currentColor; }
+.legend .c1::before, .legend .c5::before { border-top-style: dashed; }
+.legend .c2::before, .legend .c6::before { border-top-style: dotted; }
+.legend .c3::before, .legend .c7::before { border-top-style: double; }
+.shaded td { text-align: center; padding: .25rem .4rem; } .shaded th { padding: .25rem .4rem; text-align: center; }
+.shaded tbody th, .shaded th:first-child { text-align: left; }
+.prose th:first-child { min-width: 14rem; }
+.h1 { background: rgb(var(--heat) / .06); } .h2 { background: rgb(var(--heat) / .12); } .h3 { background: rgb(var(--heat) / .18); }
+.h4 { background: rgb(var(--heat) / .24); } .h5 { background: rgb(var(--heat) / .3); } .h6 { background: rgb(var(--heat) / .36); }
+.h7 { background: rgb(var(--heat) / .42); } .h8 { background: rgb(var(--heat) / .48); } .h9 { background: rgb(var(--heat) / .55); }
+.plain { background: none; border-left-color: var(--c2); }
 summary { cursor: pointer; color: var(--link); font-size: .875rem; }
 @media (max-width: 30rem) {
-  table { font-size: .8rem; } th, td { padding-left: .4rem; } th:first-child, td:first-child { min-width: 4rem; }
+  table { font-size: .8rem; } figure svg text { font-size: 15px; }
+  th, td { padding-left: .6rem; } th:first-child, td:first-child { min-width: 4rem; }
 }
 """
 
@@ -75,14 +96,15 @@ def number(value: float | None, of: str, written: str = ".3f") -> Markup:
     return safe("-") if value is None else element("data", format(value, written), value=json.dumps(value), data_of=of)
 
 
-def table(columns: Sequence[object], rows: Sequence[Sequence[object]], label: object) -> Markup:
-    """A table that scrolls sideways by itself where it is wide, the first cell of a row its heading; `label`: what a screen reader says."""
+def table(columns: Sequence[object], rows: Sequence[Sequence[object]], label: object, *, prose: bool = False) -> Markup:
+    """A table that scrolls sideways by itself where it is wide, the first cell of a row its heading (prose: a text, which gets some width);
+    `label`: what a screen reader says."""
     head = element("tr", *(element("th", _cell(cell), scope="col") for cell in columns))
     lines = [
         element("tr", element("th", _cell(row[0]), scope="row"), *(element("td", _cell(cell)) for cell in row[1:]))
         for row in rows
     ]  # fmt: skip
-    inside = element("table", element("thead", head), element("tbody", *lines), aria_label=label)
+    inside = element("table", element("thead", head), element("tbody", *lines), aria_label=label, class_="prose" if prose else None)
     return element("div", inside, class_="wide", tabindex="0", role="region", aria_label=label)
 
 

@@ -135,13 +135,14 @@ def test_settings_that_are_changed_and_a_folder_that_is_made_again_are_seen(fold
 
 def test_what_is_no_list_of_texts_is_refused_by_its_place(folder: str) -> None:
     embedder = BertEmbedder(folder, device="cpu")
-    for texts, words in (
+    wrong: list[tuple[Any, str]] = [
         ("one text", r"one text is written \[text\]"),
         (np.array([["a"], ["b"]]), "a column of a table"),
         (pd.DataFrame({"said": TEXTS}), "a column of a table"),
         (["a", None], "text 1 is a NoneType"),
         ([b"a"], "text 0 is a bytes"),
-    ):
+    ]
+    for texts, words in wrong:
         with pytest.raises(DataError, match=words):
             embedder.fit(texts)
         with pytest.raises(DataError, match=words):

@@ -58,7 +58,8 @@ def test_blocks_end_to_end_are_the_vectors_and_begin_again_at_any_of_them(
 
 
 def test_a_query_that_is_one_of_the_texts_is_the_vector_of_its_row(folder: str, texts: Path, tmp_path: Path, texts_of: Any) -> None:
-    for number, settings in enumerate(({}, {"pooling": "max", "layer": (1, -1)}, {"dims": 8, "normalize": True})):
+    ways: list[dict[str, Any]] = [{}, {"pooling": "max", "layer": (1, -1)}, {"dims": 8, "normalize": True}]
+    for number, settings in enumerate(ways):
         index = open_index(made(folder, texts, tmp_path / f"v{number}.npy", **settings))
         vectors = query_vectors(index, embedder_of(index, device="cpu"), texts_of(40)[3:5])
         np.testing.assert_array_equal(vectors, read_vectors(index.path)[1][3:5])
@@ -128,7 +129,8 @@ def test_a_manifest_that_somebody_else_sealed_is_not_believed_further_than_it_sa
     path = made(folder, texts, tmp_path / "v.npy")
     facts = read_sealed(tmp_path / "v.npy.manifest.json")
     facts.pop("seal")
-    for change in ({"numbers": "float8"}, {"files": {}}, {"from": {}}):
+    changes: list[dict[str, Any]] = [{"numbers": "float8"}, {"files": {}}, {"from": {}}]
+    for change in changes:
         write_sealed(tmp_path / "v.npy.manifest.json", facts | change)
         with pytest.raises(CorruptError, match="does not say how the vectors were made"):
             open_index(path)
