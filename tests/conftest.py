@@ -88,3 +88,37 @@ def _origin(tier: str) -> str:
         f"{datetime.date.today()}, tier {tier}; {models[0] if models else platform.machine()}, {os.cpu_count()} cores, "
         f"{platform.system()}; Python {platform.python_version()}, {versions}."
     )
+
+
+@pytest.fixture(scope="session")
+def every_model(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Folders of tiny models with large random weights: pretrained (words), and one for each task; `pairs` is a classifier of pairs."""
+    import torch
+
+    from bertlab.model import heads
+    from bertlab.model.encoder import EncoderConfig
+    from bertlab.model.folder import save_model
+    from bertlab.tokens import tokenizer as tokenizers
+
+    sentence = "the old river runs from a stone hill to the sea , and birds sing over its banks in spring ."
+    tokenizer = tokenizers.train([sentence] * 4, kind="wordpiece", vocab_size=200, lowercase=True)
+    torch.manual_seed(0)
+    config = EncoderConfig(
+        vocab_size=tokenizer.vocab_size, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, intermediate_size=32,
+        max_position_embeddings=24, initializer_range=0.4,
+    )  # fmt: skip
+    labels = ["hills", "rivers", "seas"]
+    classifier = heads.BertForSequenceClassification(config, 3)
+    models: dict[str, tuple[Any, dict[str, Any]]] = {
+        "words": (heads.BertForPreTraining(config), {}),
+        "single": (classifier, {"labels": labels, "facts": {"pairs": False}}),
+        "pairs": (classifier, {"labels": labels, "facts": {"pairs": True}}),
+        "several": (classifier, {"labels": labels, "problem_type": "multi_label_classification"}),
+        "number": (heads.BertForSequenceClassification(config, 1), {"labels": ["LABEL_0"], "problem_type": "regression"}),
+        "tags": (heads.BertForTokenClassification(config, 3), {"labels": ["O", "B-x", "I-x"]}),
+        "answers": (heads.BertForQuestionAnswering(config), {}),
+    }
+    root = tmp_path_factory.mktemp("models")
+    for name, (model, settings) in models.items():
+        save_model(root / name, model, tokenizer, card="# A card\n", **{"facts": {}, **settings})
+    return {name: str(root / name) for name in models}

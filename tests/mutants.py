@@ -32,6 +32,8 @@ class Mutant:
 
 
 LOOP = "tests/training/test_loop.py"
+CONTRAST = "tests/training/test_contrastive.py"
+GROUPS = "tests/batches/test_sentence_groups.py"
 MASKING = "tests/batches/test_masking.py"
 PAIRS = "tests/batches/test_pairs.py"
 BATCHES = "tests/batches/test_pretraining.py"
@@ -82,6 +84,56 @@ MUTANTS = (
         "return len(self.cu_seqlens) - 1 - self.filler_sequences",
         "return len(self.cu_seqlens) - 1",
         (f"{LOOP}::test_filler_of_fixed_shapes_changes_neither_losses_nor_counts_nor_gradients",),
+    ),
+    # --- vectors trained by contrast
+    Mutant(
+        "the way back draws other dropout masks",
+        "training/contrastive.py",
+        "use_reentrant=False)",
+        "use_reentrant=False, preserve_rng_state=False)",
+        (f"{CONTRAST}::test_the_way_back_meets_the_same_dropout_masks",),
+    ),
+    Mutant(
+        "Matryoshka: length 1 before the cut",
+        "training/contrastive.py",
+        "F.normalize(vectors[:, :width], dim=1)",
+        "F.normalize(vectors, dim=1)[:, :width]",
+        (f"{CONTRAST}::test_matryoshka_sums_the_losses_of_prefixes_scaled_after_the_cut",),
+    ),
+    Mutant(
+        "what is no negative, the wrong way round for the positives",
+        "training/contrastive.py",
+        "left_out[:, :n].T",
+        "left_out[:, :n]",
+        (f"{CONTRAST}::test_a_positive_does_not_choose_among_anchors_equal_to_it",),
+    ),
+    Mutant(
+        "equal positives are each other's negatives",
+        "batches/sentence_groups.py",
+        " | (positives[:, None] == candidates)",
+        "",
+        (f"{GROUPS}::test_what_means_the_same_is_no_negative",),
+    ),
+    Mutant(
+        "a text is drawn as its own neighbour",
+        "batches/sentence_groups.py",
+        "away = 1 + ",
+        "away = 0 + ",
+        (f"{GROUPS}::test_a_neighbour_is_another_sentence_of_the_document",),
+    ),
+    Mutant(
+        "vectors that are all equal find everything",
+        "embedding/likeness.py",
+        "near >= best[:, None] - 1e-7",
+        "near > best[:, None]",
+        ("tests/embedding/test_likeness.py::test_vectors_that_are_all_equal_find_nothing",),
+    ),
+    Mutant(
+        "two models are resampled on different texts",
+        "embedding/likeness.py",
+        "(after - before) @ weights",
+        "(after @ weights - before @ weights[::-1])",
+        ("tests/embedding/test_likeness.py::test_both_models_are_resampled_on_the_same_texts",),
     ),
     # --- masks
     Mutant(
@@ -432,10 +484,74 @@ MUTANTS = (
     ),
     Mutant(
         "a page shows text as mark-up",
-        "pages/doctor.py",
-        "return escape(inert(text), quote=True)",
-        "return inert(text)",
+        "pages/html.py",
+        'return escape(inert(str(text)).encode("utf-8", "replace").decode("utf-8"))',
+        'return Markup(inert(str(text)).encode("utf-8", "replace").decode("utf-8"))',
         ("tests/pages/test_doctor.py::test_hostile_text_makes_no_element_no_attribute_and_no_control_character",),
+    ),
+    # --- vectors judged
+    Mutant(
+        "vectors judged: recall is of k, not of the relevant",
+        "evaluation/retrieval.py",
+        "float(hits[:cut].sum()) / len(wanted)",
+        "float(hits[:cut].sum()) / min(cut, len(wanted))",
+        ("tests/evaluation/test_retrieval.py::test_scores_can_be_checked_by_hand",),
+    ),
+    Mutant(
+        "vectors judged: the best nDCG is that of one text",
+        "evaluation/retrieval.py",
+        "discounts[: len(wanted)].sum()",
+        "discounts[:1].sum()",
+        ("tests/evaluation/test_retrieval.py::test_ndcg_is_scikit_learns",),
+    ),
+    Mutant(
+        "vectors judged: of a block's equal cosines any is taken",
+        "evaluation/vectors.py",
+        "np.cumsum(equal, axis=1) <= count",
+        "np.cumsum(equal[:, ::-1], axis=1)[:, ::-1] <= count",
+        ("tests/evaluation/test_vectors.py::test_blocks_of_any_size_have_the_same_nearest_and_of_equals_the_first",),
+    ),
+    Mutant(
+        "vectors judged: a random pair may be a text with itself",
+        "evaluation/geometry.py",
+        "values.sum(1) - values.diagonal()",
+        "values.sum(1)",
+        ("tests/evaluation/test_geometry.py::test_the_numbers_are_the_definitions_pair_by_pair",),
+    ),
+    Mutant(
+        "vectors judged: pairs that share a text are independent",
+        "evaluation/geometry.py",
+        "math.sqrt((n - 1) / n *",
+        "math.sqrt((n - 1) / n / 4 *",
+        ("tests/evaluation/test_geometry.py::test_intervals_hold_the_true_value_as_often_as_they_say_coverage",),
+    ),
+    Mutant(
+        "vectors judged: equal texts are left out all at once",
+        "evaluation/clusters.py",
+        "fewer = of_cell - (taken if once else 1)",
+        "fewer = of_cell - taken",
+        ("tests/evaluation/test_clusters.py::test_the_interval_is_the_jackknifes_by_leaving_out",),
+    ),
+    Mutant(
+        "vectors judged: a coin swaps cosines of different units",
+        "evaluation/comparable.py",
+        "        predicted = _in_one_unit(predicted)\n",
+        "        predicted = predicted + 0\n",
+        ("tests/evaluation/test_comparing_vectors.py::test_a_test_of_cosines_does_not_depend_on_their_unit",),
+    ),
+    Mutant(
+        "vectors judged: another pool is the same question",
+        "corpus/relevance.py",
+        'f"{each} {pool}"',
+        'f"{each}"',
+        ("tests/corpus/test_relevance.py::test_the_same_query_in_another_pool_is_another_question",),
+    ),
+    Mutant(
+        "vectors judged: a block's rows are counted from its own first",
+        "evaluation/vectors.py",
+        "for each, _ in found]) + first]",
+        "for each, _ in found])]",
+        ("tests/embedding/test_judging.py::test_the_nearest_of_a_pool_are_those_of_every_cosine_for_any_block",),
     ),
 )
 

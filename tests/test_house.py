@@ -25,7 +25,7 @@ FLOORS = [
     {"training"},
     {"embedding", "tasks"},
     {"inference"},
-    {"cloze"},
+    {"cloze", "exploring", "exporting"},
     {"pages"},
     {"verbs"},
     {"quickstart", "bench", "cli"},

@@ -1,9 +1,9 @@
 """The texts of a run that learns vectors: what is trained on, what is chosen by, what is measured at the end.
 
 Of a corpus folder all sentences are trained on; of its held-out documents with two sentences or more those with an even number choose,
-those with an odd one measure: the first sentence is to find the second among the second sentences of all. Of a file without a dev file a
-share is cut off by a hash of the texts, rows of one first text together. What single texts are to find is their own second half among all
-second halves.
+those with an odd one measure (at most MOST_DEV of each): the first sentence is to find the second among the second sentences of all. Of a
+file without a dev file a share is cut off by a hash of the texts, rows of one first text together. What single texts are to find is their
+own second half among all second halves.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from bertlab.tokens.corpus import Corpus
 from bertlab.tokens.shards import Documents
 from bertlab.tokens.tokenizer import Tokenizer
 
-MOST_DEV = 1000  # rows that are cut off for dev: its scores are then known to about 0.02
+MOST_DEV = 1000  # rows that are cut off for dev, documents of a corpus that choose or measure: scores are then known to about 0.02
 FEWEST = 10  # texts that look for their like, below which nothing is measured
 
 
@@ -46,8 +46,9 @@ def of_corpus(corpus: Corpus, *, positives: Literal["same", "neighbours"], max_l
     groups = Groups(texts, 1, batch_size, seed, Classes(corpus.train.sentence_bounds()) if positives == "neighbours" else None)
     if len(groups) < 2:
         raise DataError(f"{corpus.folder}: {len(groups)} sentences: likeness is learnt from two or more")
-    numbers = np.arange(corpus.heldout.num_documents if corpus.heldout else 0)
-    dev, test = (_neighbours(corpus, corpus.heldout, numbers[parity::2], max_length) if corpus.heldout else None for parity in (0, 1))
+    documents = np.arange(corpus.heldout.num_documents if corpus.heldout else 0)
+    apart = 2 * max(1, -(-len(documents) // (2 * MOST_DEV)))
+    dev, test = (_neighbours(corpus, corpus.heldout, documents[parity::apart], max_length) if corpus.heldout else None for parity in (0, 1))
     if dev is None or test is None or min(len(dev), len(test)) < FEWEST:
         raise DataError(f"{corpus.folder} holds too few documents of two sentences out to choose by: prepare it with a larger --heldout")
     positive = {"same": "each its own positive", "neighbours": "the positive of each another of its document"}[positives]

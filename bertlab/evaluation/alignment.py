@@ -17,8 +17,9 @@ import numpy as np
 from bertlab.disk import MANIFEST, SEAL, read_json, read_sealed, verify_file
 from bertlab.errors import ConfigError, CorruptError, DataError
 
-TASKS = ("single-label", "multi-label", "regression", "tokens", "answers")
-WITHOUT_CLASSES = ("regression", "answers")
+NUMBERS = ("regression", "similarity")  # cosines beside scores: a model that was fine-tuned on scores does the same in another unit
+TASKS = ("single-label", "multi-label", *NUMBERS, "tokens", "answers", "retrieval", "clustering")
+WITHOUT_CLASSES = (*NUMBERS, "answers", "retrieval", "clustering")
 COLUMNS = ("id", "text_sha256", "gold", "predicted")
 
 Key = tuple[str, str, int]  # id, hash of the text, how many rows before have both
@@ -48,7 +49,7 @@ class Aligned:
     """S systems on n examples: gold (n,), predicted (S, n) class numbers over `names`; clusters (n,) numbers or None.
 
     Sets of labels are truth values, (n, K) and (S, n, K); numbers are themselves; tags are tuples, a sentence each, and so are the texts
-    that answer a question, in arrays of objects.
+    that answer a question and the ids that a query finds, in arrays of objects, and labels and groups of clusterings are texts in such.
     """
 
     task: str
@@ -133,17 +134,18 @@ def align(files: Sequence[PredictionsFile]) -> Aligned:
         _refuse_other_examples(first, file, row_of)
         predicted.append(_as_array(first, [file.predicted[row_of[key]] for key in first.keys]))
     clusters = np.unique(first.clusters, return_inverse=True)[1] if first.clusters else None
-    return Aligned(first.task, first.names, _as_array(first, first.gold), np.array(predicted), clusters)
+    task = "similarity" if any(file.task == "similarity" for file in files) else first.task
+    return Aligned(task, first.names, _as_array(first, first.gold), np.array(predicted), clusters)
 
 
 def _as_array(file: PredictionsFile, values: list[Any]) -> np.ndarray:
     """n values as class numbers (n,), truth values (n, K), numbers (n,) or tuples and texts (n,), by the file's task and names."""
-    if file.task in ("tokens", "answers"):
+    if file.task in ("tokens", "answers", "retrieval", "clustering"):
         objects = np.empty(len(values), dtype=object)
         for row, value in enumerate(values):
             objects[row] = tuple(value) if isinstance(value, list) else value
         return objects
-    if file.task == "regression":
+    if file.task in NUMBERS:
         return np.array(values, dtype=np.float64)
     number = {name: place for place, name in enumerate(file.names)}
     if file.task == "single-label":
@@ -155,7 +157,7 @@ def _as_array(file: PredictionsFile, values: list[Any]) -> np.ndarray:
 
 
 def _refuse_other_classes(a: PredictionsFile, b: PredictionsFile) -> None:
-    if a.task != b.task:
+    if a.task != b.task and not {a.task, b.task} <= set(NUMBERS):
         raise DataError(f"{a.origin} is of a {a.task} task and {b.origin} of a {b.task} one: compare systems that do the same")
     odd = sorted(set(a.names) ^ set(b.names))
     if odd:

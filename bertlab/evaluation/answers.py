@@ -10,13 +10,12 @@ import re
 import string
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from bertlab.evaluation.intervals import LEVEL, RESAMPLES, of_units, wilson
-from bertlab.evaluation.resampling import Formula, Units
+from bertlab.evaluation.resampling import Formula, mean_of_scores, units_of_scores
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -67,32 +66,7 @@ def _means(scores: np.ndarray) -> dict[str, Any]:
     return {"n": len(scores), "exact_match": float(scores[:, 0].mean()), "f1": float(scores[:, 1].mean())}
 
 
-def answer_units(scores: np.ndarray, clusters: np.ndarray | None = None) -> Units:
-    """n questions as S systems answered them, (S, n, 2) exact match and F1, for resampling by questions, or by (n,) numbers of contexts.
-
-    The means are ANSWER_SCORES: a score counts as so much of a right answer. Questions of equal scores are one unit.
-    """
-    from scipy import sparse
-
-    systems, n, kinds = scores.shape
-    rows = scores.transpose(1, 0, 2).reshape(n, systems * kinds)
-    if clusters is None:
-        rows, times = np.unique(rows, axis=0, return_counts=True)
-        sizes = np.ones(len(rows))
-    else:
-        which = np.unique(clusters, return_inverse=True)[1]
-        rows = np.stack([np.bincount(which, weights=its) for its in rows.T], axis=1)
-        sizes, times = np.bincount(which).astype(np.float64), np.ones(len(rows), dtype=np.int64)
-    given = np.tile(sizes, (2 * kinds, 1))
-    of_systems = (rows[:, system * kinds : (system + 1) * kinds].T for system in range(systems))
-    return Units(times, tuple(sparse.csr_array(np.concatenate([its, given])) for its in of_systems), kinds)
-
-
-def _mean(kind: int, counts: np.ndarray) -> np.ndarray:
-    return np.asarray(counts[0, kind] / np.maximum(counts[1, kind], 1))
-
-
-ANSWER_SCORES: dict[str, Formula] = {"exact_match": partial(_mean, 0), "f1": partial(_mean, 1)}
+ANSWER_SCORES: dict[str, Formula] = {"exact_match": mean_of_scores(0), "f1": mean_of_scores(1)}
 
 
 def answer_intervals(
@@ -106,7 +80,7 @@ def answer_intervals(
 ) -> dict[str, Any]:
     """Intervals for exact match (Wilson; with clusters the bootstrap's) and F1 (the bootstrap's), with level, n, R and seed."""
     scores = answer_scores(gold, predicted)
-    units = answer_units(scores[None], clusters)
+    units = units_of_scores(scores[None], clusters)
     of_exact, of_f1 = of_units(units, list(ANSWER_SCORES.values()), seed=seed, resamples=resamples, level=level)
     if clusters is None:
         of_exact = wilson(int(scores[:, 0].sum()), len(scores), level)

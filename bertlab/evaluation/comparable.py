@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from bertlab.corpus.schemes import Span, spans_of
-from bertlab.evaluation.alignment import Aligned
-from bertlab.evaluation.answers import ANSWER_SCORES, answer_scores, answer_units
+from bertlab.evaluation.alignment import NUMBERS, Aligned
+from bertlab.evaluation.answers import ANSWER_SCORES, answer_scores
+from bertlab.evaluation.clusters import NAMES as CLUSTER_SCORES
 from bertlab.evaluation.entities import entity_averages, entity_units, types_of
 from bertlab.evaluation.numbers import LOWER_IS_BETTER, NUMBER_METRICS, units_of_numbers
-from bertlab.evaluation.resampling import AVERAGES, SET_AVERAGES, Sample, units_of, units_of_sets
+from bertlab.evaluation.resampling import AVERAGES, SET_AVERAGES, Sample, units_of, units_of_scores, units_of_sets
+from bertlab.evaluation.retrieval import RETRIEVAL_SCORES, retrieval_scores
 
 USUAL = {
     "single-label": ("accuracy", "macro_f1"),
@@ -21,6 +23,9 @@ USUAL = {
     "regression": ("spearman", "rmse"),
     "tokens": ("micro_f1", "macro_f1"),
     "answers": ("exact_match", "f1"),
+    "similarity": ("spearman", "pearson"),
+    "retrieval": ("ndcg@10", "recall@10"),
+    "clustering": ("v_measure",),
 }
 # Metrics that say of how many examples an answer is right, which McNemar's test and Wilson's interval are made for.
 PROPORTIONS: dict[str, tuple[str, ...]] = {
@@ -34,8 +39,14 @@ def known_metrics(aligned: Aligned) -> dict[str, Any]:
     """Every metric of the task by name, as `sample_of`'s units take it; `f1:CLASS` for each class."""
     if aligned.task == "regression":
         return {name: name for name in NUMBER_METRICS}
+    if aligned.task == "similarity":
+        return {name: name for name in USUAL["similarity"]}  # a cosine is in another unit than a score: no errors
     if aligned.task == "answers":
         return dict(ANSWER_SCORES)
+    if aligned.task == "retrieval":
+        return dict(RETRIEVAL_SCORES)
+    if aligned.task == "clustering":
+        return {name: name for name in CLUSTER_SCORES}
     if aligned.task == "tokens":
         return {**entity_averages(), **{f"f1:{kind}": number for number, kind in enumerate(_types(aligned))}}
     averages: Mapping[str, Any] = {name: name for name in AVERAGES} if aligned.task == "single-label" else SET_AVERAGES
@@ -58,15 +69,28 @@ def lower_is_better(metric: str) -> bool:
 def sample_of(aligned: Aligned, rows: list[int]) -> Sample:
     """The test set with the systems at `rows` of `aligned.predicted`, to be drawn again."""
     predicted = aligned.predicted[rows]
-    if aligned.task == "regression":
+    if aligned.task == "similarity":
+        predicted = _in_one_unit(predicted)
+    if aligned.task in NUMBERS:
         return units_of_numbers(aligned.gold, predicted, aligned.clusters)
     if aligned.task == "multi-label":
         return units_of_sets(aligned.gold, predicted, aligned.clusters)
     if aligned.task == "answers":
-        return answer_units(np.stack([answer_scores(list(aligned.gold), list(each)) for each in predicted]), aligned.clusters)
+        return units_of_scores(np.stack([answer_scores(list(aligned.gold), list(each)) for each in predicted]), aligned.clusters)
+    if aligned.task == "retrieval":
+        return units_of_scores(np.stack([retrieval_scores(list(aligned.gold), list(each)) for each in predicted]), aligned.clusters)
+    assert aligned.task != "clustering", "of clusters.py: one grouping has no answers that could be drawn or swapped"
     if aligned.task == "tokens":
         return entity_units(_spans(aligned.gold), [_spans(each) for each in predicted], _types(aligned), aligned.clusters)
     return units_of(aligned.gold, predicted, len(aligned.names), aligned.clusters)
+
+
+def _in_one_unit(predicted: np.ndarray) -> np.ndarray:
+    """(S, n) numbers, each system's of mean 0 and deviation 1. No correlation changes by that, and a coin that swaps two systems' answers
+    would else swap units: cosines of one model lie between 0.7 and 0.9, of another between -0.2 and 0.8."""
+    centred = predicted - predicted.mean(axis=1, keepdims=True)
+    spread = centred.std(axis=1, keepdims=True)
+    return centred / np.where(spread > 1e-12, spread, 1)
 
 
 def is_right(aligned: Aligned, row: int) -> np.ndarray:

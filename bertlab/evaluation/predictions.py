@@ -63,11 +63,11 @@ def write_set_predictions(
 
 
 def write_number_predictions(
-    path: Path, *, ids: Sequence[str], text_hashes: Sequence[str], gold: np.ndarray | None, predicted: np.ndarray
+    path: Path, *, ids: Sequence[str], text_hashes: Sequence[str], gold: np.ndarray | None, predicted: np.ndarray, task: str = "regression"
 ) -> None:
-    """Write n rows of numbers: `gold` (n,), or None where unknown, and `predicted` (n,)."""
+    """Write n rows of numbers: `gold` (n,), or None where unknown, and `predicted` (n,); of cosines beside scores `task` is similarity."""
     columns = {"gold": pa.array([None] * len(ids) if gold is None else gold, pa.float64()), "predicted": pa.array(predicted, pa.float64())}
-    write_rows(path, ids=ids, text_hashes=text_hashes, columns=columns, task="regression", names=[])
+    write_rows(path, ids=ids, text_hashes=text_hashes, columns=columns, task=task, names=[])
 
 
 def _both(probabilities: np.ndarray, calibrated: np.ndarray | None) -> dict[str, pa.Array]:

@@ -264,6 +264,33 @@ def units_of_sets(gold: np.ndarray, predicted: np.ndarray, clusters: np.ndarray 
     return Units(times, tuple(adds(predicted[system]) for system in range(systems)), gold.shape[1] + 1)
 
 
+def units_of_scores(scores: np.ndarray, clusters: np.ndarray | None = None) -> Units:
+    """The units of n examples of which each has its own scores between 0 and 1, (S, n, K) of S systems and K kinds; (n,) cluster numbers
+    make whole clusters units.
+
+    Their means are `mean_of_scores`: a score counts as so much of a right answer. Examples of equal scores are one unit.
+    """
+    from scipy import sparse
+
+    systems, n, kinds = scores.shape
+    rows = scores.transpose(1, 0, 2).reshape(n, systems * kinds)
+    if clusters is None:
+        rows, times = np.unique(rows, axis=0, return_counts=True)
+        sizes = np.ones(len(rows))
+    else:
+        which = np.unique(clusters, return_inverse=True)[1]
+        rows = np.stack([np.bincount(which, weights=its) for its in rows.T], axis=1)
+        sizes, times = np.bincount(which).astype(np.float64), np.ones(len(rows), dtype=np.int64)
+    given = np.tile(sizes, (2 * kinds, 1))
+    of_systems = (rows[:, system * kinds : (system + 1) * kinds].T for system in range(systems))
+    return Units(times, tuple(sparse.csr_array(np.concatenate([its, given])) for its in of_systems), kinds)
+
+
+def mean_of_scores(kind: int) -> Formula:
+    """The mean over the examples of one of `units_of_scores`' kinds."""
+    return lambda counts: np.asarray(counts[0, kind] / np.maximum(counts[1, kind], 1))
+
+
 # --- random draws -----------------------------------------------------------------------------------------------------------------------
 
 

@@ -61,7 +61,34 @@ def pool(hidden: Tensor, cu_seqlens: Tensor, pooling: Pooling) -> Tensor:
     return torch.segment_reduce(hidden, "sum", lengths=lengths, axis=0) / counts.sqrt()
 
 
+def pool_padded(states: Tensor, attention_mask: Tensor, pooling: Pooling) -> Tensor:
+    """`pool` of sequences padded at their ends: states (N, L, d) and a mask (N, L) that is 1 at tokens -> (N, d)."""
+    real = attention_mask[:, :, None].to(states.dtype)
+    counts = real.sum(1)
+    if pooling == "cls":
+        return states[:, 0]
+    if pooling == "last":
+        last = (attention_mask.sum(1) - 1)[:, None, None]
+        return states.gather(1, last.expand(-1, 1, states.shape[-1]))[:, 0]
+    if pooling == "max":
+        return states.masked_fill(real == 0, torch.finfo(states.dtype).min).amax(1)
+    if pooling == "mean":
+        return (states * real).sum(1) / counts
+    if pooling == "weighted":
+        weights = real * torch.arange(1, states.shape[1] + 1, device=states.device, dtype=states.dtype)[:, None]
+        return (states * weights).sum(1) / weights.sum(1)
+    assert pooling == "mean_sqrt_len", pooling
+    return (states * real).sum(1) / counts.sqrt()
+
+
 # ---- what a folder records
+
+
+def pooling_record(pooling: Pooling, hidden_size: int) -> dict[str, Any]:
+    """1_Pooling/config.json as both old and new readers of sentence-transformers want it."""
+    mode = next(theirs for theirs, ours in _THEIR_NAMES.items() if ours == pooling)
+    flags = {flag: ours == pooling for flag, ours in _THEIR_FLAGS.items()}
+    return {"word_embedding_dimension": hidden_size, "pooling_mode": mode} | flags
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,14 @@
 
 import json
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import bertlab
 from bertlab.pages.screen import inert, likeness_line, metric_words
+
+if TYPE_CHECKING:
+    from bertlab.model.heads import BertForPreTraining
+    from bertlab.tokens.corpus import Corpus
 
 _USE = """## Use
 
@@ -16,6 +21,41 @@ model = bertlab.load("{folder}")
 
 It opens as it is in transformers (`AutoModel.from_pretrained`) and sentence-transformers (`SentenceTransformer`), too.
 """
+
+
+def pretraining_facts(
+    corpus: "Corpus", model: "BertForPreTraining", state: dict[str, Any], *, steps: int, started_from: str | None
+) -> dict[str, Any]:
+    """bertlab.json of a pretrained model; state: what the run has counted and measured."""
+    import torch
+
+    sources = corpus.manifest["sources"]
+    return {
+        "bertlab": bertlab.__version__,
+        "kind": "pretrained",
+        "corpus": {
+            "sha256": corpus.sha256,
+            "documents": corpus.train.num_documents,
+            "tokens": corpus.train.num_tokens,
+            "sources": [{"name": source["name"], "licence": source.get("licence", "")} for source in sources],
+            "licences": sorted({source.get("licence", "") for source in sources}),
+        },
+        "tokenizer_sha256": corpus.tokenizer.sha256,
+        "vocab_size": corpus.tokenizer.vocab_size,
+        "lowercase": corpus.tokenizer.lowercase,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "layers": model.config.num_hidden_layers,
+        "hidden_size": model.config.hidden_size,
+        "started_from": started_from,
+        "steps": steps,
+        "tokens_seen": state["tokens_seen"],
+        "skipped_steps": state["skipped"],
+        "seconds": round(state["seconds"], 1),
+        "pooler_trained": True,
+        "heldout_start": state["heldout"][0] if state["heldout"] else None,
+        "heldout": state["best"],
+        "torch": torch.__version__,
+    }
 
 
 def pretrained_card(facts: dict[str, Any]) -> str:
@@ -78,6 +118,64 @@ def classifier_card(facts: dict[str, Any], labels: list[str]) -> str:
         _USE.format(folder="RUN/model", call=task.call),
     ]
     return "\n".join(lines)
+
+
+_RUN = """```python
+import numpy, onnxruntime, tokenizers
+
+tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")
+tokenizer.encode_special_tokens = True  # what spells [SEP] in a text stays text
+tokenizer.enable_truncation({max_length})
+tokenizer.enable_padding()
+session = onnxruntime.InferenceSession("model.onnx")
+
+encoded = tokenizer.encode_batch({texts})
+inputs = {{
+    "input_ids": [each.ids for each in encoded],
+    "attention_mask": [each.attention_mask for each in encoded],
+    "token_type_ids": [each.type_ids for each in encoded],
+}}
+outputs = session.run(None, {{name: numpy.array(rows, dtype=numpy.int64) for name, rows in inputs.items()}})
+```
+"""
+
+
+def encoder_card(facts: dict[str, Any]) -> str:
+    """The card of an encoder that was taken out of a model for its vectors, from its bertlab.json."""
+    how = f"the {facts['pooling']} pooling{', scaled to length 1' * facts['normalize']}"
+    lines = [*_front_matter("sentence-similarity", []), f"# Text vectors by bertlab {facts['bertlab']}", ""]
+    lines += [f"The encoder of {_safe(facts['made_from']['path'])} as it was; a vector is {how}.", ""]
+    return "\n".join([*lines, _USE.format(folder="DIR", call='model.embed(["a sentence", "another"])')])
+
+
+def exported_card(facts: dict[str, Any]) -> str:
+    """README.md of a folder for ONNX, from its bertlab.json."""
+    check, quantised = facts["check"], facts.get("quantised")
+    outputs = ", ".join(f"`{name}`" for name in facts["outputs"])
+    if facts["task"] is None:
+        prompt = f" The model was trained with this before every text: {_safe(json.dumps(facts['prompt']))}." if facts["prompt"] else ""
+        what = f"sentence vectors: the {facts['pooling']} pooling{', scaled to length 1,' * facts['normalize']} is inside.{prompt}"
+        texts = json.dumps([facts["prompt"] + text for text in ("a text", "another, longer text")])
+    else:
+        names = f" The classes in order: {_safe(json.dumps(facts['labels'], ensure_ascii=False))}." if facts["labels"] else ""
+        what = f"the answers of a model for the task {facts['task']}.{names}"
+        pairs = facts["pairs"] or facts["task"] == "answers"
+        texts = '[("a text", "its second text"), ("another", "text")]' if pairs else '["a text", "another, longer text"]'
+    lines = [
+        *_front_matter("feature-extraction" if facts["task"] is None else "text-classification", []),
+        "# A BERT as ONNX",
+        "",
+        f"Exported by bertlab {facts['bertlab']}. `model.onnx` gives {outputs}: {what}",
+        "Batches of any number of sequences, padded at their ends, of any length up to the model's positions. Texts of more than "
+        f"{facts['max_length']} tokens are cut. From this folder:",
+        "",
+        _RUN.format(max_length=facts["max_length"], texts=texts),
+        f"Checked against torch on {check['batches']} batches of mixed lengths: largest difference {check['largest_difference']:.1e}.",
+    ]
+    if quantised:
+        found = json.dumps({name: value for name, value in quantised.items() if name not in ("bytes", "whole_bytes")})
+        lines.append(f"`model_int8.onnx` has 8-bit weights; against the whole model it was measured: {_safe(found)}.")
+    return "\n".join([*lines, ""])
 
 
 def vectors_card(facts: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from bertlab.pages.screen import inert, metric_words, table
 _OF_WHAT = {
     "McNemar exact": "of such test sets, were each equally likely to be the one that is right where only one is",
     "randomisation": "of reshuffles in which a coin decides which system gave which of the two answers",
+    "jackknife": "of sets of as many texts of the same kind",
     "two-level bootstrap": "of repetitions with other seeds and other examples of the same kind",
 }
 _CORRECTION = {"holm": "Holm", "benjamini-hochberg": "Benjamini and Hochberg"}
@@ -26,7 +27,8 @@ def _level(facts: dict[str, Any]) -> str:
 def _scores(facts: dict[str, Any]) -> str:
     names = list(facts["systems"][0]["scores"])
     rows = [[system["name"], *(_score(system["scores"][name]) for name in names)] for system in facts["systems"]]
-    kinds = {"regression": "numbers", "answers": "answers", "multi-label": f"{len(facts['classes'])} labels", "tokens": "tagged words"}
+    kinds = {name: name for name in ("similarity", "retrieval", "clustering")}
+    kinds |= {"regression": "numbers", "answers": "answers", "multi-label": f"{len(facts['classes'])} labels", "tokens": "tagged words"}
     of = f"{facts['n']:,} examples of {kinds.get(facts.get('task', ''), str(len(facts['classes'])) + ' classes')}"
     if facts["clusters"]:
         of += f" in {facts['clusters']['number']:,} clusters ({inert(facts['clusters']['column'])})"
@@ -67,6 +69,8 @@ def _test(result: dict[str, Any]) -> str:
         seeds = f"{len(result['seed_scores_a'])} and {len(result['seed_scores_b'])} seeds"
         permuted = result["p_permutation_of_seeds"]
         return f"two-level bootstrap ({seeds}; permuted seeds alone {_p(permuted)})"
+    if "p_bootstrap" not in result:
+        return "jackknife, Student's t"
     return f"randomisation (bootstrap {_p(result['p_bootstrap'])})"
 
 

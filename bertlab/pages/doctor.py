@@ -5,42 +5,18 @@ the corpus is shown as text: escaped, on one line, with control characters and d
 """
 
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
+from markupsafe import Markup
+
+from bertlab.pages.html import document, element, join, soft
+from bertlab.pages.html import table as html_table
 from bertlab.pages.screen import inert, table
 
 Facts = dict[str, Any]
 
 BAR_CHARACTERS = 30
 SHOWN_ON_SCREEN = 3  # pairs, documents; the page shows all
-
-_STYLE = """
-:root { color-scheme: light dark; --line: #d8d8d8; --soft: #6a6a6a; --bar: #4a7db5; --wrong: #fdf1dc; --edge: #c77d0a; --mark: #fbe7a1; }
-@media (prefers-color-scheme: dark) {
-  :root { --line: #3c3c3c; --soft: #a0a0a0; --bar: #6ea3dc; --wrong: #33280f; --edge: #d99a3a; --mark: #5c4a10; }
-}
-* { box-sizing: border-box; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 0 auto; padding: 1rem; overflow-wrap: anywhere; }
-h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .5rem; } h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; }
-p { margin: .4rem 0; } .soft { color: var(--soft); font-size: .875rem; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .875rem; }
-th, td { text-align: right; padding: .25rem 0 .25rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top;
-  white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; white-space: normal; min-width: 6.5rem; }
-th { color: var(--soft); font-weight: 600; }
-.wrong { background: var(--wrong); border-left: 4px solid var(--edge); padding: .5rem .8rem; margin: .6rem 0; border-radius: 0 4px 4px 0; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: 0 1.5rem; }
-svg { width: 100%; height: auto; display: block; max-width: 26rem; } svg text { fill: currentColor; font-size: 11px; }
-svg rect { fill: var(--bar); }
-.text { border-top: 1px solid var(--line); padding: .5rem 0; } .pair { font-size: .875rem; line-height: 1.9; }
-mark { background: var(--mark); color: inherit; border-radius: 3px; padding: 0 .2em; } mark small { opacity: .8; }
-.second { border-bottom: 2px solid var(--bar); }
-@media (max-width: 30rem) {
-  table { font-size: .8rem; } th, td { padding-left: .4rem; } th:first-child, td:first-child { min-width: 4rem; }
-}
-"""
-
 
 # --- words that both share ----------------------------------------------------------------------------------------------------------------
 
@@ -294,50 +270,49 @@ def _marked(pair: Facts) -> str:
 
 def page(facts: Facts) -> str:
     """The whole page, warnings first."""
-    wrong = [finding for finding in facts["findings"] if finding["is_wrong"]]
-    title = f"Corpus {_safe(facts['corpus'])}"
-    body = [
-        f"<h1>{title}</h1>",
-        f"<p class=soft>bertlab {_safe(facts['bertlab'])}, manifest sha256 {_safe(facts['sha256'])}</p>",
-        f"<h2>{len(facts['findings'])} checks, {len(wrong)} warning{'s' * (len(wrong) != 1)}</h2>",
-        *[
-            f"<div class=wrong><p><b>{_safe(finding['finding'])}</b></p><p>What to do: {_safe(finding['advice'])}</p>"
-            f"<p class=soft>{_safe(_limit(finding))}, because {_safe(finding['reason'])}</p></div>"
-            for finding in wrong
-        ],
-    ]
-    every, charts = tables(facts), [_chart(heading, facts["train"][name]) for heading, name in CHARTS]
-    body += [_html_table(*every[0]), "<h2>Lengths in the training text</h2>", f"<div class=charts>{''.join(charts)}</div>"]
-    body += [_html_table(*each) for each in every[1:]]
-    body += [f"<h2>{len(facts['sample_documents'])} documents drawn at random</h2>", *map(_document, facts["sample_documents"])]
-    body += [
-        f"<h2>{len(facts['sample_pairs'])} pairs as the model sees them</h2>",
-        f"<p class=soft>The first of seed {facts['seed']}. Marked: a token to predict, as seen, then what stood there. Underlined: B.</p>",
+    title = f"Corpus {facts['corpus']}"
+    return document(
+        title,
+        element("h1", title),
+        soft(f"bertlab {facts['bertlab']}, manifest sha256 {facts['sha256']}"),
+        *sections(facts),
+        element("h2", f"{len(facts['sample_documents'])} documents drawn at random"),
+        *map(_document, facts["sample_documents"]),
+        element("h2", f"{len(facts['sample_pairs'])} pairs as the model sees them"),
+        soft(f"The first of seed {facts['seed']}. Marked: a token to predict, as seen, then what stood there. Underlined: B."),
         *map(_pair, facts["sample_pairs"]),
         _checks(facts["findings"]),
-    ]
-    return (
-        "<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n"
-        "<meta name=viewport content='width=device-width, initial-scale=1'>\n"
-        "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n" + "\n".join(body) + "\n</body>\n</html>\n"
     )
 
 
-def _safe(text: str) -> str:
-    return escape(inert(text), quote=True)
+def sections(facts: Facts) -> list[Markup]:
+    """What is wrong, and every table and chart."""
+    wrong = [finding for finding in facts["findings"] if finding["is_wrong"]]
+    every, charts = tables(facts), [_chart(heading, facts["train"][name]) for heading, name in CHARTS]
+    return [
+        element("h2", f"{len(facts['findings'])} checks, {len(wrong)} warning{'s' * (len(wrong) != 1)}"),
+        *[
+            element(
+                "div",
+                element("p", element("b", finding["finding"])),
+                element("p", f"What to do: {finding['advice']}"),
+                soft(f"{_limit(finding)}, because {finding['reason']}"),
+                class_="wrong",
+            )
+            for finding in wrong
+        ],
+        _html_table(*every[0]),
+        element("h2", "Lengths in the training text"),
+        element("div", *charts, class_="charts"),
+        *[_html_table(*each) for each in every[1:]],
+    ]
 
 
-def _html_table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[str]], note: str) -> str:
-    def cells(kind: str, row: Sequence[str]) -> str:
-        return "<tr>" + "".join(f"<{kind}><bdi>{_safe(cell)}</bdi></{kind}>" for cell in row) + "</tr>"
-
-    head, lines = cells("th", columns), "\n".join(cells("td", row) for row in rows)
-    shown = f"<div class=wide><table>\n<thead>{head}</thead>\n<tbody>{lines}</tbody>\n</table></div>" if rows else ""
-    return f"<h2>{_safe(heading)}</h2>\n{shown}" + (f"<p class=soft>{_safe(note)}</p>" if note else "")
+def _html_table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[str]], note: str) -> Markup:
+    return join(element("h2", heading), html_table(columns, rows, heading) if rows else None, soft(note) if note else None, between="\n")
 
 
-def _chart(heading: str, lengths: Facts) -> str:
+def _chart(heading: str, lengths: Facts) -> Markup:
     """Horizontal bars, a bin a line: label, bar, count."""
     height, left, width = 18, 104, 140
     most = max((count for _, _, count in lengths["bins"]), default=1)
@@ -345,36 +320,37 @@ def _chart(heading: str, lengths: Facts) -> str:
     for row, (first, last, count) in enumerate(lengths["bins"]):
         middle = row * height + 13
         long = width * count / most
-        lines.append(
-            f'<text x="{left - 6}" y="{middle}" text-anchor="end">{_bin(first, last)}</text>'
-            f'<rect x="{left}" y="{row * height + 3}" width="{long:.1f}" height="{height - 6}"/>'
-            f'<text x="{left + long + 5:.1f}" y="{middle}">{count:,}</text>'
-        )
-    box = f"0 0 {left + width + 70} {height * max(1, len(lines))}"
-    drawn = f'<svg viewBox="{box}" role="img" aria-label="{_safe(heading)}">{"".join(lines)}</svg>'
-    return f"<div><h3>{_safe(heading)}</h3>{drawn}<p class=soft>{_safe(_summary(lengths))}</p></div>"
+        lines += [
+            element("text", _bin(first, last), x=left - 6, y=middle, text_anchor="end"),
+            element("rect", x=left, y=row * height + 3, width=f"{long:.1f}", height=height - 6),
+            element("text", f"{count:,}", x=f"{left + long + 5:.1f}", y=middle),
+        ]
+    box = f"0 0 {left + width + 70} {height * max(1, len(lengths['bins']))}"
+    drawn = element("svg", *lines, viewBox=box, role="img", aria_label=f"{heading}: {_summary(lengths)}")
+    return element("div", element("h3", heading), drawn, soft(_summary(lengths)))
 
 
-def _document(sample: Facts) -> str:
-    more = "" if sample["is_whole"] else " ..."
-    return f"<div class=text><p class=soft><bdi>{_safe(_name(sample))}</bdi></p><p dir=auto>{_safe(sample['text'])}{more}</p></div>"
+def _document(sample: Facts) -> Markup:
+    text = join(sample["text"], "" if sample["is_whole"] else " ...")
+    return element("div", soft(element("bdi", _name(sample))), element("p", text, dir="auto"), class_="text")
 
 
-def _pair(pair: Facts) -> str:
+def _pair(pair: Facts) -> Markup:
     hidden = dict(map(tuple, pair["masked"]))
     pieces = []
     for place, piece in enumerate(pair["pieces"]):
-        shown = f"<bdi>{_safe(piece)}</bdi>"
+        shown = element("bdi", piece)
         if place in hidden:
-            shown = f"<mark>{shown} <small>{_safe(hidden[place])}</small></mark>"
+            shown = element("mark", shown, " ", element("small", hidden[place]))
         elif place in (0, pair["second"] - 1, len(pair["pieces"]) - 1):
-            shown = f"<b>{shown}</b>"
+            shown = element("b", shown)
         pieces.append(shown)
-    first, second = " ".join(pieces[: pair["second"]]), " ".join(pieces[pair["second"] :])
-    return f"<div class=text><p class=soft>{_answer(pair)}</p><p class=pair>{first} <span class=second>{second}</span></p></div>"
+    first, second = join(*pieces[: pair["second"]], between=" "), join(*pieces[pair["second"] :], between=" ")
+    text = element("p", first, " ", element("span", second, class_="second"), class_="pair")
+    return element("div", soft(_answer(pair)), text, class_="text")
 
 
-def _checks(findings: Sequence[Facts]) -> str:
+def _checks(findings: Sequence[Facts]) -> Markup:
     rows = [
         [
             finding["name"],

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bertlab.disk import write_text
-from bertlab.pages.screen import inert, table
+from bertlab.pages.screen import inert, metric_words, table
 
 MISTAKES, LABEL_ERRORS = "mistakes.jsonl", "label_errors.jsonl"
 _LINE_BREAKS = {number: f"\\u{number:04x}" for number in (0x85, 0x2028, 0x2029)}  # to some readers; JSON escapes the others itself
@@ -63,6 +63,40 @@ def probability_lines(metrics: dict[str, Any]) -> list[str]:
             f"thresholds  chosen on dev: macro-F1 {macro:.3f}{between(thresholds['intervals']['macro']['f1'])}, with one of 0.5 {plain:.3f}"
         )
     return lines
+
+
+def vector_lines(metrics: dict[str, Any]) -> list[str]:
+    """What vectors were judged to be worth (bertlab/embedding/judging.py), and how they lie; nothing for answers without vectors."""
+    if "vectors" not in metrics:
+        return []
+    intervals, lines = metrics["intervals"], []
+    if "per_class" not in metrics:
+        names = [name for name in intervals if isinstance(intervals[name], dict)]
+        rows = [[metric_words(name), f"{metrics[name]:.3f}", _range(intervals[name])] for name in names]
+        lines = [table(["metric", "value", f"{intervals['level']:.0%} interval"], rows), _of_what(metrics)]
+    lie = metrics["geometry"]
+    known = [name for name in ("alignment", "uniformity", "anisotropy") if lie[name] is not None]
+    if known:
+        header = [f"how {lie['texts']:,} texts lie, {lie['pairs']:,} pairs together", "value", f"{lie['intervals']['level']:.0%} interval"]
+        lines.append(table(header, [[name, f"{lie[name]:.3f}", _range(lie["intervals"][name])] for name in known]))
+    of = metrics["vectors"]
+    if of.get("truncated"):
+        lines.append(f"{of['truncated']:,} of {of['texts']:,} texts were longer than {of['max_length']} tokens and truncated")
+    return lines
+
+
+def _of_what(metrics: dict[str, Any]) -> str:
+    if metrics["task"] == "retrieval":
+        return f"{metrics['n']:,} queries, {metrics['relevant_per_query']:.2f} texts belong to each on average, among {metrics['pool']:,}"
+    if metrics["task"] == "clustering":
+        lot = metrics["by_chance"]
+        by_lot = f"{lot['mean']:.3f} (up to {lot['high']:.3f})"
+        return f"{metrics['n']:,} texts of {metrics['labels']:,} labels; put into groups by lot their v-measure would be {by_lot}"
+    return f"{metrics['n']:,} pairs"
+
+
+def _range(interval: dict[str, Any]) -> str:
+    return "?" if interval["low"] is None else f"{interval['low']:.3f} to {interval['high']:.3f}"
 
 
 def between(interval: dict[str, Any]) -> str:

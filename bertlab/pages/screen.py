@@ -98,6 +98,8 @@ def metric_words(metric: str) -> str:
     named = {
         "mcc": "MCC",
         "mrr": "MRR",
+        "mrr@10": "MRR@10",
+        "ndcg@10": "nDCG@10",
         "mae": "MAE",
         "rmse": "RMSE",
         "spearman": "Spearman",
@@ -126,5 +128,6 @@ def pretraining_lines(facts: dict[str, Any], run: Path) -> list[str]:
         *lines,
         f"trained    {facts['tokens_seen']:,} tokens in {facts['seconds']:,.0f} s",
         f"model      {run / 'model'}",
+        f"report     {run / 'report.html'}",
         f"next       bertlab finetune --model {run / 'model'} --train FILE --test FILE --out RUN2",
     ]

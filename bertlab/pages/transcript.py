@@ -56,6 +56,22 @@ def _pair(batch: PretrainingBatch, start: int, end: int, labels: dict[int, int],
     }
 
 
+def guessed_pairs(
+    batch: PretrainingBatch, guesses: Sequence[tuple[int, float]], tokenizer: Tokenizer, at_most: int
+) -> list[dict[str, Any]]:
+    """The first `at_most` pairs, for a log: text, follows, masked: [place, what stands there, what was there, the guess, its probability].
+
+    guesses: token and probability for each of the batch's masked places.
+    """
+    said = dict(zip(batch.mlm_positions.tolist(), guesses, strict=True))
+    starts = batch.cu_seqlens.tolist()
+    shown = []
+    for start, pair in zip(starts, _pairs(batch, 0, tokenizer)[:at_most], strict=False):
+        masked = [[place, *texts, tokenizer.token(said[start + place][0]), said[start + place][1]] for place, *texts in pair["masked"]]
+        shown.append({"text": pair["text"], "follows": pair["follows"], "masked": masked})
+    return shown
+
+
 def _decoded(ids: list[int], hidden: dict[int, int], tokenizer: Tokenizer) -> str:
     """Runs of ordinary tokens as text; the special ones and the masked places stand between them as pieces."""
     parts: list[str] = []

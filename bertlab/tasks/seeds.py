@@ -30,6 +30,9 @@ from bertlab.training import checkpoint, loop
 from bertlab.training.objectives import Objective
 from bertlab.training.optimizers import build_optimizers
 from bertlab.training.runlog import run_sha256
+from bertlab.training.tracking import Tracker, numbers_of
+
+TOLD_EVERY = 20  # steps, of those who track the loss
 
 # Widest model -> peak rate. google-research/bert's grid for small models ends at 3e-4; tiny, pretrained for minutes, measured better with
 # more (docs/results.md).
@@ -49,8 +52,11 @@ def start_model(
     return load_model(folder, task.head, new_labels=num_labels, **dropouts)
 
 
-def train_seed(recipe: Recipe, data: Data, model: Head, seed: int, accelerator: Accelerator) -> dict[str, Any]:
-    """Fine-tune `model` and leave it at its best epoch by dev (ties: lower dev loss); returns what is known of that epoch."""
+def train_seed(
+    recipe: Recipe, data: Data, model: Head, seed: int, accelerator: Accelerator, tracker: Tracker | None = None
+) -> dict[str, Any]:
+    """Fine-tune `model` and leave it at its best epoch by dev (ties: lower dev loss); returns what is known of that epoch. `tracker`
+    is told of the loss every TOLD_EVERY steps, and of dev's scores."""
     task, train = data.task, data.encoded["train"]
     epochs, _ = epochs_of(recipe, len(data.splits["train"]), model.config.hidden_size)
     per_epoch = train.steps_per_epoch(recipe.batch_size)
@@ -63,10 +69,14 @@ def train_seed(recipe: Recipe, data: Data, model: Head, seed: int, accelerator: 
     def after_step(result: loop.StepResult) -> bool:
         done = result.step + 1
         report(done, f"loss {result.losses['loss']:.3f}, {result.tokens / result.seconds:,.0f} tokens/s")
+        if tracker and (done % TOLD_EVERY == 0 or done == steps):
+            tracker.log(numbers_of({f"seed-{seed}": {"loss": result.losses["loss"], "learning_rate": result.learning_rate}}), step=done)
         if done % per_epoch:
             return False
         found = dev_scores(data, model, accelerator.device)
         history.append(history_of(data, found, done // per_epoch))
+        if tracker:
+            tracker.log(numbers_of({f"seed-{seed}": history[-1]}), step=done)
         if not best or (task.score(found["dev"]), -found["dev_loss"]) > (task.score(best["dev"]), -best["dev_loss"]):
             best.update({"seed": seed, "step": done, "epoch": done // per_epoch} | found)
             best_weights.update(copied(model))

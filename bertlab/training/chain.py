@@ -6,7 +6,12 @@ Every folder binds its own files by a sealed manifest (bertlab/disk.py), and wha
     run           inputs.json: config.yaml, the corpus or the labelled files, the weights it started from
     checkpoint    manifest.json: its files, the run
     model         manifest.json: its files, the run's inputs.json and results
+<<<<<<< HEAD
     predictions   manifest.json: its files, the files of the model, the labelled file
+    export        manifest.json: its files, the files of the model
+=======
+    predictions   manifest.json: its files, the files of the model (or the vectors), the labelled file and those beside it
+>>>>>>> 6242e3654d82761fe9093365d8cb4abb025024db
     embeddings    FILE.manifest.json: the vectors, the files of the model, the texts (a file, or the files of a folder)
 
 Following it reads every byte once (about 1 GB/s), and neither torch nor the network. What a link leads to is looked for where the settings
@@ -71,7 +76,7 @@ def follow(folders: Sequence[Path]) -> Links:
 
 
 def kind_of(path: Path) -> str:
-    """corpus, run, checkpoint, model, predictions or embeddings: by what lies there, so that a damaged one is known too."""
+    """corpus, run, checkpoint, export, model, predictions or embeddings: by what lies there, so that a damaged one is known too."""
     if path.is_file() and path.suffix in VECTORS:
         return "predictions" if path.name == "predictions.parquet" else "embeddings"
     names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
@@ -79,6 +84,7 @@ def kind_of(path: Path) -> str:
         "run": {CONFIG, INPUTS, "metrics.jsonl"},
         "corpus": {"train", "tokenizer"},
         "checkpoint": {"optimizer.safetensors", "state.json"},
+        "export": {"model.onnx"},
         "model": {"config.json", WEIGHTS, "bertlab.json"},
         "predictions": {"predictions.parquet", "metrics.json"},
     }
@@ -129,6 +135,13 @@ def _text_at(facts: Any, *keys: str) -> str | None:
     for key in keys:
         facts = facts.get(key) if isinstance(facts, dict) else None
     return facts if isinstance(facts, str) else None
+
+
+def _list_at(facts: Any, *keys: str) -> list[Any]:
+    """The list at facts[key][key]..., or an empty one."""
+    for key in keys:
+        facts = facts.get(key) if isinstance(facts, dict) else None
+    return facts if isinstance(facts, list) else []
 
 
 def _texts_at(facts: Any, *keys: str) -> dict[str, str] | None:
@@ -201,6 +214,13 @@ def _from_model(recorded: str, files: dict[str, str], named_by: Path, search: Se
 
 def _from_file(what: str, recorded: str, sha256: str | None, named_by: Path, search: Search) -> Links:
     yield from _reached(what, recorded, lambda path: _is_file(path, sha256), named_by, search)
+
+
+def _from_vectors(recorded: str, sha256: str, named_by: Path, search: Search) -> Links:
+    """From predictions to the embeddings that were judged, and on to what made them where a manifest is beside."""
+    vectors = yield from _reached("vectors", recorded, lambda path: _is_file(path, sha256), named_by, search)
+    if vectors is not None and vectors.with_name(f"{vectors.name}.{MANIFEST}").is_file() and search.is_new(vectors):
+        yield from _follow_embeddings(vectors, search)
 
 
 def _from_files(what: str, recorded: str, files: dict[str, str], named_by: Path, search: Search) -> Links:
@@ -381,11 +401,18 @@ def _follow_output(root: Path, search: Search, what: str, manifest: Path | None,
     path, sha256 = (_text_at(facts, "from", data, name) for name in ("path", "sha256"))
     model, files = _text_at(facts, "from", "model", "path"), _texts_at(facts, "from", "model", "files")
     of_folder = _texts_at(facts, "from", data, "files")
-    if path is None or (sha256 is None and not of_folder) or model is None or files is None:
+    vectors = [each for each in _list_at(facts, "from", "vectors") if _text_at(each, "path") and _text_at(each, "sha256")]
+    if path is None or (sha256 is None and not of_folder) or ((model is None or files is None) and not vectors):
         yield Link("differs", what, f"{manifest or root / MANIFEST} does not say what it was made from: {remedy}")
         return
     yield from _from_files(data, path, of_folder, named_by, search) if of_folder else _from_file(data, path, sha256, named_by, search)
-    yield from _from_model(model, files, named_by, search)
+    for further in ("corpus", "train"):
+        if (also := _text_at(facts, "from", further, "path")) is not None:
+            yield from _from_file(f"{further} file", also, _text_at(facts, "from", further, "sha256"), named_by, search)
+    for each in vectors:
+        yield from _from_vectors(each["path"], each["sha256"], named_by, search)
+    if model is not None and files is not None:
+        yield from _from_model(model, files, named_by, search)
 
 
 def _follow_predictions(root: Path, search: Search) -> Links:
@@ -402,10 +429,21 @@ def _follow_embeddings(path: Path, search: Search) -> Links:
     yield from _follow_output(path.parent, search, "embeddings", manifest, "input", "embed again")
 
 
+def _follow_export(root: Path, search: Search) -> Links:
+    remedy = "export again"
+    facts = yield from bound_files(root, "export", remedy, closed=False)
+    model, files = _text_at(facts, "from", "model", "path"), _texts_at(facts, "from", "model", "files")
+    if facts is not None and (model is None or files is None):
+        yield Link("differs", "export", f"{root / MANIFEST} does not say what it was made from: {remedy}")
+    if model is not None and files is not None:
+        yield from _from_model(model, files, root, search)
+
+
 _FOLLOW: dict[str, Callable[[Path, Search], Links]] = {
     "corpus": _follow_corpus,
     "run": _follow_run,
     "checkpoint": _follow_checkpoint,
+    "export": _follow_export,
     "model": _follow_model,
     "predictions": _follow_predictions,
     "embeddings": _follow_embeddings,

@@ -7,26 +7,33 @@ from typing import Any
 from bertlab.config import load, read_plain, save, to_dict
 from bertlab.disk import append_text, read_json, sha256_file, write_sealed, write_text
 from bertlab.errors import ConfigError, CorruptError
+from bertlab.training.tracking import Tracker, numbers_of
 
 CONFIG, INPUTS = "config.yaml", "inputs.json"
 
 
 class RunLog:
-    """Appends records to `path`. A run resumed after `done` steps (-1: nothing) first drops later records and a half line."""
+    """Appends records to `path`, and tells a tracker of their numbers. A run resumed after `done` steps (-1: nothing) first drops later
+    records and a half line."""
 
-    def __init__(self, path: Path, done: int) -> None:
+    def __init__(self, path: Path, done: int, tracker: Tracker | None = None) -> None:
         if path.is_file():
             lines = path.read_text(encoding="utf-8").splitlines()
             write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= done))
         self._stream = append_text(path)
+        self._tracker = tracker
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record, which has a `step`; NaN and infinity become null, since JSON has neither."""
         self._stream.write(json.dumps(plain(record)) + "\n")
         self._stream.flush()
+        if self._tracker and (numbers := numbers_of(record)):
+            self._tracker.log(numbers, step=record["step"])
 
     def close(self) -> None:
         self._stream.close()
+        if self._tracker:
+            self._tracker.finish()
 
 
 def plain(value: Any) -> Any:
@@ -105,3 +112,22 @@ def remember_inputs(config: Any, out: Path, inputs: dict[str, str | None]) -> No
         return
     save(config, out / CONFIG)
     write_sealed(out / INPUTS, inputs | {CONFIG: sha256_file(out / CONFIG)})
+
+
+def full_records(path: Path) -> list[dict[str, Any]]:
+    """The records of a log that say more than which batch a step had, in order; none where there is no log. A line that is no record, as
+    the last of a run that goes on may be, is left out."""
+    found: list[dict[str, Any]] = []
+    if not path.is_file():
+        return found
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if '"losses"' not in line and '"heldout"' not in line:
+                continue
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(record, dict) and isinstance(record.get("step"), int):
+                found.append(record)
+    return found

@@ -25,7 +25,8 @@ class Config:
     """Two or more systems: a predictions.parquet, a folder with one, a folder with one *.parquet a seed, or NAME:FILE,FILE,..."""
     metrics: tuple[str, ...] | None = None
     """accuracy, macro_f1, micro_f1, weighted_f1, mcc, macro_ or weighted_ precision or recall, f1:CLASS, or per_class for all of these; for
-    sets of labels exact_match and the same averages; for numbers spearman, pearson, mae, rmse, r2. Default: the usual two or three."""
+    sets of labels exact_match and the same averages; for numbers spearman, pearson, mae, rmse, r2; for queries recall@1 @5 @10, mrr@10,
+    ndcg@10; for groups of texts v_measure, homogeneity, completeness. Default: the usual two or three."""
     against_first: bool = False
     """Compare the first system with each of the others, instead of all with all: fewer comparisons to correct for."""
     correction: Literal["holm", "benjamini-hochberg", "none"] = "holm"
@@ -166,6 +167,8 @@ def compare(config: Config, systems: list[System], aligned: "Aligned") -> dict[s
     from bertlab.evaluation.significance import benjamini_hochberg, holm
 
     metrics = metrics_of(config.metrics, aligned)
+    if aligned.task == "clustering" and any(len(system.files) > 1 for system in systems):
+        raise ConfigError("runs: groupings are compared one with one, not over several files: name one file a system")
     pairs = [(a, b) for place, a in enumerate(systems) for b in systems[place + 1 :] if not config.against_first or place == 0]
     compared = [_pair(config, a, b, aligned, metrics) for a, b in pairs]
     results = [result for pair in compared for result in pair["metrics"]]
@@ -203,6 +206,8 @@ def _scores(config: Config, system: System, aligned: "Aligned", metrics: dict[st
     from bertlab.evaluation.intervals import of_units, wilson
     from bertlab.evaluation.metrics import mean_and_deviation
 
+    if aligned.task == "clustering":
+        return _scores_of_groups(config, aligned, system.rows[0], metrics)
     units, wanted = sample_of(aligned, system.rows), list(metrics.values())
     of_seeds = [units.observed_scores(seed, wanted) for seed in range(len(system.rows))]
     spread = [mean_and_deviation([float(values[number]) for values in of_seeds]) for number in range(len(metrics))]
@@ -217,6 +222,15 @@ def _scores(config: Config, system: System, aligned: "Aligned", metrics: dict[st
     return {name: {"value": both["mean"], "sd": None, "interval": interval} for name, both, interval in rows}
 
 
+def _scores_of_groups(config: Config, aligned: "Aligned", row: int, metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    from bertlab.evaluation.clusters import cluster_intervals, cluster_scores
+
+    groups = aligned.predicted[row]
+    values = cluster_scores(aligned.gold, groups)
+    intervals = cluster_intervals(aligned.gold, groups, level=config.level, clusters=aligned.clusters)
+    return {name: {"value": values[name], "sd": None, "interval": intervals[name]} for name in metrics}
+
+
 def _pair(config: Config, a: System, b: System, aligned: "Aligned", metrics: dict[str, Any]) -> dict[str, Any]:
     """Two systems: `metrics` has for each its difference, interval, p and test, and what the test set could have shown."""
     rows = a.rows + b.rows
@@ -226,7 +240,7 @@ def _pair(config: Config, a: System, b: System, aligned: "Aligned", metrics: dic
     else:
         differs = aligned.predicted[rows[0]] != aligned.predicted[rows[1]]
         facts["different_answers"] = int(differs.reshape(len(differs), -1).any(1).sum())
-        results = _of_models(config, aligned, rows, metrics)
+        results = (_of_groups if aligned.task == "clustering" else _of_models)(config, aligned, rows, metrics)
     return facts | {"claim_about": "methods" if len(rows) > 2 else "models", "metrics": results}
 
 
@@ -250,6 +264,20 @@ def _of_models(config: Config, aligned: "Aligned", rows: list[int], metrics: dic
             result |= {"p": test["p_exact"], "test": "McNemar exact", "mcnemar": test}
             least, needed = power.smallest_difference(n, share, alpha), power.examples_needed(share, difference, alpha)
         results.append(result | {"power": {"power": power.POWER, "smallest_difference": least, "examples_needed": needed}})
+    return results
+
+
+def _of_groups(config: Config, aligned: "Aligned", rows: list[int], metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    from bertlab.evaluation import power
+    from bertlab.evaluation.clusters import cluster_differences
+
+    groups, alpha, n, results = aligned.predicted[rows], 1 - config.level, len(aligned.gold), []
+    every = cluster_differences(aligned.gold, groups[0], groups[1], level=config.level, clusters=aligned.clusters)
+    for name in metrics:
+        error, difference = every[name]["standard_error"], every[name]["difference"]
+        least, needed = power.smallest_difference_by_error(error, alpha), power.examples_needed_by_error(n, error, difference, alpha)
+        could_show = {"power": power.POWER, "smallest_difference": least, "examples_needed": needed}
+        results.append({"metric": name, "lower_is_better": False} | every[name] | {"test": "jackknife", "power": could_show})
     return results
 
 

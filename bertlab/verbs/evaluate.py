@@ -1,23 +1,52 @@
 """bertlab evaluate: a fine-tuned model and a labelled file -> predictions.parquet and metrics.json, bound to both by manifest.json.
 
-bertlab evaluate --model DIR --data FILE --out DIR
+    bertlab evaluate --model DIR --data FILE --out DIR
+    bertlab evaluate --task similarity|retrieval|clustering|probe --model DIR --data FILE --out DIR
+
+With --task it is a model's vectors that are judged, of any model folder: scored pairs, queries and the texts that belong to them, labelled
+texts put into groups, or a logistic regression on vectors of train (docs/embeddings.md).
 """
 
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bertlab.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from bertlab.embedding.judging import VectorsOf
+    from bertlab.tasks.contract import Columns, Gold, Labels, Outputs, Task
+
+PREDICTIONS = "predictions.parquet"
+OF_VECTORS = ("similarity", "retrieval", "clustering", "probe")
+# what is of use to some tasks only; None is the task of a fine-tuned model
+ONLY_FOR: dict[str, tuple[str | None, ...]] = {
+    "train": (None, "probe"),
+    "label_separator": (None,),
+    "corpus": ("retrieval",),
+    "relevant": ("retrieval",),
+    "vectors": ("clustering", "probe"),
+    "pooling": OF_VECTORS,
+    "layer": OF_VECTORS,
+    "dims": OF_VECTORS,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    model: str
-    """The model folder of a fine-tuned model (RUN/model of a fine-tuning run); it knows its kind of task."""
+    model: str | None = None
+    """The model folder of a fine-tuned model (RUN/model of a fine-tuning run); it knows its kind of task. With --task any model folder."""
     data: str
     """Labelled file: CSV, TSV, JSONL or Parquet."""
     out: str
     """Folder for predictions.parquet, metrics.json, mistakes.jsonl and figures; those of an earlier call are replaced."""
+    task: Literal["similarity", "retrieval", "clustering", "probe"] | None = None
+    """Judge vectors: pairs with a number as label; pairs of a query and a text that belongs to it; labels to be found as groups; labels to
+    be told by a logistic regression on the vectors of --train."""
     text: str | None = None
     """Column of the text: by default text; for tokens tokens, for answers context."""
     text_b: str | None = None
@@ -25,74 +54,241 @@ class Config:
     label: str | None = None
     """Column of the label, the list of labels or the number: by default label; for tokens tags, for answers answers."""
     train: str | None = None
-    """Labelled file that the model was trained on: its texts are looked for in `data`. Default: the one its run names, if still there."""
+    """Labelled file that the model was trained on: its texts are looked for in `data`. Default: the one its run names, if still there. For
+    probe what the logistic regression learns from."""
     label_separator: str | None = None
     """What stands between several labels in one cell, as | in a|b."""
+    corpus: str | None = None
+    """Retrieval: further texts of the pool, a text file or a table; without it the pool is all second texts."""
+    relevant: str | None = None
+    """Retrieval: the label of pairs that belong together, where not all do; the second texts of other pairs are in the pool alone."""
+    vectors: tuple[str, ...] = ()
+    """Clustering and probe: files of `bertlab embed` with the vectors of the texts, found by id, instead of --model."""
+    pooling: Literal["cls", "mean", "max", "weighted", "mean_sqrt_len", "last"] | None = None
+    """One vector from a text's tokens; default: what the model folder records, else mean."""
+    layer: tuple[int, ...] = ()
+    """Layers whose states are taken, their mean where there are several: 0 is the embeddings, -1 the last (default)."""
+    dims: int | None = None
+    """Judge the first numbers of each vector (Matryoshka)."""
+    seed: int = 0
+    """Of the beginnings of k-means, and of the texts drawn to see how vectors lie."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """bf16 is faster where the hardware multiplies it; probabilities move by a few thousandths. auto: where it does."""
     device: Literal["cpu", "cuda"] | None = None
     """Default: the GPU where there is one."""
 
+    def __post_init__(self) -> None:
+        for name, tasks in ONLY_FOR.items():
+            if getattr(self, name) not in (None, ()) and self.task not in tasks:
+                those = " or ".join(f"--task {task}" if task else "a fine-tuned model (no --task)" for task in tasks)
+                raise ConfigError(f"{name} is for {those}: leave it out")
+        if (self.model is None) == (not self.vectors):
+            raise ConfigError("give --model DIR, or for --task clustering or probe --vectors FILE: one of the two")
+        if self.vectors and (self.pooling or self.layer or self.dims):
+            raise ConfigError("pooling, layer and dims are for --model: the vectors of a file are what they are")
+        if self.task == "probe" and self.train is None:
+            raise ConfigError("a probe learns from the vectors of train: give --train FILE")
+        if not 0 <= self.seed < 2**31:
+            raise ConfigError(f"seed={self.seed}: give a number from 0 to 2,147,483,647")
+
 
 def run(config: Config) -> dict[str, Any]:
-    """Score the file, write both outputs, print a table; returns the metrics.
+    """Score the file, write the outputs, print a table; returns the metrics.
 
     Raises ConfigError (folders), DataError (columns, a label the model does not know), CorruptError.
     """
-    from bertlab.disk import MANIFEST, hash_some, sha256_file, write_json, write_sealed
-    from bertlab.inference import LoadedModel
-    from bertlab.model.folder import fetch, load_facts, model_origin
-    from bertlab.pages.evaluation import leak_lines, mistake_lines, probability_lines, write_mistakes
-    from bertlab.pages.figures import write_figures
-    from bertlab.pages.screen import score_table
-    from bertlab.tasks import measures
-    from bertlab.tasks.choosing import of_folder
-    from bertlab.tasks.contract import Columns, calibrated_of
-    from bertlab.tasks.data import what_was_cut
-
     out = Path(config.out)
     if (out / "config.yaml").exists():
         raise ConfigError(f"{out} is a run folder, with metrics of its own: choose another --out")
+    return {None: _fine_tuned, "probe": _probe}.get(config.task, _judged)(config, out)
+
+
+# ---- answers
+
+
+def _columns(config: Config) -> "Columns":
+    from bertlab.tasks.contract import Columns
+
+    return Columns(config.text, config.text_b, config.label, config.label_separator)
+
+
+def _fine_tuned(config: Config, out: Path) -> dict[str, Any]:
+    from bertlab.inference import LoadedModel
+    from bertlab.model.folder import fetch, load_facts
+    from bertlab.tasks import measures
+    from bertlab.tasks.choosing import of_folder
+    from bertlab.tasks.data import what_was_cut
+
+    assert config.model is not None
     folder = fetch(config.model)
     task, labels = of_folder(folder)
-    columns = Columns(config.text, config.text_b, config.label, config.label_separator)
+    columns = _columns(config)
     rows = task.read(config.data, columns)
     try:
         gold = task.gold(rows, labels)
     except DataError as error:
         raise DataError(f"{error} (the model's classes are those it was trained on)") from None
     train = (config.train, columns) if config.train else measures.training_file(folder)
-    leakage = measures.leakage(task.read(*train) if train else None, rows)
-    print("\n".join(leak_lines(leakage)), flush=True)
+    leakage = _leaks(task.read(*train) if train else None, rows)
     model = LoadedModel(folder, config.device, config.precision)
     examples = task.encode(model.tokenizer, rows, None, labels, max_length=model.max_length, long=model.long)
     outputs = model.outputs_of(examples, "evaluating")
-    learnt = load_facts(folder).get(measures.LEARNT)
+    further = {"leakage": leakage, "truncated": examples.num_truncated, "cut": what_was_cut(examples)}
+    learnt, cut = load_facts(folder).get(measures.LEARNT), examples.num_truncated
+    said = [f"{cut:,} of {len(rows):,} texts were longer than {model.max_length} tokens and truncated"] if cut else []
+    return _answers(config, out, task, rows, gold, outputs, labels, learnt, further, said)
+
+
+def _probe(config: Config, out: Path) -> dict[str, Any]:
+    from bertlab.embedding.judging import of_labels, refuse_misfit
+    from bertlab.evaluation.probe import linear_probe
+    from bertlab.tasks import sentences
+    from bertlab.tasks.single_label import SINGLE_LABEL
+
+    assert config.train is not None
+    train, rows = (sentences.read(path, _columns(config)) for path in (config.train, config.data))
+    refuse_misfit(train, pairs=False)
+    refuse_misfit(rows, pairs=False)
+    labels = SINGLE_LABEL.learn(train)
+    known, gold = SINGLE_LABEL.gold(train, labels), SINGLE_LABEL.gold(rows, labels)
+    leakage = _leaks(train, rows)
+    with _vectors(config) as (vectors_of, facts):
+        of_train, of_test = vectors_of(train.ids, train.texts), vectors_of(rows.ids, rows.texts)
+    outputs = linear_probe(of_train, known, of_test, len(labels.names))
+    further = {"leakage": leakage, "vectors": facts, "geometry": of_labels(rows, gold, of_test, config.seed)}
+    return _answers(config, out, SINGLE_LABEL, rows, gold, outputs, labels, None, further, [])
+
+
+def _leaks(train: Any, rows: Any) -> dict[str, Any] | None:
+    """What of the rows is in train, said before any number."""
+    from bertlab.pages.evaluation import leak_lines
+    from bertlab.tasks import measures
+
+    leakage = measures.leakage(train, rows)
+    print("\n".join(leak_lines(leakage)), flush=True)
+    return leakage
+
+
+def _answers(
+    config: Config,
+    out: Path,
+    task: "Task",
+    rows: Any,
+    gold: "Gold",
+    outputs: "Outputs",
+    labels: "Labels",
+    learnt: dict[str, Any] | None,
+    further: dict[str, Any],
+    said: list[str],
+) -> dict[str, Any]:
+    """What is measured, written and said of a task's answers, whoever gave them."""
+    from bertlab.pages.evaluation import mistake_lines, probability_lines, vector_lines, write_mistakes
+    from bertlab.pages.figures import write_figures
+    from bertlab.pages.screen import score_table
+    from bertlab.tasks import measures
+    from bertlab.tasks.contract import calibrated_of
+
     labels = measures.with_temperature(labels, learnt)
-    further = measures.of_probabilities(task, gold, outputs, labels, learnt)
+    probabilities = measures.of_probabilities(task, gold, outputs, labels, learnt)
     mistakes = measures.mistakes_of(task, rows, gold, outputs, labels)
     metrics = task.metrics(gold, outputs, labels) | {
-        "intervals": task.intervals(gold, outputs, labels) | further.pop("intervals", {}),
+        "intervals": task.intervals(gold, outputs, labels) | probabilities.pop("intervals", {}),
+        **probabilities,
         **further,
-        "leakage": leakage,
         "task": task.name,
         "labels": labels.names,
-        "truncated": examples.num_truncated,
-        "cut": what_was_cut(examples),
-        "model": {"folder": Path(config.model).name, "sha256": sha256_file(Path(folder) / "model.safetensors")},
-        "data": {"name": Path(config.data).name, "sha256": sha256_file(Path(config.data))},
     }
-    (out / MANIFEST).unlink(missing_ok=True)  # of an earlier call
-    files = ["metrics.json", "predictions.parquet", *write_mistakes(out, mistakes)]
-    if task.exclusive is not None:
-        truth, calibrated = measures.is_gold(task, gold, labels), calibrated_of(outputs, labels, exclusive=task.exclusive)
-        files += write_figures(out, truth, outputs, labels.names, exclusive=task.exclusive, calibrated=calibrated)
-    task.write(out / "predictions.parquet", rows, gold, outputs, labels)
+
+    def write() -> None:
+        write_mistakes(out, mistakes)
+        if task.exclusive is not None:
+            truth, calibrated = measures.is_gold(task, gold, labels), calibrated_of(outputs, labels, exclusive=task.exclusive)
+            write_figures(out, truth, outputs, labels.names, exclusive=task.exclusive, calibrated=calibrated)
+        task.write(out / PREDICTIONS, rows, gold, outputs, labels)
+
+    lines = [score_table(metrics), *probability_lines(metrics), *vector_lines(metrics), *mistake_lines(mistakes), *said]
+    return _leave(config, out, metrics, write, lines)
+
+
+# ---- vectors
+
+
+def _judged(config: Config, out: Path) -> dict[str, Any]:
+    from bertlab.corpus.labelled import read_labelled
+    from bertlab.corpus.relevance import retrieval_of
+    from bertlab.embedding import judging
+    from bertlab.pages.evaluation import vector_lines
+
+    text, label = config.text or "text", config.label or "label"
+    needs_label = config.task != "retrieval" or config.relevant is not None
+    rows = read_labelled(config.data, text=text, text_b=config.text_b, label=label, needs_label=needs_label)
+    corpus = read_labelled(config.corpus, text=text, needs_label=False) if config.corpus else None
+    asked = retrieval_of(rows, corpus, config.relevant) if config.task == "retrieval" else None
+    judging.refuse_misfit(rows, pairs=config.task != "clustering")
+    with _vectors(config) as (vectors_of, facts):
+        if asked is not None:
+            metrics, write = judging.retrieval(asked, vectors_of, config.seed)
+        else:
+            judge = judging.similarity if config.task == "similarity" else judging.clustering
+            metrics, write = judge(rows, vectors_of, config.seed)
+    metrics |= {"vectors": facts, "task": config.task}
+    return _leave(config, out, metrics, lambda: write(out / PREDICTIONS), vector_lines(metrics))
+
+
+@contextmanager
+def _vectors(config: Config) -> Iterator[tuple["VectorsOf", dict[str, Any]]]:
+    """Where vectors come from, and what is said of them, complete when the block ends."""
+    from bertlab.embedding.engine import What, open_embedder
+    from bertlab.embedding.judging import file_vectors, model_vectors
+    from bertlab.progress import progress
+
+    if config.vectors:
+        data = [Path(path) for path in (config.data, config.train) if path]
+        yield file_vectors([Path(path) for path in config.vectors], data), {"files": [Path(path).name for path in config.vectors]}
+        return
+    assert config.model is not None
+    embedder = open_embedder(config.model, config.device, config.precision)
+    pooling = config.pooling or embedder.recorded.usable_pooling(config.model)
+    what = What(pooling=pooling, layers=tuple(embedder.frozen.layer_numbers(config.layer)))
+    tally: Counter[str] = Counter()
+    facts: dict[str, Any] = {"pooling": pooling, "layers": list(what.layers), "dims": config.dims or embedder.frozen.config.hidden_size}
+    with progress("embedding", "texts") as report:
+        yield model_vectors(embedder, what, config.dims, tally, lambda texts: report(texts, "")), facts
+    facts |= {"max_length": embedder.max_length, "texts": tally["texts"], "truncated": tally["truncated"]}
+
+
+# ---- what is left
+
+
+def _leave(config: Config, out: Path, metrics: dict[str, Any], write: Callable[[], None], lines: list[str]) -> dict[str, Any]:
+    """Have the predictions written (and mistakes and figures), then metrics.json and the manifest; print the lines and the places.
+
+    Returns the metrics with what they were made from.
+    """
+    from bertlab.disk import MANIFEST, hash_some, sha256_file, write_json, write_sealed
+    from bertlab.model.folder import fetch, model_origin
+    from bertlab.pages.evaluation import MISTAKES
+    from bertlab.pages.figures import FOLDER, figures_in
+
+    origins: dict[str, Any] = {
+        name: {"path": path, "sha256": sha256_file(Path(path))}
+        for name, path in (("data", config.data), ("corpus", config.corpus), ("train", config.train if config.task else None))
+        if path is not None
+    }
+    metrics["data"] = {"name": Path(config.data).name, "sha256": origins["data"]["sha256"]}
+    if config.model is not None:
+        weights = Path(fetch(config.model)) / "model.safetensors"
+        metrics["model"] = {"folder": Path(config.model).name, "sha256": sha256_file(weights)}
+        origins["model"] = model_origin(config.model)
+    if config.vectors:
+        origins["vectors"] = [{"path": path, "sha256": sha256_file(Path(path))} for path in config.vectors]
+    (out / MANIFEST).unlink(missing_ok=True)  # of an earlier call, as are those that follow
+    (out / MISTAKES).unlink(missing_ok=True)
+    shutil.rmtree(out / FOLDER, ignore_errors=True)
+    write()
     write_json(out / "metrics.json", metrics)
-    origins = {"model": model_origin(config.model), "data": {"path": config.data, "sha256": metrics["data"]["sha256"]}}
+    files = ["metrics.json", PREDICTIONS, *([MISTAKES] if (out / MISTAKES).exists() else []), *figures_in(out)]
     write_sealed(out / MANIFEST, {"from": origins, "files": hash_some(out, files)})
-    print("\n".join([score_table(metrics), *probability_lines(metrics), *mistake_lines(mistakes)]))
-    if examples.num_truncated:
-        print(f"{examples.num_truncated:,} of {len(rows):,} texts were longer than {model.max_length} tokens and truncated")
-    print(f"predictions {out / 'predictions.parquet'}\nmetrics     {out / 'metrics.json'}")
+    print("\n".join(lines))
+    print(f"predictions {out / PREDICTIONS}\nmetrics     {out / 'metrics.json'}")
     return metrics

@@ -72,6 +72,8 @@ class Config(Recipe):
     """Default: the GPU where there is one."""
     processes: int | None = None
     """Train in this many processes; started by bertlab itself, or refused when a launcher started another number."""
+    track: Literal["tensorboard", "wandb", "mlflow", "trackio"] | None = None
+    """Also send losses and dev scores to this tracker, which must be installed; report.html is always written."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -107,7 +109,7 @@ def run(config: Config) -> dict[str, Any]:
     out = Path(config.out)
     with locked(out) if accelerator.is_main_process else nullcontext():
         if accelerator.is_main_process:
-            agree_with_config(config, out, free={"out", "model", "train", "dev", "test", "processes", "workers"})
+            agree_with_config(config, out, free={"out", "model", "train", "dev", "test", "processes", "workers", "track"})
         accelerator.wait_for_everyone()
         if (out / "model").is_dir():
             if accelerator.is_main_process:
@@ -133,15 +135,18 @@ def read(config: Config, tokenizer: "Tokenizer", positions: int) -> tuple["Data"
 
 
 def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, Any]:
+    from bertlab.config import to_dict
     from bertlab.disk import sha256_file
     from bertlab.model.encoder import EncoderConfig
     from bertlab.model.folder import fetch, load_config, refuse_misfit, weights_sha256
+    from bertlab.pages.report import report_on
     from bertlab.pages.results import opening, save_best, shots_line, start_line, training_line, write_results
     from bertlab.tasks.data import labels_of
     from bertlab.tasks.measures import LEARNT, leaks_of, learnt_on_dev
     from bertlab.tasks.seeds import best_of, resumed, start_model, train_seed
     from bertlab.tasks.shots import draw, epochs_of_shots
     from bertlab.tokens import tokenizer as tokenizers
+    from bertlab.training import tracking
     from bertlab.training.runlog import remember_inputs
 
     folder = fetch(config.model)
@@ -169,6 +174,7 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         print("\n".join([start_from, *opening(data, reason, leaks), training_line(config, *planned)]), flush=True)
         if few is not None:
             print(shots_line(few.of_each_class), flush=True)
+    tracker = tracking.start(config.track, out, to_dict(config)) if accelerator.is_main_process else None
 
     states: list[dict[str, Any]] = []
     test_outputs: dict[int, Any] = {}
@@ -177,7 +183,7 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         model, absent = start_model(task, folder, len(data.labels.names), seed, **start)
         if seed == config.seed and any("pooler" in name for name in absent):
             print(f"note: {folder} has no pooler (next-sentence prediction trains it): it starts at random")
-        train = partial(train_seed, recipe, data, model, seed, accelerator)
+        train = partial(train_seed, recipe, data, model, seed, accelerator, tracker)
         state = resumed(out / "seeds" / f"seed-{seed}", model, train, out, accelerator.is_main_process)
         if "test" in data.splits:
             test_outputs[seed] = task.run(model.to(accelerator.device), data.encoded["test"], data.labels, device=accelerator.device)
@@ -186,6 +192,8 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         return {}
+    if tracker:
+        tracker.finish()
     best = best_of(task, states)
     data = of_seed[best["seed"]]
     model, _ = start_model(task, folder, len(data.labels.names), 0, **start)
@@ -197,6 +205,7 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     metrics = write_results(out, data, states, best, test_outputs, baselines=config.baselines, known=known)
     origin = "random weights" if config.from_random else config.model
     save_best(out, data, tokenizer, model.cpu(), metrics, started_from=origin)
+    report_on(out)
     print(_summary(config, out, data, metrics), flush=True)
     return metrics
 
@@ -206,4 +215,5 @@ def _summary(config: Config, out: Path, data: "Data", metrics: dict[str, Any]) -
 
     lines = [f"dev        {headline_words(data.task, metrics['dev'])} (best of {config.seeds} seeds, chosen on these)"]
     lines += [*failed_lines(data.task, metrics), *lines_of_test(data.task, metrics)]
-    return "\n".join([*lines, f"model      {out / 'model'}", f"next       bertlab evaluate --model {out / 'model'} --data FILE --out DIR"])
+    lines += [f"model      {out / 'model'}", f"report     {out / 'report.html'}"]
+    return "\n".join([*lines, f"next       bertlab evaluate --model {out / 'model'} --data FILE --out DIR"])

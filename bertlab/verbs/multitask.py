@@ -143,6 +143,7 @@ def _train(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, A
     from bertlab.disk import sha256_file, write_json
     from bertlab.model.encoder import EncoderConfig
     from bertlab.model.folder import fetch, load_config, refuse_misfit, weights_sha256
+    from bertlab.pages.report import report_on
     from bertlab.pages.results import start_line, training_line, write_results
     from bertlab.tasks.data import labels_of
     from bertlab.tasks.measures import LEARNT, leaks_of, learnt_on_dev
@@ -200,6 +201,7 @@ def _train(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, A
         _save(config, out, name, each, tokenizer, single, found)
         metrics["tasks"][name] = found | ({"alone": _alone(config, recipe, out, folder, name, each, accelerator)} if config.alone else {})
     write_json(out / "metrics.json", metrics)
+    report_on(out)
     print(_summary(out, data, metrics), flush=True)
     return metrics
 
@@ -296,4 +298,4 @@ def _summary(out: Path, data: dict[str, "Data"], metrics: dict[str, Any]) -> str
         lines.append(
             f"is it more than chance?  bertlab compare --runs together:{out}/{name}/predictions alone:{out}/{name}/alone/predictions"
         )
-    return "\n".join([*lines, f"models     {out}/NAME/model"])
+    return "\n".join([*lines, f"models     {out}/NAME/model", f"report     {out / 'report.html'}"])

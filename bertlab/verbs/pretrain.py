@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bertlab.model.heads import BertForPreTraining
     from bertlab.tokens.corpus import Corpus
 
+PAIRS_GUESSED = 3  # of held-out text, shown in the report
 MANY_EPOCHS = 100  # BERT's own pretraining read its corpus about 40 times
 
 # What may differ when a run goes on: places (their contents are bound by hash) and what no result depends on.
@@ -39,6 +40,7 @@ FREE = {
     "keep",
     "keep_every",
     "strict",
+    "track",
 }
 
 
@@ -125,6 +127,8 @@ class Config:
     """Also keep the checkpoint of every so many steps, for good."""
     strict: bool = False
     """Stop at a damaged checkpoint, instead of going on from an older one."""
+    track: Literal["tensorboard", "wandb", "mlflow", "trackio"] | None = None
+    """Also send the numbers to this tracker, which must be installed; metrics.jsonl and report.html are always written."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "micro_batches", "log_every", "save_every", "keep", "heldout_batches"):
@@ -196,12 +200,15 @@ def run(config: Config) -> dict[str, Any]:
 def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, Any]:
     import torch
 
+    from bertlab.config import to_dict
     from bertlab.model.folder import weights_sha256
+    from bertlab.pages.report import report_on
+    from bertlab.pages.transcript import guessed_pairs
     from bertlab.progress import progress, silent
     from bertlab.signals import stop_politely
     from bertlab.tokens.corpus import open_corpus
-    from bertlab.training import checkpoint, loop
-    from bertlab.training.heldout import heldout_batches, measure_heldout
+    from bertlab.training import checkpoint, loop, tracking
+    from bertlab.training.heldout import heldout_batches, likeliest, measure_heldout
     from bertlab.training.objectives import Pretraining
     from bertlab.training.optimizers import build_optimizers
     from bertlab.training.processes import agree, first_says, uses_bf16
@@ -249,7 +256,8 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         remember_inputs(config, out, {"corpus": corpus.sha256, "model": weights_sha256(config.model)})
     accelerator.wait_for_everyone()
     heldout_every = config.heldout_every or max(1, config.steps // 10)
-    log = RunLog(out / "metrics.jsonl", start if saved else -1) if main else None
+    tracker = tracking.start(config.track, out, to_dict(config)) if main else None
+    log = RunLog(out / "metrics.jsonl", start if saved else -1, tracker) if main else None
     saver = checkpoint.Saver(out / "checkpoints", config.keep, config.keep_every, run_sha256(out), writes=main)
     began = time.monotonic() - state["seconds"]
 
@@ -261,8 +269,10 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
                 f"training diverged: at step {step} the held-out loss is not finite: lower the learning rates and choose another --out"
             )
         state["heldout"].append(measured)
+        likely = likeliest(model, heldout[0], accelerator, config.precision)  # on all: where weights are divided each needs the others
         if log:
-            log.write({"step": step, "heldout": measured})
+            guesses = guessed_pairs(heldout[0], likely, corpus.tokenizer, PAIRS_GUESSED)
+            log.write({"step": step, "heldout": measured, "guesses": guesses})
         if state["best"] is None or measured["mlm_loss"] < state["best"]["mlm_loss"]:
             state["best"] = measured
             if main:
@@ -293,7 +303,8 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
             figures = {
                 name: value for name, value in vars(result).items() if name != "asked"
             }  # a run that was cut off logs what one that was not does
-            log.write({**figures, "step": done, "spike": spike, **rates})
+            so_far = {"tokens_seen": state["tokens_seen"], "elapsed_seconds": time.monotonic() - began}
+            log.write({**figures, "step": done, "spike": spike, **rates, **so_far})
         elif log:
             log.write({"step": done, "batch": result.batch})  # of every step, so that `bertlab replay` can check any
         if main and (result.skipped or spike):
@@ -304,6 +315,8 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         report(done, f"{losses}, {speed:,.0f} tokens/s, MFU {mfu:.0%}, {waiting:.0%} waiting for data, {memory / 2**30:.1f} GB")
         if heldout and (done % heldout_every == 0 or last):
             measure(done)
+            if main:
+                report_on(out, refresh=60)
         due = time.monotonic() - last_save > 60 * config.save_minutes
         due = first_says(accelerator, due) if config.shard else due
         ending = last or result.asked or result.skipped_in_a_row == loop.MOST_SKIPPED
@@ -388,11 +401,9 @@ def phases(config: Config, corpus: "Corpus", fixed_shapes: bool = False) -> "Pha
 
 def _finish(config: Config, out: Path, model: "BertForPreTraining", corpus: "Corpus", state: dict[str, Any]) -> dict[str, Any]:
     """Write RUN/model from the best weights, print what came out, return its facts."""
-    import torch
-
-    import bertlab
     from bertlab.model.folder import save_model
-    from bertlab.pages.card import pretrained_card
+    from bertlab.pages.card import pretrained_card, pretraining_facts
+    from bertlab.pages.report import report_on
     from bertlab.pages.screen import pretraining_lines
     from bertlab.training import checkpoint
     from bertlab.training.runlog import run_files
@@ -405,33 +416,7 @@ def _finish(config: Config, out: Path, model: "BertForPreTraining", corpus: "Cor
         state["best"] = state["heldout"][-1]  # the kept weights are damaged, as was said: these are the last step's
     if state["best"] and state["best"]["step"] == 0:
         print("warning: no step predicted held-out text better than the start, which is what is kept: lower the learning rates?")
-    sources = corpus.manifest["sources"]
-    facts = {
-        "bertlab": bertlab.__version__,
-        "kind": "pretrained",
-        "corpus": {
-            "sha256": corpus.sha256,
-            "documents": corpus.train.num_documents,
-            "tokens": corpus.train.num_tokens,
-            "sources": [{"name": source["name"], "licence": source.get("licence", "")} for source in sources],
-            "licences": sorted({source.get("licence", "") for source in sources}),
-        },
-        "tokenizer_sha256": corpus.tokenizer.sha256,
-        "vocab_size": corpus.tokenizer.vocab_size,
-        "lowercase": corpus.tokenizer.lowercase,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "layers": model.config.num_hidden_layers,
-        "hidden_size": model.config.hidden_size,
-        "started_from": config.model,
-        "steps": config.steps,
-        "tokens_seen": state["tokens_seen"],
-        "skipped_steps": state["skipped"],
-        "seconds": round(state["seconds"], 1),
-        "pooler_trained": True,
-        "heldout_start": state["heldout"][0] if state["heldout"] else None,
-        "heldout": state["best"],
-        "torch": torch.__version__,
-    }
+    facts = pretraining_facts(corpus, model, state, steps=config.steps, started_from=config.model)
     save_model(
         out / "model",
         model.cpu(),
@@ -441,6 +426,7 @@ def _finish(config: Config, out: Path, model: "BertForPreTraining", corpus: "Cor
         max_length=None if config.model else config.longest,
         run=run_files(out, "metrics.jsonl"),
     )
+    report_on(out)
     for line in pretraining_lines(facts, out):
         print(line, flush=True)
     return facts

@@ -36,6 +36,12 @@ class Config(Learning):
     """Batch sizes to try; by default 16 and 32, up to width 512 8, 16, 32, 64 and 128."""
     epoch_counts: tuple[int, ...] = ()
     """Numbers of epochs to try; by default 2, 3 and 4, up to width 512 4. Each trial keeps its best epoch."""
+    learning_rate: float | None = None
+    """Not in a search: give learning_rates."""
+    batch_size: int = Recipe.batch_size
+    """Not in a search: give batch_sizes."""
+    epochs: int | None = None
+    """Not in a search: give epoch_counts."""
     trials: int | None = None
     """How many combinations to try, drawn by the seed; by default all."""
     seeds: int = 1
@@ -91,6 +97,7 @@ def _tune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, An
     from bertlab.disk import sha256_file
     from bertlab.model.encoder import EncoderConfig
     from bertlab.model.folder import fetch, load_config, refuse_misfit, weights_sha256
+    from bertlab.pages.report import report_on
     from bertlab.pages.results import opening, save_best, start_line, write_results
     from bertlab.tasks.data import labels_of
     from bertlab.tasks.measures import LEARNT, leaks_of, learnt_on_dev
@@ -148,6 +155,7 @@ def _tune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, An
     metrics = write_results(out, data, states, best, test_outputs, baselines=config.baselines, known=known)
     origin = "random weights" if config.from_random else config.model
     save_best(out, data, tokenizer, model.cpu(), metrics, started_from=origin, further={"trials": len(lines)}, files=[TRIALS])
+    report_on(out)
     print(_summary(out, data, lines, metrics), flush=True)
     return metrics
 
@@ -159,4 +167,12 @@ def _summary(out: Path, data: "Data", lines: list[dict[str, Any]], metrics: dict
     first = next(iter(data.task.scores))
     shown = trial_lines(lines, metrics["search"]["chosen"], first, metrics["dev_intervals"], data.task.scores[first], metrics["dev"]["n"])
     shown += failed_lines(data.task, metrics)
-    return "\n".join([*shown, *lines_of_test(data.task, metrics), f"model      {out / 'model'}", f"table      {out / 'trials.jsonl'}"])
+    return "\n".join(
+        [
+            *shown,
+            *lines_of_test(data.task, metrics),
+            f"model      {out / 'model'}",
+            f"report     {out / 'report.html'}",
+            f"table      {out / 'trials.jsonl'}",
+        ]
+    )

@@ -58,6 +58,13 @@ def test_scores_and_the_interval_of_a_difference():
     assert none["difference"] == pytest.approx(0) and none["low"] < 0 < none["high"]
 
 
+def test_both_models_are_resampled_on_the_same_texts():
+    draw = np.random.default_rng(0)
+    before = draw.uniform(size=40)
+    found = improvement(Likeness("", EXAMPLES, EXAMPLES, (NUMBERS, NUMBERS)), before, before + 0.1 + draw.normal(size=40) * 0.01)
+    assert found["low"] < 0.1 < found["high"] < found["low"] + 0.02  # of two drawings apart it would be 0.25 wide
+
+
 def test_scored_pairs_are_spearmans_correlation():
     gold = np.linspace(0, 1, 40)
     task = scored("pairs", EXAMPLES, EXAMPLES, gold.tolist())

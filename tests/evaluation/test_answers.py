@@ -15,12 +15,12 @@ from bertlab.evaluation.answers import (
     answer_intervals,
     answer_metrics,
     answer_scores,
-    answer_units,
     best_threshold,
     exact_match,
     normalised_answer,
     word_f1,
 )
+from bertlab.evaluation.resampling import units_of_scores
 from bertlab.evaluation.significance import paired_bootstrap, randomisation_p
 
 GOLDEN = [
@@ -128,13 +128,13 @@ def test_two_readers_are_compared_on_the_same_questions() -> None:
     gold, predicted = random_answers(400, 2)
     a, b = answer_scores(gold, predicted)[:, 1], answer_scores(gold, predicted[::-1])[:, 1]
     both = np.stack([answer_scores(gold, each) for each in (predicted, predicted[::-1])])
-    units = answer_units(both)
+    units = units_of_scores(both)
     mean: list[Any] = [ANSWER_SCORES["f1"]]
     assert units.observed_scores(0, list(ANSWER_SCORES.values())) == pytest.approx(both[0].mean(0))
     difference = paired_bootstrap(units, mean, 1000, 0)[0]
     assert difference["difference"] == pytest.approx(a.mean() - b.mean()) and difference["interval"]["low"] > 0
     assert randomisation_p(units, mean, 500, 0)[0] < 0.01
-    assert randomisation_p(answer_units(both[[0, 0]]), mean, 500, 0)[0] == 1
+    assert randomisation_p(units_of_scores(both[[0, 0]]), mean, 500, 0)[0] == 1
     rng = np.random.default_rng(3)
     direct = (a - b)[rng.integers(400, size=(4000, 400))].mean(1)
     assert (difference["interval"]["low"], difference["interval"]["high"]) == pytest.approx(

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -61,7 +62,7 @@ def test_a_write_that_fails_leaves_the_file_before_it(tmp_path: Path, monkeypatc
 
 def test_sets_of_labels_are_lists_of_names_and_numbers_are_numbers(tmp_path: Path) -> None:
     gold, predicted = np.array([[1, 1, 0], [0, 0, 0], [0, 0, 1]], bool), np.array([[0, 1, 0], [1, 0, 1], [0, 0, 0]], bool)
-    common = {"ids": IDS, "text_hashes": HASHES}
+    common: dict[str, Any] = {"ids": IDS, "text_hashes": HASHES}
     write_set_predictions(tmp_path / "s.parquet", gold=gold, predicted=predicted, probabilities=PROBABILITIES, names=NAMES, **common)
     table = pq.read_table(tmp_path / "s.parquet")
     assert table["gold"].to_pylist() == [NAMES[:2], [], NAMES[2:]] and table["predicted"].to_pylist() == [[NAMES[1]], NAMES[::2], []]

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from bertlab.pages.card import classifier_card, pretrained_card
+from bertlab.pages.card import classifier_card, pretrained_card, vectors_card
 
 PRETRAINED: dict[str, Any] = {
     "bertlab": "0.1.0",
@@ -42,6 +42,22 @@ CLASSIFIER: dict[str, Any] = {
     "seeds": 3,
     "dev": SCORES,
     "test": {"accuracy": 0.7, "macro": {"f1": 0.6543}, "n": 200},
+}
+
+FOUND = {"score": "mrr", "difference": 0.0604, "low": 0.037, "high": 0.084, "what": "the first <b> finds the second"}
+VECTORS: dict[str, Any] = {
+    "bertlab": "0.1.0",
+    "started_from": "RUN/model",
+    "texts": "pairs",
+    "rows": 12_345,
+    "batch_size": 64,
+    "steps": 100,
+    "temperature": 0.05,
+    "pooling": "mean",
+    "normalize": True,
+    "matryoshka_dims": [128, 64],
+    "best": {"step": 80},
+    "test": FOUND | {"before": {"mrr": 0.1129, "recall@1": 0.042, "n": 427}, "after": {"mrr": 0.1733, "recall@1": 0.0801, "n": 427}},
 }
 
 
@@ -117,3 +133,15 @@ def test_a_licence_of_any_spelling_stays_one_text(licence: str) -> None:
 def test_many_classes_are_not_all_named() -> None:
     card = classifier_card(CLASSIFIER, [f"class {number}" for number in range(80)])
     assert "80 classes: class 0," in card and "class 49 ..." in card and "class 50" not in card
+
+
+def test_a_card_of_vectors_says_how_they_are_made_and_what_training_was_worth():
+    card = vectors_card(VECTORS | {"dev": VECTORS["test"]})
+    assert metadata(card)["pipeline_tag"] == "sentence-similarity"
+    assert "12,345 pairs, 64 a step, 100 steps, temperature 0.05; the weights of step 80" in card
+    assert "mean of the tokens' states, of length 1. Made to be cut (Matryoshka): the first 128, 64 numbers." in card
+    line = "MRR 0.113 -> 0.173, difference +0.060 (95 % interval +0.037 to +0.084), first 4.2% -> 8.0%, n = 427"
+    assert f"Test, the first &lt;b&gt; finds the second: {line}." in card
+    assert "length 1" not in vectors_card(VECTORS | {"normalize": False}) and "Matryoshka" not in vectors_card(
+        VECTORS | {"matryoshka_dims": []}
+    )

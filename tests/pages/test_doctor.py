@@ -220,7 +220,7 @@ def test_what_is_to_predict_is_marked_and_where_b_begins() -> None:
     assert "[CLS] the [[MASK]=mill] [SEP] it [tree=run] ##s [SEP]" in screen(FACTS)
     text = page(FACTS)
     assert "<mark><bdi>[MASK]</bdi> <small>mill</small></mark>" in text
-    assert text.index("<span class=second>") < text.index("<bdi>it</bdi>") < text.index("<small>run</small>")
+    assert text.index('<span class="second">') < text.index("<bdi>it</bdi>") < text.index("<small>run</small>")
     assert "micro-batch 2: B follows A" in text and "micro-batch 2: B follows A" in screen(FACTS)
 
 

@@ -6,7 +6,7 @@ import torch
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from bertlab.batches.flat import PretrainingBatch, flat_fields
-from bertlab.pages.transcript import step_facts, step_lines
+from bertlab.pages.transcript import guessed_pairs, step_facts, step_lines
 from bertlab.tokens.tokenizer import SPECIAL_TOKENS, Tokenizer
 
 WORDS = ["mill", "##s", "run", "old", "\x1b[2J", "\u202esdrawkcab"]
@@ -77,3 +77,11 @@ def test_control_characters_of_a_corpus_are_inert() -> None:
     lines = step_lines(facts(), 10)
     assert "\\x1b" not in repr(lines) and "\u202e" not in "".join(lines)
     assert all("\n" not in line for line in lines) and "?[2J" in lines[-1]
+
+
+def test_guesses_stand_beside_what_was_hidden_at_their_places() -> None:
+    pairs = guessed_pairs(FIRST, [(MILL, 0.75), (OLD, 0.5), (RUN, 0.25)], tokenizer(), at_most=5)
+    assert [pair["follows"] for pair in pairs] == [True, False]
+    assert pairs[0]["masked"] == [[2, "[MASK]", "mill", "mill", 0.75], [5, "mill", "mill", "old", 0.5]]
+    assert pairs[1] == {"text": "[CLS] run<old> [SEP] old run [SEP]", "follows": False, "masked": [[1, "run", "old", "run", 0.25]]}
+    assert guessed_pairs(FIRST, [(MILL, 0.75), (OLD, 0.5), (RUN, 0.25)], tokenizer(), at_most=1) == pairs[:1]

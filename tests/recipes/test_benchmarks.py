@@ -5,6 +5,7 @@ import importlib
 import json
 import mmap
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -293,6 +294,11 @@ def test_the_recipes_script_judges_and_goes_on(folder: str, tmp_path: Path) -> N
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.json")}
     again = json.loads(ran("recipes", *options).splitlines()[-1])["recipes"]["muon"]
     assert again == figures and {path: path.stat().st_mtime_ns for path in kept if "min-" in path.name}.items() <= kept.items()
+
+
+def test_the_reports_script_draws_a_run_of_as_many_steps_as_asked_for() -> None:
+    (line,) = ran("report", "--steps", "200", "--log-every", "5", "--rounds", "1").splitlines()
+    assert re.fullmatch(r"200 steps, one in 5 logged in full \(0\.0 MB\): \d+\.\d\d s, page \d+ kB", line)
 
 
 # ---- fine-tuning against the Trainer

@@ -38,7 +38,7 @@ SETTINGS: dict[str, Any] = {
     "device": "cpu",
     "precision": "fp32",
 }
-BY_A_CLOCK = ("seconds", "data_seconds", "tokens_per_second", "mfu", "memory_bytes")
+BY_A_CLOCK = ("seconds", "data_seconds", "elapsed_seconds", "tokens_per_second", "mfu", "memory_bytes")
 NOUNS = ["mill", "river", "bridge", "tower", "garden", "harbour", "castle", "market"]
 DEADLINE = 240.0  # seconds that no trial takes, on a busy machine too
 

@@ -7,8 +7,10 @@ import json
 import re
 import stat
 import unicodedata
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable
+from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ import pytest
 
 from bertlab.config import leaves
 from bertlab.pages.doctor import page, screen
-from bertlab.training.runlog import RunLog
+from bertlab.pages.report import write_report
+from bertlab.training.runlog import RunLog, read_settings
 
 STEERS = {"Cc", "Zl", "Zp", "Cs"}
 TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
@@ -159,12 +162,83 @@ def test_no_payload_in_any_text_of_the_facts_changes_the_pages_mark_up(facts: di
 def test_the_page_of_the_walk_has_a_policy_that_lets_nothing_load_and_asks_for_nothing(walk: Any) -> None:
     text = (walk.root / "page.html").read_text()
     head = text[: text.index("<title>")]
-    assert "http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'\"" in head
+    style = text[text.index("<style>") + 7 : text.index("</style>")]
+    allowed = b64encode(sha256(style.encode()).digest()).decode()
+    assert f"http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'sha256-{allowed}'; base-uri 'none'; form-" in head
     elements = Parsed(text).elements
     assert not {name for name, *_ in elements} & {"script", "img", "link", "iframe", "a", "object", "embed", "form", "base"}
     assert not re.search(r"""(?i)[\s"'](src|href|srcset|action|style|on\w+)\s*=""", re.sub(r">[^<]*<", "><", text))
     assert not re.search(r"(?i)url\(|@import", text[: text.index("</style>")])
     assert "&lt;img src=x onerror=alert(1)&gt;" in text, "the hostile text is shown as text"
+
+
+def with_names(value: Any, names: dict[str, str]) -> Any:
+    """JSON in which every text and every key that is one of `names` is another."""
+    if isinstance(value, dict):
+        return {names.get(key, key): with_names(inner, names) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [with_names(inner, names) for inner in value]
+    return names.get(value, value) if isinstance(value, str) else value
+
+
+def reported(folder: Path, walk: Any, change: Callable[[str], str]) -> list[str]:
+    """The reports of the walk's runs with every label, text, piece and setting changed, in folders whose names are too."""
+    pages = []
+    for kind in ("bert", "tuned"):
+        run = folder / change("run").translate({0: None, ord("/"): "|"})[:60] / kind
+        run.mkdir(parents=True)
+        config = read_settings(walk.root / kind)
+        changed = {name: change(str(value)) if name in ("model", "train", "preset", "test") else value for name, value in config.items()}
+        (run / "config.yaml").write_text(json.dumps(changed))
+        if kind == "bert":
+            records = [json.loads(line) for line in (walk.root / kind / "metrics.jsonl").read_text().splitlines()]
+            for pair in (pair for record in records for pair in record.get("guesses", ())):
+                pair["text"] = change(pair["text"])
+                pair["masked"] = [[place, *map(change, words), share] for place, *words, share in pair["masked"]]
+            (run / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+        else:
+            metrics = json.loads((walk.root / kind / "metrics.json").read_text())
+            names = {label: f"{change(label)}{number}" for number, label in enumerate(metrics["labels"])}
+            (run / "metrics.json").write_text(json.dumps(with_names(metrics, names)))
+            mistakes = [json.loads(line) for line in (walk.root / kind / "mistakes.jsonl").read_text().split("\n")[:-1]]
+            mistakes = [with_names(each, names) | {"text": change(each["text"]), "id": change(each["id"])} for each in mistakes]
+            (run / "mistakes.jsonl").write_text("".join(json.dumps(each) + "\n" for each in mistakes))
+        write_report(run / "page.html", [run])
+        pages.append((run / "page.html").read_text(encoding="utf-8"))
+    return pages
+
+
+@pytest.fixture(scope="module")
+def plain_reports(walk: Any, tmp_path_factory: pytest.TempPathFactory) -> list[Parsed]:
+    return [Parsed(text) for text in reported(tmp_path_factory.mktemp("plain"), walk, lambda _: "x")]
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_no_payload_as_label_text_piece_setting_or_name_changes_a_reports_mark_up(
+    walk: Any, tmp_path: Path, plain_reports: list[Parsed], payload: str
+) -> None:
+    for plain, text in zip(plain_reports, reported(tmp_path, walk, lambda _: payload), strict=True):
+        parsed = Parsed(text)
+        assert structure(parsed) == structure(plain) and parsed.other == plain.other == []
+        assert steering(text) == set()
+
+
+def structure(parsed: Parsed) -> Counter[Any]:
+    """Elements and their attributes' names."""
+    found: Counter[Any] = Counter()
+    for (tag, *attributes), count in parsed.elements.items():
+        found[tag, *(each if isinstance(each, str) else each[0] for each in attributes)] += count
+    return found
+
+
+def test_the_reports_of_the_walk_ask_for_nothing_and_hold_its_hostile_texts_as_text(walk: Any) -> None:
+    for run in ("bert", "tuned"):
+        text = (walk.root / run / "report.html").read_text(encoding="utf-8")
+        parsed = Parsed(text)
+        assert not {tag for tag, *_ in parsed.elements} & {"script", "img", "link", "iframe", "a", "object", "embed", "form", "base"}
+        assert "default-src 'none'" in text and not re.search(r"(?i)url\(|@import", text[: text.index("</style>")])
+        assert steering(text) == set()
+    assert "<img src=x onerror=alert(1)>" in "".join(parsed.text), "the hostile labels are shown"
 
 
 def test_a_card_is_its_own_lines_whatever_labels_and_sources_are_called(walk: Any) -> None:

@@ -14,7 +14,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from bertlab.batches.questions import Candidate, Found
-from bertlab.corpus.labelled import Labelled, folds_of
+from bertlab.corpus.labelled import Labelled, Rows, folds_of
 from bertlab.disk import read_json
 from bertlab.errors import ConfigError, CorruptError, DataError
 from bertlab.evaluation.alignment import read_predictions
@@ -74,13 +74,18 @@ def test_labels_are_the_whole_files_and_the_unit_of_numbers_is_trains_alone() ->
     folds = divide(REGRESSION, rows, 4, 0)
     for fold in range(4):
         labels, splits = splits_of(folds, fold, 0.1)
-        values = np.array([float(label) for label in splits["train"].labels or []])
+        values = np.array([float(label) for label in labels_in(splits["train"])])
         assert labels.centre == pytest.approx(values.mean()) and labels.scale == pytest.approx(values.std())
     rare = labelled([f"text {number}" for number in range(41)], [*"xy" * 20, "z"])  # one z: its fold's model never saw it
     folds = divide(SINGLE_LABEL, rare, 4, 0)
     for fold in range(4):
         labels, splits = splits_of(folds, fold, 0.1)
-        assert labels.names == ["x", "y", "z"] and ("z" in splits["train"].labels) == (folds.numbers[40] != fold)
+        assert labels.names == ["x", "y", "z"] and ("z" in labels_in(splits["train"])) == (folds.numbers[40] != fold)
+
+
+def labels_in(rows: Rows) -> list[str]:
+    assert isinstance(rows, Labelled)
+    return rows.labels or []
 
 
 # ---- outputs in the file's order
@@ -249,6 +254,49 @@ def test_a_run_that_was_cut_off_goes_on_with_the_folds_that_are_not_finished(
     capsys.readouterr()
     assert crossval.run(config) == metrics and trained == [0, 1, 2] and not (tmp_path / "run" / "seeds").exists()
     assert "is finished: nothing to do" in capsys.readouterr().out
+
+
+def rows_of_kind(kind: str, made: list[tuple[str, set[str]]]) -> list[dict[str, Any]]:
+    """Texts as examples of a kind of task, all of which follow from their words."""
+    if kind == "multi-label":
+        return [{"text": text, "label": sorted(topics)} for text, topics in made]
+    if kind == "regression":
+        return [{"text": text, "label": len(topics) + 0.5} for text, topics in made]
+    if kind == "tokens":
+        sky = {"comet": "B-SKY", "river": "B-WATER"}
+        return [{"tokens": text.split(), "tags": [sky.get(word, "O") for word in text.split()]} for text, _ in made]
+    return [
+        {
+            "question": "one of the sky",
+            "context": text,
+            "answers": [{"text": "comet", "start": text.index("comet")}] if "sky" in topics else [],
+        }
+        for text, topics in made
+    ]
+
+
+@pytest.mark.parametrize("kind", ["multi-label", "regression", "tokens", "answers"])
+def test_every_kind_is_cross_validated_and_compared(
+    base: str,
+    texts: Callable[[int, int], list[tuple[str, set[str]]]],
+    write: Callable[[Path, list[dict[str, Any]]], str],
+    tmp_path: Path,
+    kind: str,
+) -> None:
+    train = write(tmp_path / "train.jsonl", rows_of_kind(kind, texts(60, 4)))
+    settings: dict[str, Any] = {"train": train, "folds": 2, "epochs": 2, "device": "cpu", "precision": "fp32", "dev_share": 0.2}
+    metrics = crossval.run(crossval.Config(model=base, out=str(tmp_path / "run"), learning_rate=1e-2, **settings))
+    assert metrics["task"] == kind and metrics["n"] == 60 and sum(fold["examples"]["test"] for fold in metrics["folds"]) == 60
+    columns = pq.read_table(tmp_path / "run" / "predictions.parquet").to_pydict()
+    assert columns["id"] == [f"train.jsonl:{number}" for number in range(1, 61)]
+    mistakes = [json.loads(line) for line in (tmp_path / "run" / "mistakes.jsonl").read_text().splitlines()]
+    wrong = [row for row in range(60) if columns["gold"][row] != columns["predicted"][row]]
+    if kind in ("multi-label", "regression"):
+        assert len(mistakes) == len(wrong) > 0
+    assert all(each["text"] and "row" not in each for each in mistakes)
+    assert (tmp_path / "run" / "label_errors.jsonl").exists() == (kind in ("multi-label", "tokens"))
+    file = tmp_path / "run" / "predictions.parquet"
+    assert compare.run(compare.Config(runs=(f"one:{file}", f"other:{file}"), resamples=100))["n"] == 60
 
 
 def test_settings_and_files_that_cannot_be_used_are_refused_before_any_training(

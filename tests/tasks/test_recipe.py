@@ -1,6 +1,8 @@
 """What a recipe asks for is what is trained: epochs, stopping, balance, layers, adapters; failed seeds are told; any folder is a start."""
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -106,8 +108,6 @@ def test_when_any_process_wants_to_stop_all_do() -> None:
 
 def test_a_stopped_seed_is_the_whole_one_cut_short(base: str, train: str) -> None:
     """The same rates in the same steps: the epoch that both keep has the same bits."""
-    from dataclasses import replace
-
     data, seen = read(base, train), list[int]()
 
     def falling(gold: Any, outputs: Any, labels: Any) -> Any:
@@ -155,8 +155,6 @@ def test_balanced_batches_have_as_many_of_each_class(base: str, train: str) -> N
 @pytest.mark.parametrize("balance", ["weights", "sampling"])
 def test_to_balance_finds_more_of_the_rare_class(base: str, train: str, balance: str) -> None:
     """At a rate too small to learn the word, the prior is most of what is learnt: the rare class's probability rises."""
-    from dataclasses import replace
-
     data = read(base, train)
     shares = {}
     for each in ("none", balance):
@@ -219,24 +217,26 @@ def test_to_compute_again_changes_no_bit_of_the_result(deep: str, train: str) ->
 
 def test_settings_that_leave_layers_unlearnt_are_one_line() -> None:
     refuse_unlearnable(Recipe(freeze=2, reinit_layers=1), 3)
-    for settings, line in (
+    of_three: list[tuple[dict[str, Any], str]] = [
         ({"freeze": 4}, "freeze=4: the model has 3 layers"),
         ({"reinit_layers": 4}, "reinit_layers=4: the model has 3 layers"),
         ({"freeze": 2, "reinit_layers": 2}, "some would stay random"),
         ({"freeze": 3, "lora_rank": 2}, "no layer is left to learn"),
-    ):
+    ]
+    for settings, line in of_three:
         with pytest.raises(ConfigError, match=line):
-            refuse_unlearnable(Recipe(**cast(Any, settings)), 3)
-    for settings, line in (
+            refuse_unlearnable(Recipe(**settings), 3)
+    of_any: list[tuple[dict[str, Any], str]] = [
         ({"lora_rank": 2, "reinit_layers": 1}, "must be learnt whole"),
         ({"layer_decay": 0.0}, "layer_decay=0.0"),
         ({"early_stopping": 0}, "early_stopping=0"),
         ({"freeze": -1}, "freeze=-1"),
         ({"warmup": 1.5}, "warmup=1.5"),
         ({"label_smoothing": 1.0}, "label_smoothing=1.0"),
-    ):
+    ]
+    for settings, line in of_any:
         with pytest.raises(ConfigError, match=line):
-            Recipe(**cast(Any, settings))
+            Recipe(**settings)
 
 
 def test_without_peft_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,7 +269,7 @@ def test_a_model_learnt_by_adapters_is_an_ordinary_folder(
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
     tokenize = transformers.AutoTokenizer.from_pretrained(folder)
     table = pq.read_table(tmp_path / "run" / "predictions.parquet")
-    rows = [line["text"] for line in map(__import__("json").loads, Path(train).read_text().splitlines())][:8]
+    rows = [json.loads(line)["text"] for line in Path(train).read_text().splitlines()][:8]
     with torch.inference_mode():
         expected = theirs(**tokenize(rows, padding=True, return_tensors="pt")).logits.softmax(-1)
     np.testing.assert_allclose(np.array(table["probabilities"].to_pylist()[:8]), expected.numpy(), atol=1e-5)

@@ -182,7 +182,7 @@ def test_masked_words_add_their_weighted_mean():
     assert float(sums[0, 1].detach()) == 0 and float(sums[1:, 0].abs().sum().detach()) == 0
     (whole,) = groups.masked(0, Masking(3, special), 10**6)
     states = both.bert(**whole.encoder_inputs())[whole.mlm_positions]
-    logits = both.model.cls.predictions(states, both.bert.embeddings.word_embeddings.weight)  # type: ignore[union-attr]
+    logits = both.model.cls.predictions(states, both.bert.embeddings.word_embeddings.weight)  # type: ignore[operator, union-attr]
     expected = 0.1 * F.cross_entropy(logits, whole.mlm_labels)
     assert float((sums[:, 1].sum() / counts[:, 1].sum()).detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
 

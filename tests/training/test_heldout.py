@@ -9,7 +9,7 @@ from accelerate import Accelerator
 
 from bertlab.batches.flat import PretrainingBatch
 from bertlab.model.heads import BertForPreTraining
-from bertlab.training.heldout import measure_heldout
+from bertlab.training.heldout import likeliest, measure_heldout
 
 MakeModel = Callable[..., BertForPreTraining]
 
@@ -73,3 +73,16 @@ def test_it_is_the_same_again_and_in_bf16_nearly(make_model: MakeModel, uneven: 
     low = measure_heldout(model, uneven, accelerator, "bf16")
     assert low["mlm_loss"] == pytest.approx(full["mlm_loss"], rel=0.02)
     assert low["mlm_loss"] != full["mlm_loss"]
+
+
+def test_the_likeliest_token_at_each_masked_place_is_that_of_the_logits(
+    make_model: MakeModel, uneven: list[PretrainingBatch], accelerator: Accelerator
+) -> None:
+    model = make_model(dropout=0.5).train()
+    with torch.no_grad():
+        logits, _ = model.eval()(mlm_positions=uneven[0].mlm_positions, **uneven[0].encoder_inputs())
+    shares = logits.double().softmax(-1)
+    model.train()
+    found = likeliest(model, uneven[0], accelerator, "fp32")
+    assert [token for token, _ in found] == logits.argmax(-1).tolist() and model.training
+    assert [share for _, share in found] == pytest.approx(shares.max(-1).values.tolist(), abs=1e-4)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bertlab.errors import ConfigError
-from bertlab.training.runlog import RunLog, agree_with_config, remember_inputs
+from bertlab.training.runlog import RunLog, agree_with_config, full_records, remember_inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,3 +135,12 @@ def test_a_folder_with_somebody_elses_files_is_refused(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
     (tmp_path / "thesis.txt").rename(tmp_path / ".lock")  # hidden files, as our lock is, are nobody's content
     agree_with_config(Settings(), tmp_path, free=set())
+
+
+def test_full_records_are_those_with_numbers_and_a_line_that_is_none_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    assert full_records(path) == []
+    kept = [{"step": 0, "heldout": {"mlm_loss": 7.0}}, {"step": 20, "losses": {"mlm_loss": 6.5}}]
+    broken = ['{"step": "x", "losses": 1}', '["losses"]', '{"losses": 1}', "[" * 100_000 + '"losses"', '{"step": 21, "losses": {"ml']
+    path.write_text("\n".join([json.dumps(kept[0]), '{"step": 1, "batch": "ab"}', json.dumps(kept[1]), *broken]))
+    assert full_records(path) == kept

@@ -13,16 +13,17 @@ import torch
 
 import bertlab
 from bertlab import cli
-from bertlab.batches.labelled import encode_examples
+from bertlab.batches.labelled import Examples, encode_examples
 from bertlab.corpus.related import Names, Related
 from bertlab.disk import read_json
-from bertlab.embedding import learning
+from bertlab.embedding import learning, related_texts
 from bertlab.embedding.related_texts import likeness_of, of_files
 from bertlab.errors import ConfigError, DataError
 from bertlab.model.encoder import EncoderConfig
 from bertlab.model.folder import load_config, load_facts, save_model
 from bertlab.model.heads import BertForPreTraining
 from bertlab.tokens import tokenizer as tokenizers
+from bertlab.tokens.corpus import open_corpus
 from bertlab.training import chain
 from bertlab.verbs import contrast, prepare
 from bertlab.verbs.contrast import Config
@@ -212,6 +213,19 @@ def test_a_corpus_brings_its_sentences_and_its_held_out_documents(base, corpus, 
     if positives == "neighbours":
         assert metrics["test"]["after"]["mrr"] > metrics["test"]["before"]["mrr"]
     assert {"corpus"} <= {link.name for link in chain.follow([tmp_path / "run"]) if link.status == "ok"}
+
+
+def test_of_a_large_corpus_some_documents_choose_and_others_measure(corpus, monkeypatch):
+    monkeypatch.setattr(related_texts, "MOST_DEV", 12)
+    monkeypatch.setattr(related_texts, "FEWEST", 5)
+    texts = related_texts.of_corpus(open_corpus(corpus), positives="same", max_length=24, batch_size=8, seed=0)
+    assert texts.test is not None and len(texts.dev) == len(texts.test) == 9
+    assert not {tuple(ids) for ids in split(texts.dev.first)} & {tuple(ids) for ids in split(texts.test.first)}
+
+
+def split(examples: Examples) -> list[list[int]]:
+    bounds = examples.offsets.tolist()
+    return [examples.ids[start:end].tolist() for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
 
 
 def test_where_no_step_is_better_the_start_is_kept(base, files, tmp_path, capsys):

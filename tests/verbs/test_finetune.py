@@ -381,17 +381,29 @@ def test_the_processes_share_every_batch_and_one_without_a_row_takes_filler(
 # ---- going on
 
 
+def test_a_tracker_is_told_of_every_epochs_scores_on_dev(base: str, files: dict[str, str], tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    metrics = finetune.run(config(base, files, tmp_path / "run", seeds=1, epochs=2, track="tensorboard"))
+    read = EventAccumulator(str(tmp_path / "run" / "track"))
+    read.Reload()
+    told = [event.value for event in read.Scalars("seed-0/dev_macro_f1")]
+    assert told == pytest.approx([epoch["dev_macro_f1"] for epoch in metrics["seeds"][0]["history"]], abs=1e-6) and len(told) == 2
+    assert read.Scalars("seed-0/loss") and (tmp_path / "run" / "report.html").is_file()
+
+
 def test_a_run_that_was_cut_off_goes_on_with_the_seeds_that_are_not_finished(
     base: str, files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trained: list[int] = []
     train_seed = seeds.train_seed
 
-    def counted(recipe: Any, data: Any, model: Any, seed: int, accelerator: Any) -> dict[str, Any]:
+    def counted(recipe: Any, data: Any, model: Any, seed: int, accelerator: Any, *more: Any) -> dict[str, Any]:
         if stop_at == seed:
             raise KeyboardInterrupt
         trained.append(seed)
-        return train_seed(recipe, data, model, seed, accelerator)
+        return train_seed(recipe, data, model, seed, accelerator, *more)
 
     monkeypatch.setattr(seeds, "train_seed", counted)
     whole, cut = config(base, files, tmp_path / "whole", seeds=2), config(base, files, tmp_path / "cut", seeds=2)

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ SMALL: dict[str, Any] = {
     "device": "cpu",
     "precision": "fp32",
 }
-TIMES = ("seconds", "data_seconds", "tokens_per_second", "mfu", "memory_bytes")
+TIMES = ("seconds", "data_seconds", "elapsed_seconds", "tokens_per_second", "mfu", "memory_bytes")
 
 Pretrain = Callable[..., dict[str, Any]]
 
@@ -148,7 +149,16 @@ def test_a_tiny_bert_learns_more_from_real_text_than_how_frequent_words_are(tmp_
 
 def test_the_run_folder_holds_a_record_a_step_the_settings_the_checkpoints_and_the_model(finished: tuple[Path, dict[str, Any]]) -> None:
     out, facts = finished
-    assert {path.name for path in out.iterdir()} == {".lock", "best", "checkpoints", "config.yaml", "inputs.json", "metrics.jsonl", "model"}
+    assert {path.name for path in out.iterdir()} == {
+        ".lock",
+        "best",
+        "checkpoints",
+        "config.yaml",
+        "inputs.json",
+        "metrics.jsonl",
+        "model",
+        "report.html",
+    }
     assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["step-00000006", "step-00000008"]
     lines = records(out)
     steps, heldout = [line for line in lines if "losses" in line], [line["heldout"] for line in lines if "heldout" in line]
@@ -198,6 +208,38 @@ def test_the_model_is_the_best_that_was_measured_even_if_that_is_the_start(
     batches, _ = heldout_batches(open_corpus(corpus), SMALL["max_length"], SMALL["micro_tokens"], 64)
     measured = measure_heldout(model, batches, processes.start(1, "cpu"), "fp32")
     assert measured["mlm_loss"] == pytest.approx(facts["heldout"]["mlm_loss"], abs=1e-6)
+
+
+def test_a_tracker_is_told_of_losses_and_of_held_out_text_and_changes_nothing(
+    tmp_path: Path, pretrain: Pretrain, finished: tuple[Path, dict[str, Any]]
+) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = tmp_path / "run"
+    pretrain(out, track="tensorboard")
+    assert records(out) == records(finished[0]) and weights(out) == weights(finished[0])
+    read = EventAccumulator(str(out / "track"))
+    read.Reload()
+    losses = [(line["step"], line["losses"]["mlm_loss"]) for line in records(out) if "losses" in line]
+    told = [(event.step, event.value) for event in read.Scalars("losses/mlm_loss")]
+    assert [step for step, _ in told] == [step for step, _ in losses]
+    assert [value for _, value in told] == pytest.approx([value for _, value in losses], rel=1e-6)
+    assert [event.step for event in read.Scalars("heldout/mlm_loss")] == [0, 4, 8]
+
+
+def test_the_log_holds_what_was_guessed_of_held_out_text_and_the_report_shows_it(finished: tuple[Path, dict[str, Any]]) -> None:
+    guesses = [line["guesses"] for line in records(finished[0]) if "heldout" in line]
+    assert len(guesses) == 3 and all(len(pairs) == 3 for pairs in guesses)
+    for earlier, later in pairwise(guesses):
+        assert [pair["text"] for pair in earlier] == [pair["text"] for pair in later]
+        assert [each[:3] for pair in earlier for each in pair["masked"]] == [each[:3] for pair in later for each in pair["masked"]]
+    for *_, was, guess, share in (each for pairs in guesses for pair in pairs for each in pair["masked"]):
+        assert was and guess and 0 < share <= 1
+    page = (finished[0] / "report.html").read_text()
+    assert "What it put in the gaps" in page and "The run is finished" in page and "http-equiv=refresh" not in page
+    last = [line for line in records(finished[0]) if "losses" in line][-1]
+    assert last["tokens_seen"] == finished[1]["tokens_seen"]
 
 
 def test_a_run_that_diverges_stops_and_says_what_to_do(tmp_path: Path, pretrain: Pretrain) -> None:

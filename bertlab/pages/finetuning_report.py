@@ -1,0 +1,422 @@
+"""The report of a fine-tuned model: what it scores and how sure that is, against what needs no BERT, where it errs and what flatters it.
+
+Reads metrics.json, mistakes.jsonl and predictions.parquet of a fine-tuning run, of one task of several, or of `bertlab evaluate`, and
+computes no score: of the predictions it draws the precision-recall curves. Every number of metrics.json carries its exact value and its
+place there (bertlab/pages/html.py, `number`).
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from bertlab.disk import read_object
+from bertlab.pages.charts import Series, interval_chart, line_chart, shaded_table
+from bertlab.pages.evaluation import MISTAKES, clipped, leak_lines
+from bertlab.pages.figures import most_frequent
+from bertlab.pages.html import element, join, number, section, soft, table
+from bertlab.pages.screen import metric_words
+from bertlab.tasks.choosing import TASKS
+from bertlab.tasks.contract import Task
+
+Facts = dict[str, Any]
+Path_ = tuple[str, ...]
+
+MOST_CLASSES = 20  # in a confusion matrix; of more the commonest confusions stand in a list
+MOST_CONFUSIONS, MOST_MISTAKES, MOST_CURVES = 15, 15, 8
+LOWER_IS_BETTER = ("rmse", "mae")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """metrics.json, and the folder that has mistakes.jsonl and predictions.parquet. The scores stand at `scores` in it, their intervals at
+    `intervals`, what probabilities are worth at `probabilities`."""
+
+    name: str
+    folder: Path
+    metrics: Facts
+    scores: Path_
+    intervals: Path_
+    probabilities: Path_
+
+    @property
+    def task(self) -> Task:
+        return TASKS[self.metrics.get("task", "single-label")]
+
+    @property
+    def split(self) -> str:
+        return self.scores[0] if self.scores else "out-of-fold" if "folds" in self.metrics else "test"
+
+    def at(self, *path: str) -> Any:
+        """What stands at a path of metrics.json, or None."""
+        value: Any = self.metrics
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
+
+    def number(self, *path: str, written: str = ".3f") -> Markup:
+        """The number at a path, or a dash."""
+        value = self.at(*path)
+        return number(value if isinstance(value, int | float) else None, ".".join(path), written)
+
+    def between(self, *path: str) -> Markup | str:
+        """low to high of the interval at a path, or nothing."""
+        interval = self.at(*path)
+        if not isinstance(interval, dict) or interval.get("low") is None:
+            return ""
+        return join(self.number(*path, "low"), " to ", self.number(*path, "high"))
+
+
+def read_scored(folder: Path, name: str, metrics: Facts | None = None) -> Scored:
+    """The scores of a folder with metrics.json (or of `metrics`, where they are already at hand): on test, else on dev."""
+    metrics = read_object(folder / "metrics.json") if metrics is None else metrics
+    if "dev" not in metrics:  # bertlab evaluate, bertlab prompt
+        return Scored(name, folder, metrics, (), ("intervals",), ())
+    if "test" in metrics:
+        return Scored(name, folder, metrics, ("test",), ("test_intervals",), ("test_probabilities",))
+    return Scored(name, folder, metrics, ("dev",), ("none",), ("none",))
+
+
+def sections(scored: Scored) -> list[Markup]:
+    parts = [
+        verdict(scored),
+        _headlines(scored),
+        _seeds(scored),
+        _classes(scored),
+        _confusion(scored),
+        _probabilities(scored),
+        _mistakes(scored),
+    ]
+    return [part for part in parts if part]
+
+
+# --- in words ---------------------------------------------------------------------------------------------------------------------------
+
+
+def verdict(scored: Scored) -> Markup:
+    """What can be said and what cannot, for who reads nothing else."""
+    task, split = scored.task, scored.split
+    first, path = next(iter(task.scores.items()))
+    value, n = scored.at(*scored.scores, *path), scored.at(*scored.scores, "n")
+    level = scored.at(*scored.intervals, "level")
+    between = scored.between(*scored.intervals, *path)
+    lines: list[object] = [
+        join(
+            f"{metric_words(first)} on {n:,} {split} examples: ",
+            scored.number(*scored.scores, *path),
+            join(f" ({level:.0%} interval ", between, ")") if between else None,
+            ".",
+        )
+    ]
+    if split == "dev":
+        lines.append("There was no test file: these are the examples that epoch and seed were chosen by, so the number flatters.")
+    spread = scored.at("over_seeds", first)
+    if spread and spread.get("sd") is not None:
+        lines.append(
+            join(f"Over {len(scored.metrics['seeds'])} seeds: mean ", scored.number("over_seeds", first, "mean"), ", standard deviation ",
+                 scored.number("over_seeds", first, "sd"), ".")
+        )  # fmt: skip
+    if "folds" in scored.metrics:
+        lines.append(
+            join(f"Over {len(scored.metrics['folds'])} folds: mean ", scored.number("over_folds", first, "mean"), ", standard deviation ",
+                 scored.number("over_folds", first, "sd"), ".")
+        )  # fmt: skip
+    lines += [_against(scored, name, path, first, value) for name in scored.metrics.get("baselines", {})]
+    leaks, wrong = _leaks(scored), False
+    for line in leaks:
+        wrong = wrong or line.startswith("warning")
+        lines.append(line)
+    beaten = any(isinstance(line, str) and "is better than the model" in line for line in lines)
+    lines += _calibrated(scored)
+    return element("div", *(element("p", line) for line in lines), class_="wrong" if wrong or beaten or split == "dev" else "wrong plain")
+
+
+def _against(scored: Scored, name: str, path: Path_, metric: str, value: float) -> str:
+    """A baseline against the model's interval. Its own chance is not in it, since a baseline's answers are not kept."""
+    other = scored.at(*_baseline(scored, name, metric, path))
+    interval = scored.at(*scored.intervals, *path) or {}
+    low, high = interval.get("low"), interval.get("high")
+    lower = metric in LOWER_IS_BETTER
+    told = f"{name}: {other:.3f}, "
+    if low is None or high is None:
+        return told + "and there is no interval to hold it against."
+    if low <= other <= high:
+        return told + "within the model's interval: this test set does not show which of the two is better."
+    if (other < low) != lower:
+        return told + "outside the model's interval: the model is better on this test set."
+    return told + "outside the model's interval: it is better than the model on this test set."
+
+
+def _baseline(scored: Scored, name: str, metric: str, path: Path_) -> Path_:
+    """Where a baseline's score stands: as the model's do, or of cross-validation as a mean over folds."""
+    return ("baselines", name, metric, "mean") if "folds" in scored.metrics else ("baselines", name, *path)
+
+
+def _leaks(scored: Scored) -> list[str]:
+    """What leak_lines says, as sentences, of the split that is scored."""
+    if copies := scored.metrics.get("near_copies"):
+        return [f"warning: {copies:,} texts are nearly equal to one that their model learnt from: the scores flatter"]
+    if "folds" in scored.metrics:
+        return []
+    leakage = scored.metrics.get("leakage")
+    if "dev" in scored.metrics:
+        if not isinstance(leakage, dict) or scored.split not in leakage:
+            return []
+        leakage = leakage[scored.split]
+    return [" ".join(line.split()).replace("leaks ", "Leaks: ", 1) for line in leak_lines(leakage, scored.split)]
+
+
+def _calibrated(scored: Scored) -> list[Markup]:
+    before = scored.at(*scored.probabilities, "calibration", "before")
+    if not before:
+        return []
+    place = (*scored.probabilities, "calibration", "before")
+    trust = before["ece"] <= before["by_chance"]["high"]
+    return [
+        join("Its probabilities ", "can" if trust else "cannot", " be taken at their word: they miss by ", scored.number(*place, "ece"),
+             " on average (ECE), where a calibrated model would show up to ", scored.number(*place, "by_chance", "high"), ".")
+    ]  # fmt: skip
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------------------------
+
+
+def _headlines(scored: Scored) -> Markup:
+    """Every headline number with its interval, beside the baselines'."""
+    baselines = list(scored.metrics.get("baselines", {}))
+    rows = [
+        [
+            metric_words(name),
+            scored.number(*scored.scores, *path),
+            scored.between(*scored.intervals, *path),
+            *(scored.number(*_baseline(scored, baseline, name, path)) for baseline in baselines),
+        ]
+        for name, path in scored.task.scores.items()
+    ]
+    for kind in ("roc_auc", "pr_auc"):
+        if scored.at(*scored.probabilities, kind):
+            place = (*scored.probabilities, kind, "macro")
+            between = scored.between(*scored.probabilities, "intervals", kind, "macro") or scored.between("intervals", kind, "macro")
+            rows.append([kind.upper().replace("_", "-"), scored.number(*place), between, *[""] * len(baselines)])
+    level = scored.at(*scored.intervals, "level")
+    columns = ["", scored.split, f"{level:.0%} interval" if level else "interval", *baselines]
+    examples = scored.metrics.get("examples")
+    note = soft(", ".join(f"{split}: {count:,} examples" for split, count in examples.items()) + ".") if examples else None
+    return section("Scores", table(columns, rows, "scores"), note)
+
+
+def _seeds(scored: Scored) -> Markup | None:
+    """Seeds side by side, and their course on dev."""
+    seeds = scored.metrics.get("seeds")
+    if not seeds:
+        return None
+    names = list(scored.task.scores)
+    rows = []
+    for place, state in enumerate(seeds):
+        cells = [
+            number(_within(state.get(split), scored.task.scores[name]), f"seeds.{place}.{split}.{'.'.join(scored.task.scores[name])}")
+            for split in ("dev", "test")
+            if split in state
+            for name in names
+        ]
+        chosen = " (chosen by dev)" if state.get("seed") == scored.metrics.get("best_seed") else ""
+        failed = " (failed: no better than one answer for all)" if state.get("failed") else ""
+        rows.append([f"{state.get('seed')}{chosen}{failed}", str(state.get("epoch", "")), *cells])
+    columns = ["seed", "best epoch", *(f"{split} {metric_words(name)}" for split in ("dev", "test") if split in seeds[0] for name in names)]
+    key = f"dev_{names[0]}"
+    lines = [
+        Series(
+            f"seed {state.get('seed')}",
+            [each["epoch"] for each in state["history"]],
+            [each.get(key) for each in state["history"]],
+            dots=True,
+        )
+        for state in seeds
+        if state.get("history") and all(isinstance(each.get(key), int | float) for each in state["history"])
+    ]
+    chart = line_chart(f"{metric_words(names[0])} on dev", lines, "epoch", metric_words(names[0])) if lines else None
+    return section("Seeds side by side", table(columns, rows, "seeds"), element("div", chart, class_="charts") if chart else None)
+
+
+def _classes(scored: Scored) -> Markup | None:
+    """Precision, recall and F1 of every class or type of entity with their intervals."""
+    of = next((key for key in ("per_class", "per_type") if scored.at(*scored.scores, key)), None)
+    if of is None:
+        return None
+    rows, dots = [], []
+    for name, scores in scored.at(*scored.scores, of).items():
+        place, its = (*scored.scores, of, name), (*scored.intervals, of, name)
+        cells: list[object] = [name]
+        for key in ("precision", "recall", "f1"):
+            cells += [scored.number(*place, key), scored.between(*its, key)]
+        rows.append([*cells, scored.number(*place, "support", written=",d")])
+        interval = scored.at(*its, "f1") or {}
+        dots.append((name, scores["f1"], interval.get("low"), interval.get("high")))
+    for kind in ("macro", "weighted", "micro"):
+        place = (*scored.scores, kind)
+        if scored.at(*place):
+            pairs = [(scored.number(*place, key), scored.between(*scored.intervals, kind, key)) for key in ("precision", "recall", "f1")]
+            rows.append([f"{kind} average", *(cell for pair in pairs for cell in pair), ""])
+    columns = ["class" if of == "per_class" else "type", "precision", "", "recall", "", "F1", "", "n"]
+    chart = element("div", interval_chart("F1 with its interval", dots[:60]), class_="charts")
+    return section("By class" if of == "per_class" else "By type", chart, table(columns, rows, "scores by class"))
+
+
+def _confusion(scored: Scored) -> Markup | None:
+    matrix, names = scored.at(*scored.scores, "confusion_matrix"), scored.metrics.get("labels", [])
+    if not isinstance(matrix, list) or not matrix:
+        return None
+    counts = np.array(matrix)
+    place = ".".join((*scored.scores, "confusion_matrix"))
+    off = [(int(counts[gold, other]), gold, other) for gold, other in np.argwhere(counts > 0).tolist() if gold != other]
+    worst = sorted(off, key=lambda each: (-each[0], each[1:]))[:MOST_CONFUSIONS]
+    listed = [[names[gold], names[other], number(count, f"{place}.{gold}.{other}", ",d")] for count, gold, other in worst]
+    confusions = table(["gold", "answered", "times"], listed, "commonest confusions") if listed else element("p", "Nothing was confused.")
+    if len(names) > MOST_CLASSES:
+        return section("Commonest confusions", confusions, soft(f"Of {len(names)} classes; metrics.json has the whole matrix."))
+    shares = counts / np.maximum(1, counts.sum(1, keepdims=True))
+    rows = [
+        [f"{gold + 1} {name}", *(number(int(count), f"{place}.{gold}.{other}", ",d") for other, count in enumerate(counts[gold]))]
+        for gold, name in enumerate(names)
+    ]
+    whole = shaded_table(["gold, by row", *map(str, range(1, len(names) + 1))], rows, shares.tolist(), "confusion matrix")
+    note = soft(
+        "Columns: the class that was answered, by the number that stands before its name. The darker, the larger the share of its row."
+    )
+    return section("Confusion matrix", whole, note, element("h3", "Commonest confusions"), confusions)
+
+
+# --- probabilities ----------------------------------------------------------------------------------------------------------------------
+
+
+def _probabilities(scored: Scored) -> Markup | None:
+    charts = [_reliability(scored), _precision_recall(scored)]
+    known = [chart for chart in charts if chart]
+    return section("What its probabilities are worth", element("div", *known, class_="charts")) if known else None
+
+
+def _reliability(scored: Scored) -> Markup | None:
+    calibration = scored.at(*scored.probabilities, "calibration")
+    if not calibration:
+        return None
+    lines = [
+        Series(
+            name, [each["confidence"] for each in calibration[key]["bins"]], [each["right"] for each in calibration[key]["bins"]], dots=True
+        )
+        for key, name in (("before", "as the model says"), ("after", "at dev's temperature"))
+        if calibration.get(key)
+    ]
+    return line_chart("Reliability diagram", lines, "confidence", "share right", square=True)
+
+
+def _precision_recall(scored: Scored) -> Markup | None:
+    """Curves of the most frequent classes, of the predictions file; nothing where there is none or it has no probabilities of classes."""
+    from sklearn.metrics import precision_recall_curve
+
+    found = _gold_and_probabilities(scored)
+    if found is None:
+        return None
+    is_gold, probabilities = found
+    names = scored.metrics["labels"]
+    lines = []
+    for which in most_frequent(is_gold)[:MOST_CURVES]:
+        precision, recall, _ = precision_recall_curve(is_gold[:, which], probabilities[:, which])
+        lines.append(Series(names[which], recall[::-1], precision[::-1]))
+    note = "" if len(lines) == len(names) else f" ({len(lines)} of {len(names)} classes)"
+    return line_chart("Precision and recall" + note, lines, "recall", "precision", square=True) if lines else None
+
+
+def _gold_and_probabilities(scored: Scored) -> tuple[np.ndarray, np.ndarray] | None:
+    """(n, K) bool and (n, K) of a predictions file of one label or of several a text."""
+    import pyarrow.parquet as pq
+
+    path, names = scored.folder / "predictions.parquet", scored.metrics.get("labels", [])
+    if scored.task.exclusive is None or scored.split == "dev" or not path.is_file():
+        return None
+    rows = pq.read_table(path, columns=["gold", "probabilities"])
+    gold = rows["gold"].to_pylist()
+    if not gold or None in gold:
+        return None
+    numbers = {name: number for number, name in enumerate(names)}
+    is_gold = np.zeros((len(gold), len(names)), dtype=bool)
+    for row, labels in enumerate(gold):
+        for label in [labels] if isinstance(labels, str) else labels:
+            is_gold[row, numbers[label]] = True
+    return is_gold, np.array(rows["probabilities"].to_pylist(), dtype=np.float64).reshape(len(gold), len(names))
+
+
+# --- mistakes ---------------------------------------------------------------------------------------------------------------------------
+
+
+def _mistakes(scored: Scored) -> Markup | None:
+    """The surest wrong answers with the beginning of their text, and how many labels are suspected."""
+    path = scored.folder / MISTAKES
+    if scored.split == "dev" or not path.is_file():
+        return None
+    with path.open(encoding="utf-8") as lines:
+        first = [json.loads(line) for line in islice(lines, MOST_MISTAKES)]
+        rest = sum('"likely_label_error": true' in line for line in lines)
+    if not first:
+        return section("Most confidently wrong", element("p", "No answer is wrong."))
+    rows = [
+        [
+            element("bdi", clipped(each["text"]) + (f" / {clipped(each['text_b'])}" if "text_b" in each else "")),
+            element("bdi", each["gold"]),
+            element("bdi", each["predicted"]),
+            number(each["probability"], f"mistakes.{place}.probability"),
+            "yes" if each["likely_label_error"] else "",
+        ]
+        for place, each in enumerate(first)
+    ]
+    suspected = rest + sum(bool(each["likely_label_error"]) for each in first)
+    note = soft(f"Of {suspected:,} wrong answers the label itself is a likely error (confident learning): read them in {MISTAKES}.")
+    return section(
+        "Most confidently wrong", table(["text", "gold", "answered", "probability", "label wrong?"], rows, "mistakes", prose=True), note
+    )
+
+
+# --- several ----------------------------------------------------------------------------------------------------------------------------
+
+
+def comparison(runs: Sequence[Scored]) -> list[Markup]:
+    """Headline scores of several of one kind of task, side by side, and how to test the differences."""
+    parts = []
+    for task in dict.fromkeys(run.task.name for run in runs):
+        its = [run for run in runs if run.task.name == task]
+        scores = its[0].task.scores
+        rows = [
+            [
+                run.name,
+                run.split,
+                *(cell for path in scores.values() for cell in (run.number(*run.scores, *path), run.between(*run.intervals, *path))),
+            ]
+            for run in its
+        ]
+        columns = ["run", "on", *(cell for name in scores for cell in (metric_words(name), "interval"))]
+        first, path = next(iter(scores.items()))
+        dots = [(run.name, value, *_ends(run, path)) for run in its if isinstance(value := run.at(*run.scores, *path), int | float)]
+        chart = element("div", interval_chart(metric_words(first), dots), class_="charts") if task != "regression" else None
+        parts.append(section(f"Side by side: {task}", chart, table(columns, rows, "scores")))
+    ready = [run for run in runs if (run.folder / "predictions.parquet").is_file()]
+    if len(ready) > 1:
+        command = "bertlab compare --runs " + " ".join(f"{run.name}:{run.folder}" for run in ready)
+        parts.append(
+            soft("Overlapping intervals are no test. On the same examples the differences can be tested: ", element("code", command))
+        )
+    return parts
+
+
+def _ends(run: Scored, path: Path_) -> tuple[float | None, float | None]:
+    interval = run.at(*run.intervals, *path) or {}
+    return interval.get("low"), interval.get("high")
+
+
+def _within(value: Any, path: Path_) -> float | None:
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, int | float) else None

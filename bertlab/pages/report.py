@@ -1,0 +1,119 @@
+"""One page of a run, or of several side by side: which kind each folder is of, its sections, one file that asks for nothing else.
+
+    RUN of bertlab pretrain, finetune, multitask; a folder of bertlab evaluate or prompt -> HTML
+
+A folder is believed no further than it can be read: what a run does not leave ends in one line.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+import bertlab
+from bertlab.disk import write_text
+from bertlab.errors import BertlabError, ConfigError, CorruptError
+from bertlab.pages import finetuning_report, pretraining_report
+from bertlab.pages.finetuning_report import Scored, read_scored
+from bertlab.pages.html import document, element, soft
+from bertlab.pages.pretraining_report import PretrainingRun, read_run
+from bertlab.training.runlog import CONFIG, read_settings
+
+REPORT = "report.html"
+
+Run = PretrainingRun | list[Scored]
+
+
+def write_report(out: Path, runs: Sequence[Path], corpus: dict[str, Any] | None = None, refresh: int | None = None) -> bool:
+    """Write the page of `runs` to `out`; whether all of them are finished. corpus: what `bertlab corpus --json` wrote. refresh: seconds
+    after which a browser reads the page again, while a run is not finished.
+
+    Raises ConfigError (no run folder, or folders that cannot stand side by side), CorruptError (files that no run leaves).
+    """
+    read = []
+    for folder in runs:
+        try:
+            read.append(_read(folder))
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise _not_ours(folder, error) from error
+    finished = all(not isinstance(run, PretrainingRun) or run.facts is not None for run in read)
+    try:
+        page = _page(runs, read, corpus, None if finished else refresh)
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        raise _not_ours(runs[0], error) from error
+    write_text(out, page)
+    return finished
+
+
+def report_on(run: Path, refresh: int | None = None) -> None:
+    """What a run writes of itself, while it goes on and at its end: a page that cannot be drawn is said and ends no training."""
+    try:
+        write_report(run / REPORT, [run], refresh=refresh)
+    except BertlabError as error:
+        print(f"note: no report: {error}", flush=True)
+
+
+def page_of(folder: Path) -> Path:
+    """Where the page of one folder goes: into a run folder; beside a folder whose manifest binds every file in it."""
+    return folder / REPORT if (folder / CONFIG).is_file() else folder.parent / f"{folder.resolve().name}.html"
+
+
+def _not_ours(folder: Path, error: Exception) -> BertlabError:
+    if isinstance(error, BertlabError):
+        return error
+    return CorruptError(f"{folder}: its files are not what a run of this version leaves ({error!r}): copy the run folder again")
+
+
+def _read(folder: Path) -> Run:
+    """A pretraining run; or the scores of a fine-tuning run (one), of several tasks (each), of an evaluation (one)."""
+    name = folder.resolve().name
+    if (folder / CONFIG).is_file():
+        settings = read_settings(folder)
+        if "corpus" in settings:
+            return read_run(folder)
+        if not (folder / "metrics.json").is_file():
+            raise ConfigError(f"{folder}: this run is not finished, and has no scores yet: its command goes on with it")
+        scored = read_scored(folder, name)
+        if not {"labels", "tasks"} & set(scored.metrics):
+            raise ConfigError(f"{folder}: no page is drawn of this kind of run yet: its numbers are in metrics.json")
+        if "tasks" in scored.metrics:
+            return [read_scored(folder / task, task, metrics) for task, metrics in scored.metrics["tasks"].items()]
+        return [scored]
+    if (folder / "metrics.json").is_file():
+        return [read_scored(folder, name)]
+    raise ConfigError(f"{folder}: no run there: name a run folder of pretrain, finetune or multitask, or a folder of evaluate")
+
+
+def _page(folders: Sequence[Path], runs: Sequence[Run], corpus: dict[str, Any] | None, refresh: int | None) -> str:
+    pretraining = [run for run in runs if isinstance(run, PretrainingRun)]
+    scored = [each for run in runs if not isinstance(run, PretrainingRun) for each in run]
+    if len(runs) == 1:
+        (folder,) = folders
+        title = f"Run {folder.resolve().name}"
+        body = pretraining_report.sections(pretraining[0], corpus) if pretraining else _of_tasks(scored, folder)
+    else:
+        title = f"{len(runs)} runs"
+        body = pretraining_report.comparison(pretraining) if pretraining else []
+        body += finetuning_report.comparison(scored) if scored else []
+    kinds = [f"{len(pretraining)} of pretraining"] * bool(pretraining) + [f"{len(scored)} fine-tuned"] * bool(scored)
+    about = f"bertlab {bertlab.__version__}" + ("" if len(runs) == 1 else f": {', '.join(kinds)}")
+    if refresh:
+        about += f". The run goes on: this page is read again every {refresh} seconds."
+    return document(title, element("h1", title), soft(about), *body, refresh=refresh)
+
+
+def _of_tasks(scored: Sequence[Scored], folder: Path) -> list[Markup]:
+    """The sections of each task, under its name where there are several."""
+    body: list[Markup] = []
+    for each in scored:
+        model, data = each.metrics.get("model"), each.metrics.get("data")
+        if isinstance(model, dict) and isinstance(data, dict):  # of an evaluation
+            body.append(soft(f"model {model['folder']}, data {data['name']}"))
+        parts = finetuning_report.sections(each)
+        if len(scored) > 1:
+            parts = [element("article", element("h2", f"Task {each.name}"), *parts, aria_label=f"task {each.name}")]
+        body += parts
+    if (folder / CONFIG).is_file():
+        body.append(pretraining_report.settings_table(read_settings(folder)))
+    return body

@@ -1,0 +1,51 @@
+"""bertlab report: runs -> one page to look at, with no server and no network.
+
+    bertlab report --runs RUN [RUN ...] [--out FILE] [--corpus FACTS.json] [--live SECONDS]
+
+RUN is a run folder of pretrain, finetune or multitask, finished or (of pretrain) not, or a folder of evaluate or prompt. Runs write this
+page of themselves when they end; several give a comparison: curves in the same charts, scores in one table.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bertlab.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    runs: tuple[str, ...]
+    """Run folders, or folders that evaluate or prompt wrote."""
+    out: str | None = None
+    """The page. Default: report.html in the run folder; beside a folder of evaluate or prompt, under its name."""
+    corpus: str | None = None
+    """What `bertlab corpus --json` wrote of the corpus: its warnings and numbers are shown too (of one pretraining run)."""
+    live: int | None = None
+    """Write the page again every so many seconds until the run is finished; a browser that shows it reads it again as often."""
+
+    def __post_init__(self) -> None:
+        if not self.runs or not all(self.runs):
+            raise ConfigError("runs is empty: name at least one run folder")
+        if len(self.runs) > 1 and self.out is None:
+            raise ConfigError("several runs have no folder in common: say where the page goes (--out FILE)")
+        if self.live is not None and self.live < 1:
+            raise ConfigError(f"live={self.live}: give 1 second or more")
+
+
+def run(config: Config) -> Path:
+    """Write the page and return its path.
+
+    Raises ConfigError (a folder that is no run, or has no scores yet), CorruptError (files that no run leaves).
+    """
+    import time
+
+    from bertlab.disk import read_object
+    from bertlab.pages.report import page_of, write_report
+
+    folders = [Path(folder) for folder in config.runs]
+    out = Path(config.out) if config.out else page_of(folders[0])
+    corpus = read_object(Path(config.corpus)) if config.corpus else None
+    print(f"page        {out}", flush=True)
+    while not write_report(out, folders, corpus, config.live) and config.live:
+        time.sleep(config.live)
+    return out
