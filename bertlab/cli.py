@@ -30,7 +30,7 @@ VERBS = {
     "crossval": "one labelled file, K folds -> a prediction for each row by a model that has not seen it",
     "multitask": "a BERT and several labelled files -> one encoder for all, a model each",
     "contrast": "a BERT and texts, pairs or classes -> vectors that are near where they should be",
-    "evaluate": "a fine-tuned model and a labelled file -> predictions and scores",
+    "evaluate": "a fine-tuned model, or the vectors of any, and a labelled file -> predictions and scores",
     "prompt": "a BERT, a template and label words -> predictions, with no training",
     "compare": "predictions of two systems or more -> differences, intervals, p-values",
     "report": "a run, or several side by side -> one page to look at",
@@ -39,7 +39,7 @@ VERBS = {
     "contexts": "a word and texts -> its vectors in its sentences, in groups: senses",
     "fill": "likely words for every [MASK] in a text",
     "explore": "a model opened up in a browser: attention, masked words, what weighed",
-    "export": "a model folder -> ONNX, checked against torch",
+    "export": "a model folder -> ONNX, checked against torch; or sentence-transformers",
     "replay": "the batch of one step of a pretraining run, made again and checked",
     "verify": "is every file as it was written, and made from what it says?",
     "bench": "how fast this machine trains, and what a run would take",
@@ -72,7 +72,7 @@ options are written --name VALUE or name=VALUE, or come from YAML files: --confi
   bertlab contexts   WORD --model DIR --in FILE [--senses K]
   bertlab fill       --model DIR --text "the [MASK] of the river"
   bertlab explore    DIR [--index VECTORS] [--out FILE --text TEXT]
-  bertlab export     --model DIR --to onnx --out DIR [--quantise]
+  bertlab export     --model DIR --to onnx|sentence-transformers --out DIR [--quantise]
   bertlab replay     --run RUN --step N [--pairs 10]
   bertlab verify     --folder DIR [DIR ...] [--strict]
   bertlab bench      [--corpus CORPUS] [--preset mini] [--price-per-hour PRICE]

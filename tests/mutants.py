@@ -489,6 +489,70 @@ MUTANTS = (
         'return Markup(inert(str(text)).encode("utf-8", "replace").decode("utf-8"))',
         ("tests/pages/test_doctor.py::test_hostile_text_makes_no_element_no_attribute_and_no_control_character",),
     ),
+    # --- vectors judged
+    Mutant(
+        "vectors judged: recall is of k, not of the relevant",
+        "evaluation/retrieval.py",
+        "float(hits[:cut].sum()) / len(wanted)",
+        "float(hits[:cut].sum()) / min(cut, len(wanted))",
+        ("tests/evaluation/test_retrieval.py::test_scores_can_be_checked_by_hand",),
+    ),
+    Mutant(
+        "vectors judged: the best nDCG is that of one text",
+        "evaluation/retrieval.py",
+        "discounts[: len(wanted)].sum()",
+        "discounts[:1].sum()",
+        ("tests/evaluation/test_retrieval.py::test_ndcg_is_scikit_learns",),
+    ),
+    Mutant(
+        "vectors judged: of a block's equal cosines any is taken",
+        "evaluation/vectors.py",
+        "np.cumsum(equal, axis=1) <= count",
+        "np.cumsum(equal[:, ::-1], axis=1)[:, ::-1] <= count",
+        ("tests/evaluation/test_vectors.py::test_blocks_of_any_size_have_the_same_nearest_and_of_equals_the_first",),
+    ),
+    Mutant(
+        "vectors judged: a random pair may be a text with itself",
+        "evaluation/geometry.py",
+        "values.sum(1) - values.diagonal()",
+        "values.sum(1)",
+        ("tests/evaluation/test_geometry.py::test_the_numbers_are_the_definitions_pair_by_pair",),
+    ),
+    Mutant(
+        "vectors judged: pairs that share a text are independent",
+        "evaluation/geometry.py",
+        "math.sqrt((n - 1) / n *",
+        "math.sqrt((n - 1) / n / 4 *",
+        ("tests/evaluation/test_geometry.py::test_intervals_hold_the_true_value_as_often_as_they_say_coverage",),
+    ),
+    Mutant(
+        "vectors judged: equal texts are left out all at once",
+        "evaluation/clusters.py",
+        "fewer = of_cell - (taken if once else 1)",
+        "fewer = of_cell - taken",
+        ("tests/evaluation/test_clusters.py::test_the_interval_is_the_jackknifes_by_leaving_out",),
+    ),
+    Mutant(
+        "vectors judged: a coin swaps cosines of different units",
+        "evaluation/comparable.py",
+        "        predicted = _in_one_unit(predicted)\n",
+        "        predicted = predicted + 0\n",
+        ("tests/evaluation/test_comparing_vectors.py::test_a_test_of_cosines_does_not_depend_on_their_unit",),
+    ),
+    Mutant(
+        "vectors judged: another pool is the same question",
+        "corpus/relevance.py",
+        'f"{each} {pool}"',
+        'f"{each}"',
+        ("tests/corpus/test_relevance.py::test_the_same_query_in_another_pool_is_another_question",),
+    ),
+    Mutant(
+        "vectors judged: a block's rows are counted from its own first",
+        "evaluation/vectors.py",
+        "for each, _ in found]) + first]",
+        "for each, _ in found])]",
+        ("tests/embedding/test_judging.py::test_the_nearest_of_a_pool_are_those_of_every_cosine_for_any_block",),
+    ),
 )
 
 

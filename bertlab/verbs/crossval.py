@@ -100,7 +100,11 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
         outputs.append(task.run(model.to(accelerator.device), data.encoded["test"], labels, device=accelerator.device))
         known.append(labels_of(data, state))
         near = measures.leakage(parts["train"], parts["test"])
-        found = {"fold": fold, "examples": {split: len(its) for split, its in parts.items()}, "near_copies": near["near"] if near else 0}
+        found: dict[str, Any] = {
+            "fold": fold,
+            "examples": {split: len(its) for split, its in parts.items()},
+            "near_copies": near["near"] if near else 0,
+        }
         found |= {name: state[name] for name in ("seed", "epoch", "dev", "dev_loss")}
         found["test"] = task.metrics(data.gold["test"], outputs[-1], known[-1])
         if config.baselines:
