@@ -39,7 +39,7 @@ VERBS = {
     "contexts": "a word and texts -> its vectors in its sentences, in groups: senses",
     "fill": "likely words for every [MASK] in a text",
     "explore": "a model opened up in a browser: attention, masked words, what weighed",
-    "export": "a model folder -> ONNX, checked against torch",
+    "export": "a model folder -> ONNX, checked against torch; or sentence-transformers",
     "replay": "the batch of one step of a pretraining run, made again and checked",
     "verify": "is every file as it was written, and made from what it says?",
     "bench": "how fast this machine trains, and what a run would take",
@@ -72,7 +72,7 @@ options are written --name VALUE or name=VALUE, or come from YAML files: --confi
   bertlab contexts   WORD --model DIR --in FILE [--senses K]
   bertlab fill       --model DIR --text "the [MASK] of the river"
   bertlab explore    DIR [--index VECTORS] [--out FILE --text TEXT]
-  bertlab export     --model DIR --to onnx --out DIR [--quantise]
+  bertlab export     --model DIR --to onnx|sentence-transformers --out DIR [--quantise]
   bertlab replay     --run RUN --step N [--pairs 10]
   bertlab verify     --folder DIR [DIR ...] [--strict]
   bertlab bench      [--corpus CORPUS] [--preset mini] [--price-per-hour PRICE]

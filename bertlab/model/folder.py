@@ -43,6 +43,7 @@ from bertlab.model.heads import (
     BertForSequenceClassification,
     BertForTokenClassification,
 )
+from bertlab.model.pooling import Pooling, pooling_record
 from bertlab.model.weights import FLOATING, Stored, read_header, read_tensors
 from bertlab.tokens.tokenizer import Tokenizer
 
@@ -69,15 +70,17 @@ def save_model(
     labels: list[str] | None = None,
     problem_type: str | None = "single_label_classification",
     max_length: int | None = None,
-    pooling: str = "mean",
+    pooling: Pooling = "mean",
     normalize: bool = False,
+    prompt: str = "",
     run: dict[str, str] | None = None,
 ) -> None:
     """Write a model folder. `facts` become bertlab.json, `card` README.md; `labels` name a classifier's classes in order, `problem_type` is
     transformers' word for its kind (of a number: "regression", one label), and `run` the sha256 of the files of the run that made it.
 
-    `max_length` (default: every position) is where texts are truncated, `pooling` (cls, mean or max) how sentence vectors are made, here
-    and in sentence-transformers, and `normalize` whether they have length 1. Raises ConfigError if `folder` has content.
+    `max_length` (default: every position) is where texts are truncated, `pooling` how sentence vectors are made, here and in
+    sentence-transformers, `normalize` whether they have length 1, and `prompt` what every text is preceded by for them. Raises ConfigError
+    if `folder` has content.
     """
     config: dict[str, Any] = {"architectures": [_architecture(model)], "model_type": "bert", "hidden_act": "gelu"} | asdict(model.config)
     config |= {"classifier_dropout": None, "tie_word_embeddings": True, "dtype": "float32"}
@@ -95,9 +98,12 @@ def save_model(
         )
         tokenizer.save(temporary, length)
         _write(temporary / "modules.json", _modules(normalize))
+        if prompt:
+            settings = {"prompts": {"default": prompt}, "default_prompt_name": "default"}
+            _write(temporary / "config_sentence_transformers.json", settings)
         _write(temporary / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": False})
         (temporary / "1_Pooling").mkdir()
-        _write(temporary / "1_Pooling" / "config.json", _pooling(pooling, model.config.hidden_size))
+        _write(temporary / "1_Pooling" / "config.json", pooling_record(pooling, model.config.hidden_size))
         _write(temporary / FACTS, facts)
         (temporary / CARD).write_text(card, encoding="utf-8")
         write_sealed(temporary / MANIFEST, {"run": run or {}, "files": hash_files(temporary)})
@@ -285,11 +291,6 @@ def _modules(normalize: bool) -> list[dict[str, Any]]:
         {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{name}"}
         for number, (path, name) in enumerate(parts)
     ]
-
-
-def _pooling(mode: str, hidden_size: int) -> dict[str, Any]:
-    flags = {"cls": "pooling_mode_cls_token", "mean": "pooling_mode_mean_tokens", "max": "pooling_mode_max_tokens"}
-    return {"word_embedding_dimension": hidden_size, "pooling_mode": mode} | {flag: name == mode for name, flag in flags.items()}
 
 
 def _write(path: Path, value: Any) -> None:

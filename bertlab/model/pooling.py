@@ -84,6 +84,13 @@ def pool_padded(states: Tensor, attention_mask: Tensor, pooling: Pooling) -> Ten
 # ---- what a folder records
 
 
+def pooling_record(pooling: Pooling, hidden_size: int) -> dict[str, Any]:
+    """1_Pooling/config.json as both old and new readers of sentence-transformers want it."""
+    mode = next(theirs for theirs, ours in _THEIR_NAMES.items() if ours == pooling)
+    flags = {flag: ours == pooling for flag, ours in _THEIR_FLAGS.items()}
+    return {"word_embedding_dimension": hidden_size, "pooling_mode": mode} | flags
+
+
 @dataclass(frozen=True)
 class Recorded:
     """How a folder says that its sentence vectors are made; pooling is None where it says nothing."""

@@ -140,6 +140,14 @@ outputs = session.run(None, {{name: numpy.array(rows, dtype=numpy.int64) for nam
 """
 
 
+def encoder_card(facts: dict[str, Any]) -> str:
+    """The card of an encoder that was taken out of a model for its vectors, from its bertlab.json."""
+    how = f"the {facts['pooling']} pooling{', scaled to length 1' * facts['normalize']}"
+    lines = [*_front_matter("sentence-similarity", []), f"# Text vectors by bertlab {facts['bertlab']}", ""]
+    lines += [f"The encoder of {_safe(facts['made_from']['path'])} as it was; a vector is {how}.", ""]
+    return "\n".join([*lines, _USE.format(folder="DIR", call='model.embed(["a sentence", "another"])')])
+
+
 def exported_card(facts: dict[str, Any]) -> str:
     """README.md of a folder for ONNX, from its bertlab.json."""
     check, quantised = facts["check"], facts.get("quantised")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from bertlab.disk import read_json
+from bertlab.disk import read_object
 from bertlab.pages.charts import Series, interval_chart, line_chart, shaded_table
 from bertlab.pages.evaluation import MISTAKES, clipped, leak_lines
 from bertlab.pages.figures import most_frequent
@@ -50,7 +50,7 @@ class Scored:
 
     @property
     def split(self) -> str:
-        return self.scores[0] if self.scores else "test"
+        return self.scores[0] if self.scores else "out-of-fold" if "folds" in self.metrics else "test"
 
     def at(self, *path: str) -> Any:
         """What stands at a path of metrics.json, or None."""
@@ -74,7 +74,7 @@ class Scored:
 
 def read_scored(folder: Path, name: str, metrics: Facts | None = None) -> Scored:
     """The scores of a folder with metrics.json (or of `metrics`, where they are already at hand): on test, else on dev."""
-    metrics = read_json(folder / "metrics.json") if metrics is None else metrics
+    metrics = read_object(folder / "metrics.json") if metrics is None else metrics
     if "dev" not in metrics:  # bertlab evaluate, bertlab prompt
         return Scored(name, folder, metrics, (), ("intervals",), ())
     if "test" in metrics:
@@ -121,6 +121,11 @@ def verdict(scored: Scored) -> Markup:
             join(f"Over {len(scored.metrics['seeds'])} seeds: mean ", scored.number("over_seeds", first, "mean"), ", standard deviation ",
                  scored.number("over_seeds", first, "sd"), ".")
         )  # fmt: skip
+    if "folds" in scored.metrics:
+        lines.append(
+            join(f"Over {len(scored.metrics['folds'])} folds: mean ", scored.number("over_folds", first, "mean"), ", standard deviation ",
+                 scored.number("over_folds", first, "sd"), ".")
+        )  # fmt: skip
     lines += [_against(scored, name, path, first, value) for name in scored.metrics.get("baselines", {})]
     leaks, wrong = _leaks(scored), False
     for line in leaks:
@@ -133,7 +138,7 @@ def verdict(scored: Scored) -> Markup:
 
 def _against(scored: Scored, name: str, path: Path_, metric: str, value: float) -> str:
     """A baseline against the model's interval. Its own chance is not in it, since a baseline's answers are not kept."""
-    other = scored.at("baselines", name, *path)
+    other = scored.at(*_baseline(scored, name, metric, path))
     interval = scored.at(*scored.intervals, *path) or {}
     low, high = interval.get("low"), interval.get("high")
     lower = metric in LOWER_IS_BETTER
@@ -147,8 +152,17 @@ def _against(scored: Scored, name: str, path: Path_, metric: str, value: float) 
     return told + "outside the model's interval: it is better than the model on this test set."
 
 
+def _baseline(scored: Scored, name: str, metric: str, path: Path_) -> Path_:
+    """Where a baseline's score stands: as the model's do, or of cross-validation as a mean over folds."""
+    return ("baselines", name, metric, "mean") if "folds" in scored.metrics else ("baselines", name, *path)
+
+
 def _leaks(scored: Scored) -> list[str]:
     """What leak_lines says, as sentences, of the split that is scored."""
+    if copies := scored.metrics.get("near_copies"):
+        return [f"warning: {copies:,} texts are nearly equal to one that their model learnt from: the scores flatter"]
+    if "folds" in scored.metrics:
+        return []
     leakage = scored.metrics.get("leakage")
     if "dev" in scored.metrics:
         if not isinstance(leakage, dict) or scored.split not in leakage:
@@ -180,7 +194,7 @@ def _headlines(scored: Scored) -> Markup:
             metric_words(name),
             scored.number(*scored.scores, *path),
             scored.between(*scored.intervals, *path),
-            *(scored.number("baselines", baseline, *path) for baseline in baselines),
+            *(scored.number(*_baseline(scored, baseline, name, path)) for baseline in baselines),
         ]
         for name, path in scored.task.scores.items()
     ]

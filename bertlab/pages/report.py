@@ -75,6 +75,8 @@ def _read(folder: Path) -> Run:
         if not (folder / "metrics.json").is_file():
             raise ConfigError(f"{folder}: this run is not finished, and has no scores yet: its command goes on with it")
         scored = read_scored(folder, name)
+        if not {"labels", "tasks"} & set(scored.metrics):
+            raise ConfigError(f"{folder}: no page is drawn of this kind of run yet: its numbers are in metrics.json")
         if "tasks" in scored.metrics:
             return [read_scored(folder / task, task, metrics) for task, metrics in scored.metrics["tasks"].items()]
         return [scored]

@@ -63,6 +63,7 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
     from bertlab.model.folder import fetch, load_config, refuse_misfit, weights_sha256
     from bertlab.pages.evaluation import suspect_lines, write_label_errors, write_mistakes
     from bertlab.pages.figures import write_figures
+    from bertlab.pages.report import report_on
     from bertlab.pages.results import headline_words
     from bertlab.tasks import measures
     from bertlab.tasks.data import chosen_task, data_of, labels_of
@@ -99,7 +100,11 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
         outputs.append(task.run(model.to(accelerator.device), data.encoded["test"], labels, device=accelerator.device))
         known.append(labels_of(data, state))
         near = measures.leakage(parts["train"], parts["test"])
-        found = {"fold": fold, "examples": {split: len(its) for split, its in parts.items()}, "near_copies": near["near"] if near else 0}
+        found: dict[str, Any] = {
+            "fold": fold,
+            "examples": {split: len(its) for split, its in parts.items()},
+            "near_copies": near["near"] if near else 0,
+        }
         found |= {name: state[name] for name in ("seed", "epoch", "dev", "dev_loss")}
         found["test"] = task.metrics(data.gold["test"], outputs[-1], known[-1])
         if config.baselines:
@@ -134,8 +139,9 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
     write_json(out / "metrics.json", metrics)
     write_sealed(out / MANIFEST, {"files": hash_some(out, files)})  # last: now the run is finished
     forget_weights(out)
+    report_on(out)
     print("\n".join([*_summary(config, task, metrics), *suspect_lines(suspects, len(rows))]))
-    print(f"predictions {out / 'predictions.parquet'}\nmetrics     {out / 'metrics.json'}")
+    print(f"predictions {out / 'predictions.parquet'}\nmetrics     {out / 'metrics.json'}\nreport      {out / 'report.html'}")
     return metrics
 
 

@@ -14,6 +14,8 @@ from bertlab.errors import ConfigError
 
 if TYPE_CHECKING:
     from bertlab.exporting import Exported
+    from bertlab.inference import LoadedModel
+    from bertlab.model.pooling import Pooling
 
 WHOLE, QUANTISED = "model.onnx", "model_int8.onnx"
 TEXTS_OF_THE_SAMPLE = 200  # on which a loss is measured where no data is given
@@ -25,8 +27,9 @@ class Config:
     """A model folder (RUN/model), pretrained or fine-tuned, a published BERT or sentence-transformers folder, or hf:NAME."""
     out: str
     """Folder to write; it must not exist."""
-    to: Literal["onnx"] = "onnx"
-    """onnx: model.onnx for padded batches, with tokenizer, facts and a README that says how to run it."""
+    to: Literal["onnx", "sentence-transformers"] = "onnx"
+    """onnx: model.onnx for padded batches, with tokenizer, facts and a README that says how to run it. sentence-transformers: the encoder
+    as a model folder with vectors by --pooling and --normalize (a folder of bertlab's opens there as it is)."""
     pooling: Literal["cls", "mean", "max", "weighted", "mean_sqrt_len", "last"] | None = None
     """Export sentence vectors by this pooling; default: what the folder's task gives, or without a task what it records, else mean."""
     normalize: bool | None = None
@@ -39,6 +42,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.data is not None and not self.quantise:
             raise ConfigError("data is for measuring what 8-bit weights lose: give --quantise too, or leave it out")
+        if self.quantise and self.to != "onnx":
+            raise ConfigError(f"quantise is for --to onnx, not for --to {self.to}: leave it out")
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -55,12 +60,17 @@ def run(config: Config) -> dict[str, Any]:
     out = Path(config.out)
     refuse_used(out)
     model = LoadedModel(config.model, "cpu")
-    pooling = config.pooling or (None if model.task else model.recorded.usable_pooling(config.model))
+    by_task = model.task is not None and config.to == "onnx"
+    pooling = config.pooling or (None if by_task else model.recorded.usable_pooling(config.model))
     if pooling is None and config.normalize is not None:
         raise ConfigError(
             f"normalize is for sentence vectors, and {config.model} is a model for a task: give --pooling too, or leave it out"
         )
-    exported = Exported(model, pooling, bool(pooling and (model.recorded.normalize if config.normalize is None else config.normalize)))
+    normalize = bool(pooling and (model.recorded.normalize if config.normalize is None else config.normalize))
+    if config.to == "sentence-transformers":
+        assert pooling is not None
+        return _as_vectors(config, model, pooling, normalize)
+    exported = Exported(model, pooling, normalize)
     with whole_folder(out) as folder:
         write_onnx(exported, folder / WHOLE)
         facts = facts_of(exported) | {"check": checked(exported, folder / WHOLE)}
@@ -74,6 +84,22 @@ def run(config: Config) -> dict[str, Any]:
         write_text(folder / CARD, exported_card(facts))
         write_sealed(folder / MANIFEST, {"from": {"model": model_origin(config.model)}, "files": hash_files(folder)})
     print(f"written     {out}: {', '.join(facts['outputs'])}, {sum(path.stat().st_size for path in out.iterdir()) / 1e6:,.1f} MB")
+    return facts
+
+
+def _as_vectors(config: Config, model: "LoadedModel", pooling: "Pooling", normalize: bool) -> dict[str, Any]:
+    """Write the encoder as a model folder that records how its vectors are made."""
+    import bertlab
+    from bertlab.model.folder import model_origin, save_model
+    from bertlab.pages.card import encoder_card
+
+    if any("pooler" in name for name in model.absent):
+        model.encoder.pooler = None  # a random one would look like one that was trained
+    facts = {"bertlab": bertlab.__version__, "kind": "encoder", "made_from": model_origin(config.model), "pooling": pooling}
+    facts |= {"normalize": normalize, "prompt": model.recorded.prompt, "tokenizer_sha256": model.tokenizer.sha256}
+    how: dict[str, Any] = {"pooling": pooling, "normalize": normalize, "prompt": model.recorded.prompt, "max_length": model.max_length}
+    save_model(Path(config.out), model.encoder, model.tokenizer, facts=facts, card=encoder_card(facts), **how)
+    print(f"written     {config.out}: {pooling} pooling{', length 1' * normalize}; SentenceTransformer({config.out!r}) opens it")
     return facts
 
 

@@ -97,6 +97,7 @@ def _tune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, An
     from bertlab.disk import sha256_file
     from bertlab.model.encoder import EncoderConfig
     from bertlab.model.folder import fetch, load_config, refuse_misfit, weights_sha256
+    from bertlab.pages.report import report_on
     from bertlab.pages.results import opening, save_best, start_line, write_results
     from bertlab.tasks.data import labels_of
     from bertlab.tasks.measures import LEARNT, leaks_of, learnt_on_dev
@@ -154,6 +155,7 @@ def _tune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, An
     metrics = write_results(out, data, states, best, test_outputs, baselines=config.baselines, known=known)
     origin = "random weights" if config.from_random else config.model
     save_best(out, data, tokenizer, model.cpu(), metrics, started_from=origin, further={"trials": len(lines)}, files=[TRIALS])
+    report_on(out)
     print(_summary(out, data, lines, metrics), flush=True)
     return metrics
 
@@ -165,4 +167,12 @@ def _summary(out: Path, data: "Data", lines: list[dict[str, Any]], metrics: dict
     first = next(iter(data.task.scores))
     shown = trial_lines(lines, metrics["search"]["chosen"], first, metrics["dev_intervals"], data.task.scores[first], metrics["dev"]["n"])
     shown += failed_lines(data.task, metrics)
-    return "\n".join([*shown, *lines_of_test(data.task, metrics), f"model      {out / 'model'}", f"table      {out / 'trials.jsonl'}"])
+    return "\n".join(
+        [
+            *shown,
+            *lines_of_test(data.task, metrics),
+            f"model      {out / 'model'}",
+            f"report     {out / 'report.html'}",
+            f"table      {out / 'trials.jsonl'}",
+        ]
+    )

@@ -189,6 +189,25 @@ def test_a_leak_is_a_warning_at_the_top(tmp_path: Path, topics: Path, metrics_of
     )
 
 
+def test_a_cross_validation_is_of_its_folds(tmp_path: Path, topics: Path, metrics_of: Any) -> None:
+    metrics = metrics_of(topics)
+    over = {name: {"mean": 0.4567891, "sd": 0.0123456} for name in ("macro_f1", "accuracy")}
+    pooled = metrics["test"] | {"intervals": metrics["test_intervals"], "task": "single-label", "labels": metrics["labels"]}
+    pooled |= {"folds": [{"fold": 0}, {"fold": 1}], "over_folds": over, "baselines": {"other": over}, "near_copies": 3}
+    shutil.copytree(topics, tmp_path / "run")
+    (tmp_path / "run" / "metrics.json").write_text(json.dumps(pooled))
+    shown = page(tmp_path, tmp_path / "run")
+    assert "macro-F1 on 120 out-of-fold examples" in shown.text and "Over 2 folds: mean 0.457, standard deviation 0.012" in shown.text
+    assert shown.numbers["baselines.other.macro_f1.mean"] == (0.4567891, "0.457") and "warning: 3 texts are nearly equal" in shown.text
+
+
+def test_a_kind_of_run_that_has_no_page_is_said(tmp_path: Path, topics: Path) -> None:
+    shutil.copytree(topics, tmp_path / "run")
+    (tmp_path / "run" / "metrics.json").write_text('{"texts": "pairs", "best": {"step": 3}}')
+    with pytest.raises(ConfigError, match="no page is drawn of this kind of run yet"):
+        write_report(tmp_path / "page.html", [tmp_path / "run"])
+
+
 def test_many_classes_have_a_list_of_confusions_and_no_matrix(tmp_path: Path, make_finetuned: Make) -> None:
     run = make_finetuned(tmp_path / "run", [f"class {number}" for number in range(30)], ["text"], n=300, seeds=1)
     shown = page(tmp_path, run)
@@ -259,7 +278,7 @@ def test_what_is_no_run_or_damaged_ends_in_one_line(tmp_path: Path, topics: Path
     for folder, words in ((tmp_path / "empty", "no run there"), (begun, "not finished, and has no scores yet")):
         with pytest.raises(ConfigError, match=words):
             write_report(tmp_path / "page.html", [folder])
-    for number, damage in enumerate(('{"test": 3}', '{"test": {"n": 3}, "dev": []}', '{"task": "no such"}', "[1]")):
+    for number, damage in enumerate(('{"labels": [], "test": 3}', '{"labels": ["a"], "test": {"n": 3}, "dev": []}', "[1]")):
         shutil.copytree(topics, tmp_path / str(number))
         (tmp_path / str(number) / "metrics.json").write_text(damage)
         with pytest.raises(CorruptError) as caught:

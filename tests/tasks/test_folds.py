@@ -14,7 +14,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from bertlab.batches.questions import Candidate, Found
-from bertlab.corpus.labelled import Labelled, folds_of
+from bertlab.corpus.labelled import Labelled, Rows, folds_of
 from bertlab.disk import read_json
 from bertlab.errors import ConfigError, CorruptError, DataError
 from bertlab.evaluation.alignment import read_predictions
@@ -74,13 +74,18 @@ def test_labels_are_the_whole_files_and_the_unit_of_numbers_is_trains_alone() ->
     folds = divide(REGRESSION, rows, 4, 0)
     for fold in range(4):
         labels, splits = splits_of(folds, fold, 0.1)
-        values = np.array([float(label) for label in splits["train"].labels or []])
+        values = np.array([float(label) for label in labels_in(splits["train"])])
         assert labels.centre == pytest.approx(values.mean()) and labels.scale == pytest.approx(values.std())
     rare = labelled([f"text {number}" for number in range(41)], [*"xy" * 20, "z"])  # one z: its fold's model never saw it
     folds = divide(SINGLE_LABEL, rare, 4, 0)
     for fold in range(4):
         labels, splits = splits_of(folds, fold, 0.1)
-        assert labels.names == ["x", "y", "z"] and ("z" in splits["train"].labels) == (folds.numbers[40] != fold)
+        assert labels.names == ["x", "y", "z"] and ("z" in labels_in(splits["train"])) == (folds.numbers[40] != fold)
+
+
+def labels_in(rows: Rows) -> list[str]:
+    assert isinstance(rows, Labelled)
+    return rows.labels or []
 
 
 # ---- outputs in the file's order

@@ -150,7 +150,7 @@ def files(
     texts: Callable[[int, int], list[tuple[str, set[str]]]],
     write: Callable[[Path, list[dict[str, Any]]], str],
     tmp_path_factory: pytest.TempPathFactory,
-) -> dict[str, str]:
+) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("data")
 
     def rows(count: int, seed: int) -> list[dict[str, Any]]:
@@ -166,7 +166,7 @@ SEARCHED: dict[str, Any] = {"learning_rates": (1e-2, 1e-5), "batch_sizes": (16,)
 
 
 @pytest.fixture(scope="module")
-def tuned(base: str, files: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def tuned(base: str, files: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("tuned") / "run"
     return out, tune.run(tune.Config(model=base, out=str(out), **files, **SEARCHED))
 
@@ -176,7 +176,7 @@ def trials(out: Path) -> list[dict[str, Any]]:
 
 
 def test_a_trial_is_what_finetune_makes_of_the_same_settings(
-    tuned: tuple[Path, dict[str, Any]], base: str, files: dict[str, str], tmp_path: Path
+    tuned: tuple[Path, dict[str, Any]], base: str, files: dict[str, Any], tmp_path: Path
 ) -> None:
     out, metrics = tuned
     (trial,) = [line for line in trials(out) if line["learning_rate"] == 1e-2]
@@ -189,7 +189,7 @@ def test_a_trial_is_what_finetune_makes_of_the_same_settings(
 
 
 def test_how_many_were_tried_and_that_the_best_flatters_is_said_and_kept(
-    tuned: tuple[Path, dict[str, Any]], base: str, files: dict[str, str], capsys: pytest.CaptureFixture[str]
+    tuned: tuple[Path, dict[str, Any]], base: str, files: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, metrics = tuned
     assert read_json(out / "metrics.json") == metrics and load_facts(str(out / "model"))["trials"] == 2
@@ -207,7 +207,7 @@ def test_how_many_were_tried_and_that_the_best_flatters_is_said_and_kept(
 
 
 def test_the_test_file_has_no_part_in_the_search(
-    tuned: tuple[Path, dict[str, Any]], base: str, files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tuned: tuple[Path, dict[str, Any]], base: str, files: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from bertlab.tasks import seeds
 
@@ -229,7 +229,7 @@ def test_the_test_file_has_no_part_in_the_search(
 
 
 def test_weights_of_the_best_trial_that_were_damaged_are_trained_again(
-    tuned: tuple[Path, dict[str, Any]], base: str, files: dict[str, str], tmp_path: Path
+    tuned: tuple[Path, dict[str, Any]], base: str, files: dict[str, Any], tmp_path: Path
 ) -> None:
     out = shutil.copytree(tuned[0], tmp_path / "run")
     expected = (out / "model" / "model.safetensors").read_bytes()
@@ -240,7 +240,7 @@ def test_weights_of_the_best_trial_that_were_damaged_are_trained_again(
     assert (out / "model" / "model.safetensors").read_bytes() == expected
 
 
-def test_settings_that_cannot_be_used_are_refused(base: str, files: dict[str, str], tmp_path: Path) -> None:
+def test_settings_that_cannot_be_used_are_refused(base: str, files: dict[str, Any], tmp_path: Path) -> None:
     for settings, message in (
         ({"trials": 0}, "trials=0"),
         ({"learning_rates": (1e-3, 1e-3)}, "each once"),

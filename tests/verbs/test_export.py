@@ -175,7 +175,23 @@ def test_where_the_check_fails_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("pooling, normalize", [("weighted", True), ("last", False), (None, None)])
+def test_the_encoder_alone_opens_in_sentence_transformers_with_the_same_vectors(
+    pooling: Any, normalize: Any, every_model: dict[str, str], models: Any, tmp_path: Path
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    out = str(tmp_path / "vectors")
+    run(Config(model=every_model["single"], out=out, to="sentence-transformers", pooling=pooling, normalize=normalize))
+    wanted = models["single"].embed(TEXTS, pooling, normalize)
+    np.testing.assert_allclose(bertlab.load(out, "cpu").embed(TEXTS), wanted, atol=1e-6)
+    np.testing.assert_allclose(SentenceTransformer(out, device="cpu", local_files_only=True).encode(TEXTS), wanted, atol=1e-5)
+    assert {link.status for link in follow([Path(out)])} <= {"ok", "absent"}
+
+
 def test_mistakes_are_said_before_the_work(every_model: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="quantise is for --to onnx"):
+        Config(model="a", out="b", to="sentence-transformers", quantise=True)
     with pytest.raises(ConfigError, match="data is for measuring"):
         Config(model="a", out="b", data="c")
     (tmp_path / "used").mkdir()
