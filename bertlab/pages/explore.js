@@ -264,7 +264,7 @@ function answer() {
   const rows = found.classes.map((each) => [
     word(each.label), percent(each.probability), meter(each.probability, "probability"), whyButton(each.label),
   ]);
-  return [table(["class", "probability", "", "what weighed on it"], rows, "classes, likeliest first")];
+  return [table(["class", "probability", "", "why"], rows, "classes, likeliest first")];
 }
 
 function whyButton(label) {
