@@ -230,8 +230,9 @@ def checked(exported: Exported, path: Path, seed: int = 0) -> dict[str, Any]:
     largest, within, sequences = 0.0, True, 0
     for count, share in CHECKED:
         examples = _drawn(exported.model, draw, count, max(2, round(share * exported.model.max_length)))
+        inputs: dict[str, Any] = examples.batch(np.arange(count)).encoder_inputs()
         with torch.inference_mode():
-            pairs = zip(_by_torch(exported, examples), session.outputs(**examples.batch(np.arange(count)).encoder_inputs()), strict=True)
+            pairs = zip(_by_torch(exported, examples), session.outputs(**inputs), strict=True)
             for ours, theirs in pairs:
                 largest = max(largest, float((ours - theirs).abs().max()))
                 within = within and torch.allclose(theirs, ours, rtol=TOLERANCE, atol=TOLERANCE)  # False for NaN too

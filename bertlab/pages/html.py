@@ -67,7 +67,7 @@ figure { margin: 0 0 1.2rem; } figure h3 { margin-bottom: 0; } figure svg text {
 summary { cursor: pointer; color: var(--link); font-size: .875rem; }
 @media (max-width: 30rem) {
   table { font-size: .8rem; } figure svg text { font-size: 15px; }
-  th, td { padding-left: .6rem; } th:first-child, td:first-child { min-width: 4rem; }
+  th, td { padding-left: .6rem; } th:first-child, td:first-child { min-width: 6rem; }
 }
 """
 

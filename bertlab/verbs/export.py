@@ -95,7 +95,7 @@ def _as_vectors(config: Config, model: "LoadedModel", pooling: "Pooling", normal
 
     if any("pooler" in name for name in model.absent):
         model.encoder.pooler = None  # a random one would look like one that was trained
-    facts = {"bertlab": bertlab.__version__, "kind": "encoder", "made_from": model_origin(config.model), "pooling": pooling}
+    facts: dict[str, Any] = {"bertlab": bertlab.__version__, "kind": "encoder", "made_from": model_origin(config.model), "pooling": pooling}
     facts |= {"normalize": normalize, "prompt": model.recorded.prompt, "tokenizer_sha256": model.tokenizer.sha256}
     how: dict[str, Any] = {"pooling": pooling, "normalize": normalize, "prompt": model.recorded.prompt, "max_length": model.max_length}
     save_model(Path(config.out), model.encoder, model.tokenizer, facts=facts, card=encoder_card(facts), **how)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -133,7 +134,7 @@ def test_what_is_no_predictions_file_is_refused_in_one_line(tmp_path: Path) -> N
 def test_sets_and_numbers_are_aligned_and_kinds_are_not_mixed(tmp_path: Path) -> None:
     gold, predicted = np.eye(4, 3, dtype=bool), np.eye(4, 3, 1, dtype=bool)
     for name, order, names in (("a", [0, 1, 2, 3], [0, 1, 2]), ("b", [3, 1, 0, 2], [2, 0, 1])):
-        common = {"ids": [IDS[row] for row in order], "text_hashes": [HASHES[row] for row in order]}
+        common: dict[str, Any] = {"ids": [IDS[row] for row in order], "text_hashes": [HASHES[row] for row in order]}
         columns = {"gold": gold[order][:, names], "predicted": predicted[order][:, names], "probabilities": np.ones((4, 3))}
         write_set_predictions(tmp_path / f"sets-{name}.parquet", names=[NAMES[number] for number in names], **common, **columns)  # type: ignore[arg-type]
         numbers = np.arange(4.0)

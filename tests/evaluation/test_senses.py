@@ -45,6 +45,7 @@ def test_purity_and_v_measure_of_six_by_hand() -> None:
     assert found["v_measure"] == pytest.approx(2 * h * c / (h + c))
     assert agreement(np.array([1, 1, 0]), ["a", "a", "b"]) == {"purity": 1, "v_measure": 1, "one_group_purity": pytest.approx(2 / 3)}
     assert agreement(np.zeros(3, int), ["a", "a", "b"])["v_measure"] == 0
+    assert agreement(np.array([0, 1, 2]), ["a", "a", "a"])["purity"] == 1, "of a group, not of a label"
 
 
 def test_examples_are_nearest_to_the_middle_of_their_own_group() -> None:

@@ -57,7 +57,12 @@ def opened(browser: Any, address: str, **settings: Any) -> Iterator[Any]:
     wrong: list[str] = []
     found.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
     found.on("pageerror", lambda error: wrong.append(str(error)))
-    found.on("dialog", lambda dialog: (wrong.append(f"dialog {dialog.message}"), dialog.dismiss()))
+
+    def dismissed(dialog: Any) -> None:
+        wrong.append(f"dialog {dialog.message}")
+        dialog.dismiss()
+
+    found.on("dialog", dismissed)
     own = address.partition("#")[0]
     found.on("request", lambda request: None if request.url.startswith(own) else wrong.append(f"asked {request.url}"))
     found.goto(address)
@@ -245,7 +250,8 @@ def test_60_hostile_strings_wherever_a_text_can_stand_add_no_element(browser: An
     assert len(PAYLOADS) >= 60
     now = {"text": "x"}
     hostile = {name: (lambda asked, name=name: with_texts(copy.deepcopy(real[name]), now["text"])) for name in real}
-    expected, attributes = None, None
+    expected: dict[str, int] | None = None
+    attributes: set[str] | None = None
     with serving(hostile) as server, opened(browser, server.address) as found:
         found.wait_for_selector("#kind:not(:empty)")
         for text in ["x", *PAYLOADS]:
@@ -256,10 +262,15 @@ def test_60_hostile_strings_wherever_a_text_can_stand_add_no_element(browser: An
                 $('error').textContent = inert(text); return $('tokens').textContent.length; }""",
                 text,
             )
-            counted, named = found.evaluate(ELEMENTS), set(found.evaluate(ATTRIBUTES))
+            counted: dict[str, int] = found.evaluate(ELEMENTS)
+            named = set(found.evaluate(ATTRIBUTES))
             expected, attributes = expected or counted, attributes or named
             assert counted == expected and named == attributes and done > 0, text
-        assert not set(expected) & {"img", "iframe", "object", "embed", "link", "base", "a"} and expected["script"] == 1
+        assert (
+            expected is not None
+            and not set(expected) & {"img", "iframe", "object", "embed", "link", "base", "a"}
+            and expected["script"] == 1
+        )
 
 
 @pytest.fixture(scope="module")

@@ -228,8 +228,11 @@ def split(examples: Examples) -> list[list[int]]:
     return [examples.ids[start:end].tolist() for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
 
 
-def test_where_no_step_is_better_the_start_is_kept(base, files, tmp_path, capsys):
-    metrics = contrast.run(config(base, tmp_path / "run", train=files["sentences-train"], learning_rate=1e-12, steps=2))
+def test_where_no_step_is_better_the_start_is_kept(base, files, tmp_path, capsys, monkeypatch):
+    falling = iter([0.9, 0.8, 0.7])
+    monkeypatch.setattr(learning, "scores", lambda task, values: {"mrr": next(falling), "n": len(values)})
+    metrics = contrast.run(config(base, tmp_path / "run", train=files["sentences-train"], steps=2))
+    assert [found["mrr"] for found in metrics["history"]] == [0.9, 0.8, 0.7]
     assert metrics["best"]["step"] == 0 and metrics["dev"]["difference"] == 0
     assert "warning: no step made the vectors better" in capsys.readouterr().out
     old, new = (bertlab.load(folder).embed(["the old river"], normalize=True) for folder in (base, str(tmp_path / "run" / "model")))

@@ -98,7 +98,12 @@ def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], said: st
 
 def test_a_file_of_contexts_without_the_word_is_a_mistake_and_writes_nothing(every_model: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "contexts.txt").write_text("the hill\n\nthe sea\n")
-    settings = {"out": str(tmp_path / "page.html"), "text": "a", "word": "river", "contexts": str(tmp_path / "contexts.txt")}
+    settings: dict[str, Any] = {
+        "out": str(tmp_path / "page.html"),
+        "text": "a",
+        "word": "river",
+        "contexts": str(tmp_path / "contexts.txt"),
+    }
     with pytest.raises(DataError, match="context 1 is without the word"):
         run(Config(model=every_model["words"], **settings))
     assert not (tmp_path / "page.html").exists()

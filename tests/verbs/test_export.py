@@ -91,7 +91,7 @@ def test_the_check_is_made_of_all_outputs_and_said(name: str, models: Any, folde
 def test_the_check_sees_other_weights(models: Any, folders: Any) -> None:
     model = bertlab.load(models["words"].folder, "cpu")
     with torch.no_grad():
-        model.encoder.embeddings.LayerNorm.bias += 0.01
+        model.encoder.embeddings.LayerNorm.bias.add_(0.01)
     with pytest.raises(ConfigError, match=r"differ from torch's by up to .*nothing is written"):
         checked(of(model), folders["words"] / "model.onnx")
 
