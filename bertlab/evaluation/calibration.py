@@ -100,7 +100,7 @@ def bin_numbers(confidence: np.ndarray, bins: int = BINS, *, equal_mass: bool = 
     A confidence on an edge belongs below it, as in scikit-learn's calibration_curve; equal ones are never divided.
     """
     inner = np.linspace(0, 1, bins + 1)[1:-1]
-    edges = np.quantile(confidence, inner) if equal_mass else inner
+    edges = np.percentile(confidence, inner * 100) if equal_mass else inner  # rounded as scikit-learn rounds: equal values meet edges
     return np.searchsorted(edges, confidence)
 
 

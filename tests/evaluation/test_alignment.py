@@ -138,7 +138,8 @@ def test_sets_and_numbers_are_aligned_and_kinds_are_not_mixed(tmp_path: Path) ->
         columns = {"gold": gold[order][:, names], "predicted": predicted[order][:, names], "probabilities": np.ones((4, 3))}
         write_set_predictions(tmp_path / f"sets-{name}.parquet", names=[NAMES[number] for number in names], **common, **columns)  # type: ignore[arg-type]
         numbers = np.arange(4.0)
-        write_number_predictions(tmp_path / f"numbers-{name}.parquet", gold=numbers[order], predicted=numbers[order] / 2, **common)
+        values = numbers[order]
+        write_number_predictions(tmp_path / f"numbers-{name}.parquet", gold=values, predicted=values / 2, **common)  # type: ignore[arg-type]
     sets = align([read_predictions(tmp_path / f"sets-{name}.parquet") for name in "ab"])
     assert sets.task == "multi-label" and sets.names == NAMES and (sets.gold == gold).all() and (sets.predicted == predicted).all()
     numbers_of_both = align([read_predictions(tmp_path / f"numbers-{name}.parquet") for name in "ab"])

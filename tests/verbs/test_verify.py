@@ -185,7 +185,7 @@ BOUND: dict[str, list[str]] = {  # what is verified, and the folders or files wh
 def test_a_flipped_byte_a_truncation_and_a_deletion_are_found_in_every_file(verified: str) -> None:
     places = [Path(place) for place in BOUND[verified]]
     files = [file for place in places for file in ([place] if place.is_file() else sorted(place.rglob("*")))]
-    files = [file for file in files if file.is_file() and file.name != ".lock"]
+    files = [file for file in files if file.is_file() and file.name not in (".lock", "report.html")]  # a page is drawn, never read
     assert len(files) >= 2
     for file in files:
         whole = file.read_bytes()
