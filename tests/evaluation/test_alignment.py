@@ -139,7 +139,7 @@ def test_sets_and_numbers_are_aligned_and_kinds_are_not_mixed(tmp_path: Path) ->
         write_set_predictions(tmp_path / f"sets-{name}.parquet", names=[NAMES[number] for number in names], **common, **columns)  # type: ignore[arg-type]
         numbers = np.arange(4.0)
         values = numbers[order]
-        write_number_predictions(tmp_path / f"numbers-{name}.parquet", gold=values, predicted=values / 2, **common)  # type: ignore[arg-type]
+        write_number_predictions(tmp_path / f"numbers-{name}.parquet", gold=values, predicted=values / 2, **common)
     sets = align([read_predictions(tmp_path / f"sets-{name}.parquet") for name in "ab"])
     assert sets.task == "multi-label" and sets.names == NAMES and (sets.gold == gold).all() and (sets.predicted == predicted).all()
     numbers_of_both = align([read_predictions(tmp_path / f"numbers-{name}.parquet") for name in "ab"])
