@@ -66,13 +66,14 @@ def is_flag(hint: Any) -> bool:
 
 
 def leaves(Config: type) -> dict[str, Leaf]:
-    """Every value of a Config by its dotted name, in the order in which the fields are declared, its own before those that it extends."""
+    """Every value of a Config by its dotted name, in the order in which the fields are declared, what must be given first, its own before
+    those that it extends."""
     return {leaf.name: leaf for leaf in _leaves(Config, "", dataclasses.MISSING)}
 
 
 def _leaves(Config: type, prefix: str, instance: Any) -> Iterator[Leaf]:
     hints, own = typing.get_type_hints(Config), inspect.get_annotations(Config)
-    for field in sorted(dataclasses.fields(Config), key=lambda field: field.name not in own):
+    for field in sorted(dataclasses.fields(Config), key=lambda field: (not _is_required(field), field.name not in own)):
         hint = hints[field.name]
         default = _default(field) if instance is dataclasses.MISSING else getattr(instance, field.name)
         if dataclasses.is_dataclass(hint):
@@ -84,6 +85,10 @@ def _leaves(Config: type, prefix: str, instance: Any) -> Iterator[Leaf]:
 def _key(name: str) -> str:
     """How a field is called in files and on the command line: `in_` is `in`, a word that Python keeps for itself."""
     return name.removesuffix("_")
+
+
+def _is_required(field: dataclasses.Field) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _default(field: dataclasses.Field) -> Any:

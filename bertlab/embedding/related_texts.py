@@ -49,8 +49,12 @@ def of_corpus(corpus: Corpus, *, positives: Literal["same", "neighbours"], max_l
     documents = np.arange(corpus.heldout.num_documents if corpus.heldout else 0)
     apart = 2 * max(1, -(-len(documents) // (2 * MOST_DEV)))
     dev, test = (_neighbours(corpus, corpus.heldout, documents[parity::apart], max_length) if corpus.heldout else None for parity in (0, 1))
-    if dev is None or test is None or min(len(dev), len(test)) < FEWEST:
-        raise DataError(f"{corpus.folder} holds too few documents of two sentences out to choose by: prepare it with a larger --heldout")
+    fewest = min(0 if each is None else len(each) for each in (dev, test))
+    if dev is None or test is None or fewest < FEWEST:
+        raise DataError(
+            f"{corpus.folder}: {len(documents)} held-out documents, {fewest} of each half of them with two sentences or more, and {FEWEST} "
+            "are needed to choose by: prepare the text with a larger --heldout and --tokenizer of the model, or train on a file (--train)"
+        )
     positive = {"same": "each its own positive", "neighbours": "the positive of each another of its document"}[positives]
     return RelatedTexts(groups, "sentences", dev, test, [f"trains on the {len(groups):,} sentences of {corpus.folder}, {positive}"])
 

@@ -175,7 +175,7 @@ def curves(runs: Sequence[PretrainingRun]) -> Markup:
         for kind in kinds if key.endswith("loss") else kinds[:1]:
             charts.append(line_chart(title, _lines(runs, kind, key, level), runs[0].axis(kind)[2], word))
     note = (
-        "Thin line: the training batches, with dropout. Dots: the same held-out text at every measurement, without."
+        "Thin line: the training batches, as they were trained on. Dots: the same held-out text at every measurement, without dropout."
         if len(runs) == 1
         else ""
     )
