@@ -223,6 +223,12 @@ def test_of_a_large_corpus_some_documents_choose_and_others_measure(corpus, monk
     assert not {tuple(ids) for ids in split(texts.dev.first)} & {tuple(ids) for ids in split(texts.test.first)}
 
 
+def test_a_corpus_with_too_little_held_out_says_how_much_there_is_and_what_helps(corpus, monkeypatch):
+    monkeypatch.setattr(related_texts, "FEWEST", 500)
+    with pytest.raises(DataError, match=r"\d+ held-out documents, \d+ of each half .*500 are needed .*--heldout"):
+        related_texts.of_corpus(open_corpus(corpus), positives="same", max_length=24, batch_size=8, seed=0)
+
+
 def split(examples: Examples) -> list[list[int]]:
     bounds = examples.offsets.tolist()
     return [examples.ids[start:end].tolist() for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
