@@ -70,6 +70,17 @@ def stop_politely() -> Iterator[Stop]:
         yield stop
 
 
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Let signals wait until the block has ended; to a process that is forked in it they stay away for good. A worker would die of one that
+    comes between its birth and `ignore_all`."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, *PREEMPTION))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def ignore_all() -> None:
     """For a worker process that makes batches: a signal to the whole group is its parent's to grant, and the parent ends it."""
     for number in (signal.SIGINT, *PREEMPTION):

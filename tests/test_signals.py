@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from bertlab import signals
-from bertlab.signals import PREEMPTION, Preempted, raise_when_asked, stop_politely
+from bertlab.signals import PREEMPTION, Preempted, held_back, raise_when_asked, stop_politely
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +50,21 @@ def test_the_first_signal_is_a_wish_and_one_that_comes_later_an_order(
 def test_the_wish_of_another_process_is_granted_as_pre_emption() -> None:
     with stop_politely() as stop:
         assert type(stop.exception("ended")) is Preempted
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, *PREEMPTION])
+def test_signals_wait_for_the_end_of_the_block_and_never_reach_a_process_forked_in_it(number: signal.Signals) -> None:
+    with stop_politely() as stop:
+        with held_back():
+            child = os.fork()
+            if not child:
+                signal.raise_signal(number)  # as to the whole group, before the child has done anything
+                os._exit(7)
+            _, status = os.waitpid(child, 0)
+            signal.raise_signal(number)  # to this thread: others do not hold it back
+            asked = [stop.asked]
+        asked.append(stop.asked)
+    assert asked == [None, number] and os.waitstatus_to_exitcode(status) == 7
 
 
 def test_what_nohup_ignores_stays_ignored() -> None:

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from bertlab.batches.fingerprint import LANES, fingerprint, lanes
 from bertlab.batches.flat import FlatBatch
 from bertlab.errors import BertlabError, ConfigError, LostError
-from bertlab.signals import ignore_all
+from bertlab.signals import held_back, ignore_all
 from bertlab.training.objectives import Objective
 from bertlab.training.optimizers import linear_schedule, set_learning_rate
 from bertlab.training.processes import Precision, autocast
@@ -208,7 +208,8 @@ def _load(
         pin_memory=device.type == "cuda",
         worker_init_fn=_ignore_signals,
     )
-    ready: Any = iter(loader)
+    with held_back():
+        ready: Any = iter(loader)
     try:
         for step in steps:
             try:
