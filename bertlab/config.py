@@ -147,13 +147,20 @@ class _Wrong(Exception):
     """A value that is not of its type; the message is an extra hint, or empty."""
 
 
-def wanted(hint: Any) -> str:
-    """The words for a type in a message: `one of 'cls', 'mean'`, `a whole number or null`."""
+def _what(leaf: Leaf) -> str:
+    """What a value may be, in a message: `a whole number, or to be left out`."""
+    kinds = [member for member in members(leaf.hint) if member is not type(None)]
+    without = ", or to be left out" if leaf.default is None else ", or null to switch it off"
+    return " or ".join(map(_wanted, kinds)) + without * (type(None) in members(leaf.hint))
+
+
+def _wanted(hint: Any) -> str:
+    """The words for a type that has no alternatives: `one of 'cls', 'mean'`, `a whole number`."""
     if typing.get_origin(hint) is Literal:
         return "one of " + ", ".join(map(repr, typing.get_args(hint)))
     if typing.get_origin(hint) is tuple:
         return {int: "a list of whole numbers", float: "a list of finite numbers"}.get(typing.get_args(hint)[0], "a list of text")
-    return _NAMES[hint] if len(members(hint)) == 1 else " or ".join(map(wanted, members(hint)))
+    return _NAMES[hint]
 
 
 def _convert(hint: Any, item: Any) -> Any:
@@ -385,7 +392,7 @@ def _value(leaf: Leaf, given: _Given) -> Any:
     try:
         return _convert(leaf.hint, given.item)
     except _Wrong as wrong:
-        raise given.error(f"{leaf.name} wants {wanted(leaf.hint)}, not {_shown(given.item)}{wrong}") from None
+        raise given.error(f"{leaf.name} wants {_what(leaf)}, not {_shown(given.item)}{wrong}") from None
 
 
 def _build(Config: type[_C], values: Mapping[str, Any], prefix: str, instance: Any) -> _C:

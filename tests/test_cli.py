@@ -14,7 +14,7 @@ import pytest
 
 from bertlab import __version__, cli
 from bertlab.config import POSITIONAL, docs, load, save
-from bertlab.errors import ConfigError, CorruptError, DataError, LockedError, LostError
+from bertlab.errors import ColumnError, ConfigError, CorruptError, DataError, LockedError, LostError
 from bertlab.signals import Preempted
 
 ROOT = str(Path(cli.__file__).parents[1])
@@ -196,7 +196,7 @@ def test_the_command_line_wins_over_files_and_later_files_over_earlier_ones(verb
         ("--source a --out x y", "what is 'y'? Options are written --name VALUE or name=VALUE: bertlab echo --help lists them"),
         ("--out x", "missing source: give it on the command line (--source VALUE) or in a --config file"),
         ("--source a --optim.lr fast", "optim.lr wants a finite number, not 'fast'"),
-        ("--source a --processes 2.0", "processes wants a whole number or null, not '2.0'"),
+        ("--source a --processes 2.0", "processes wants a whole number, or to be left out, not '2.0'"),
         ("--source a --preset mimi", "preset wants one of 'tiny', 'mini', not 'mimi': did you mean 'mini'?"),
         ("--source a --config no.yaml", "no.yaml does not exist: --config wants a YAML file"),
     ],
@@ -205,6 +205,49 @@ def test_a_mistake_on_the_command_line_gets_one_line(verb, capsys, line, message
     seen = verb()
     assert refused(capsys, ["echo", *line.split()]) == message
     assert seen == []
+
+
+def column_error(column: str, role: str) -> ColumnError:
+    error = ColumnError(f"t.csv:1: no column '{column}': the columns are 'a'")
+    error.column, error.role = column, role
+    return error
+
+
+@pytest.mark.parametrize(
+    ("column", "role", "says"),
+    [
+        ("a", "source", ": name the right one with --source"),  # one of several
+        ("run", "out", ": name the right one with --out"),
+        ("x", "dev", ": name the right one with --dev"),  # None: what the kind of task has
+        ("weight", "out", ": rename the right one to 'weight'"),  # another file's column than the one that --out chooses
+        ("x", "label", ": rename the right one to 'x'"),  # an option that the verb does not have
+        ("x", "", ""),  # no choice of the user's
+    ],
+)
+def test_a_missing_column_is_told_with_the_option_that_names_it(verb, capsys, column, role, says):
+    def stop(config: Config) -> None:
+        raise column_error(column, role)
+
+    verb(stop)
+    assert refused(capsys, ["echo", "--source", "a", "b"], 3) == f"t.csv:1: no column '{column}': the columns are 'a'{says}"
+
+
+@pytest.mark.parametrize(
+    ("verb_name", "given", "option"),
+    [
+        ("prepare", {"source": "a", "out": "b"}, "--text-column"),
+        ("finetune", {"model": "a", "train": "b", "out": "c"}, "--text"),
+        ("embed", {"model": "a", "input": "b", "output": "c.npy"}, "--text"),
+        ("contrast", {"model": "a", "train": "b", "out": "c"}, "--text"),
+        ("contexts", {"word": "a", "model": "b", "in": "c"}, "--text"),
+        ("evaluate", {"model": "a", "data": "b", "out": "c"}, "--text"),
+        ("fill", {"model": "a", "input": "b"}, None),  # its --text is a text
+    ],
+)
+def test_every_verb_has_the_option_that_it_names(verb_name, given, option):
+    config = load(cli._module(verb_name).Config, [], given)
+    wanted = "rename the right one to 'text'" if option is None else f"name the right one with {option}"
+    assert cli._other_column(config, column_error("text", "text")) == wanted
 
 
 @pytest.mark.parametrize("line", ["--source", "--source a --out", "--out a --out b", "--source a --normalize=maybe", "--source a -- b"])
@@ -391,6 +434,34 @@ def test_accelerate_still_leaves_what_a_silent_single_process_is_known_by():
         assert "ACCELERATE_DYNAMO_BACKEND" in left
         assert ("MASTER_ADDR" in left) == several
         assert not {"WORLD_SIZE", "RANK", "LOCAL_RANK"} & set(left)
+
+
+# --- what is read must be there ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("embed --model no --input no.txt --output v.npy --layer 99", "no does not exist: give --model {}, or a name on the hub as hf:no"),
+        ("embed --model . --input no.txt --output v.npy --layer 99", "no.txt does not exist: give --input {}"),
+        ("finetune --model . --train no.csv --out run --lora-rank 4", "no.csv does not exist: give --train {}"),
+        ("pretrain --corpus a/no --out run --processes 2", "a/no does not exist: give --corpus {}"),
+        ("multitask --model . --tasks . b.yaml --out run", "b.yaml does not exist: give --tasks {}"),
+        ("contexts bank --model . --in no.txt", "no.txt does not exist: give --in {}"),
+    ],
+)
+def test_a_path_that_is_not_there_is_told_before_torch_is_imported(line, message):
+    program = "import sys; from bertlab.cli import main; code = main(sys.argv[1:]); print('torch' in sys.modules); sys.exit(code)"
+    done = subprocess.run([sys.executable, "-c", program, *line.split()], capture_output=True, text=True, env={"PYTHONPATH": ROOT})
+    assert (done.returncode, done.stdout) == (2, "False\n")
+    assert done.stderr == f"bertlab: {message.format('as it is called from the working directory')}\n"
+
+
+def test_nothing_is_missed_on_the_hub_nor_in_a_run_that_goes_on(tmp_path):
+    cli._refuse_absent({"model": "hf:no/model", "train": None, "corpus": "", "data": str(tmp_path), "input": "-.jsonl"})
+    cli._refuse_absent({"train": "no.csv", "out": str(tmp_path)})
+    with pytest.raises(ConfigError, match="no.csv does not exist"):
+        cli._refuse_absent({"train": "no.csv", "out": str(tmp_path / "run")})
 
 
 # --- words without a name ---------------------------------------------------------------------------------------------------------------

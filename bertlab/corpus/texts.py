@@ -41,7 +41,7 @@ def texts(files: Iterable[File], *, text: str = "text", id: str = "id") -> Itera
             for number, line in lines(file.path, "stop", Counter()):
                 yield f"{file.name}:{number}", line or ""
             continue
-        for number, row in rows(file.path, columns=(text, id), required=text, invalid_utf8="stop", tally=Counter()):
+        for number, row in rows(file.path, columns=(text, id), required={text: "text"}, invalid_utf8="stop", tally=Counter()):
             assert row is not None, "invalid text stops"
             place = f"{file.path}:{number}"
             yield id_of(row.get(id), f"{file.name}:{number}", place), text_of(row, text, place)
