@@ -40,6 +40,7 @@ BATCHES = "tests/batches/test_pretraining.py"
 ENCODER = "tests/model/test_encoder.py"
 PARTS = "tests/model/test_learnt_parts.py"
 RECIPE = "tests/tasks/test_recipe.py"
+TWO = "tests/tasks/test_two_processes.py"
 
 MUTANTS = (
     # --- losses over the global batch
@@ -289,6 +290,27 @@ MUTANTS = (
         "places // classes + epoch * -((of_class - len(self)) // classes)",
         "places // classes",
         ("tests/batches/test_labelled.py::test_a_balanced_epoch_visits_all_classes_alike_and_every_example_before_any_is_visited_again",),
+    ),
+    Mutant(
+        "every process takes the first share of a batch of several tasks",
+        "tasks/together.py",
+        'micro_batches(data[name].encoded["train"], recipes[name], seed, rank, ranks, before)',
+        'micro_batches(data[name].encoded["train"], recipes[name], seed, 0, ranks, before)',
+        (f"{TWO}::test_two_processes_leave_what_one_leaves",),
+    ),
+    Mutant(
+        "the processes of several tasks do not share gradients",
+        "tasks/together.py",
+        "wrapped = accelerator.prepare(model)",
+        "wrapped = model",
+        (f"{TWO}::test_two_processes_leave_what_one_leaves",),
+    ),
+    Mutant(
+        "every process says what came of a trial",
+        "tasks/search.py",
+        'accelerator.print(f"trial',
+        'print(f"trial',
+        (f"{TWO}::test_every_line_is_said_once",),
     ),
     Mutant(
         "fine-tuning: an equal score is a better one to early stopping",

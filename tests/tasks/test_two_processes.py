@@ -88,11 +88,16 @@ def test_two_processes_leave_what_one_leaves(
 ) -> None:
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in settings[verb].items()}
     alone = VERBS[verb].run(VERBS[verb].Config(out=str(tmp_path / verb), **given))
-    folder, said = runs
+    folder, _ = runs
     close(alone, read_json(folder / verb / "metrics.json"), verb)
     left = {path.relative_to(tmp_path / verb) for path in (tmp_path / verb).rglob("*") if path.is_file()}
     assert left == {path.relative_to(folder / verb) for path in (folder / verb).rglob("*") if path.is_file()}
     for path in sorted(path for path in left if path.name == "predictions.parquet"):
         one, two = (pq.read_table(root / path).to_pylist() for root in (tmp_path / verb, folder / verb))
         close(one, two, str(path))
-    assert said.count(f"{folder / verb} is finished: nothing to do") == 1  # said once, by the first
+
+
+def test_every_line_is_said_once(runs: tuple[Path, str]) -> None:
+    folder, said = runs
+    for line in (*(f"{folder / verb} is finished: nothing to do" for verb in VERBS), "trial 2 of 2:", "fold 2 of 2:"):
+        assert said.count(line) == 1, line
