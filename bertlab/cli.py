@@ -44,7 +44,7 @@ VERBS = {
     "verify": "is every file as it was written, and made from what it says?",
     "bench": "how fast this machine trains, and what a run would take",
 }
-LAUNCHED = ("pretrain", "finetune", "embed", "bench")  # the verbs whose `processes` means processes that work together
+LAUNCHED = ("pretrain", "finetune", "contrast", "embed", "bench")  # the verbs whose `processes` means processes that work together
 
 HELP = """bertlab: from your own text to your own BERT, a classifier and sentence vectors
 
