@@ -82,7 +82,6 @@ def learn(
     width = wrapped.bert.config.hidden_size
     rate = recipe.learning_rate or next(rate for widest, rate in LEARNING_RATES.items() if width <= widest)
     optimizers = build_optimizers(wrapped.model, "adamw", learning_rate=rate, weight_decay=recipe.weight_decay)
-    wrapped.freeze_unused()
     state: dict[str, Any] = {"history": [], "best": None}
     saved = checkpoint.newest_checkpoint(out / "checkpoints", warn=print if main else lambda _: None, run=run_sha256(out))
     start = 0

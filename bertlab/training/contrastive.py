@@ -47,13 +47,6 @@ class TextVectors(nn.Module):
     def bert(self) -> Bert:
         return self.model if isinstance(self.model, Bert) else self.model.bert
 
-    def freeze_unused(self) -> None:
-        """Take the pooler and the next-sentence head out of the training: they get no gradient, for which several processes would wait."""
-        unused = [self.bert.pooler] if isinstance(self.model, Bert) else [self.bert.pooler, self.model.cls.seq_relationship]
-        for part in unused:
-            if part is not None:
-                part.requires_grad_(False)
-
     def forward(self, batch: FlatBatch) -> Tensor:
         """Vectors (N, d) in fp32 (fp64 of such weights), computed in chunks of at most `micro_tokens` tokens; or of a batch with masked
         words the sum of their cross-entropies: ()."""

@@ -145,21 +145,14 @@ def run(config: Config) -> dict[str, Any]:
 
     Raises ConfigError (settings, folders), DataError (texts and tables), CorruptError, LockedError.
     """
-    from contextlib import nullcontext
-
-    from bertlab.disk import locked, read_json
+    from bertlab.disk import read_json
     from bertlab.training import processes
-    from bertlab.training.runlog import agree_with_config
+    from bertlab.training.runlog import run_folder
 
-    accelerator = processes.start(config.processes, config.device)
-    main, out = accelerator.is_main_process, Path(config.out)
-    with locked(out) if main else nullcontext():
-        if main:
-            agree_with_config(config, out, FREE)
-        accelerator.wait_for_everyone()
+    accelerator = processes.start(config.processes, config.device, all_parts=False)  # pooler and next-sentence head have no gradient
+    with run_folder(config, accelerator, FREE) as out:
         if (out / "model").is_dir():
-            if main:
-                print(f"{out} is finished: nothing to do (its model is {out / 'model'})")
+            accelerator.print(f"{out} is finished: nothing to do (its model is {out / 'model'})")
             return read_json(out / "metrics.json")
         return _contrast(config, out, accelerator)
 

@@ -50,7 +50,7 @@ def texts() -> Callable[[int, int], list[tuple[str, set[str]]]]:
         rows = []
         for _ in range(count):
             topics = {topic for topic in TELLING if draw.random() < 0.4}
-            words = [*draw.choices(COMMON, k=draw.randint(2, 5)), *(TELLING[topic] for topic in topics)]
+            words = [*draw.choices(COMMON, k=draw.randint(2, 5)), *(TELLING[topic] for topic in sorted(topics))]
             draw.shuffle(words)
             rows.append((" ".join(words), topics))
         return rows

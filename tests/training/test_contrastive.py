@@ -222,13 +222,12 @@ PROCESSES: dict[str, dict[str, Any]] = {  # the texts, the batch, the loss
 def step_of(name: str, folder: Path, dropout: float = 0.0) -> dict[str, Any]:
     """What a step of the loop says of itself in this process, and in `folder` the gradients that it gave the optimizer."""
     case = {"micro_tokens": 90, "batch_size": 8, "classes": None, "mlm_weight": 0.0} | PROCESSES[name]
-    accelerator = processes.start(None, "cpu")
+    accelerator = processes.start(None, "cpu", all_parts=False)
     mine = {"rank": accelerator.process_index, "ranks": accelerator.num_processes}
     torch.manual_seed(0)
     encoder = BertForPreTraining(config(dropout)) if case["mlm_weight"] else Bert(config(dropout))
     model = TextVectors(encoder, "mean", case["micro_tokens"]).double()
     capture, results = Capture(model), list[StepResult]()
-    model.freeze_unused()
     groups = Groups(InMemory(examples(24)), case["columns"], case["batch_size"], 0, case["classes"])
     masked = groups.masked(0, Masking(3, SPECIAL), 40, **mine) if case["mlm_weight"] else ()
     batches = [groups.batch(0).share(**mine), *masked]
