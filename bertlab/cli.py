@@ -45,7 +45,7 @@ VERBS = {
     "bench": "how fast this machine trains, and what a run would take",
 }
 # The verbs whose `processes` means processes that work together.
-LAUNCHED = {"pretrain", "finetune", "multitask", "tune", "crossval", "embed", "bench"}
+LAUNCHED = {"pretrain", "finetune", "multitask", "tune", "crossval", "contrast", "embed", "bench"}
 
 HELP = """bertlab: from your own text to your own BERT, a classifier and sentence vectors
 
