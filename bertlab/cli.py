@@ -44,7 +44,8 @@ VERBS = {
     "verify": "is every file as it was written, and made from what it says?",
     "bench": "how fast this machine trains, and what a run would take",
 }
-LAUNCHED = ("pretrain", "finetune", "embed", "bench")  # the verbs whose `processes` means processes that work together
+# The verbs whose `processes` means processes that work together.
+LAUNCHED = {"pretrain", "finetune", "multitask", "tune", "crossval", "contrast", "embed", "bench"}
 
 HELP = """bertlab: from your own text to your own BERT, a classifier and sentence vectors
 
