@@ -218,7 +218,7 @@ def vectors_card(facts: dict[str, Any]) -> str:
     }
     made = f"{facts['pooling']} of the tokens' states" if facts["pooling"] != "cls" else "the state of [CLS]"
     lines = [
-        *front_matter("sentence-similarity", results=results, **how),
+        *front_matter("sentence-similarity", **how),
         f"# Text vectors by bertlab {facts['bertlab']}",
         "",
         f"Started from {_safe(facts['started_from'])}; {facts['rows']:,} {facts['texts']}, {facts['batch_size']} a step, "

@@ -36,7 +36,7 @@ _METRICS: dict[str, tuple[str, dict[str, str] | None]] = {
     "nsp_accuracy": ("accuracy", None),
 }
 _NAMES = {"mlm_loss": "MLM loss (nats a masked token)", "masked_accuracy": "masked-word accuracy", "nsp_accuracy": "next-sentence accuracy"}
-_HUB_NAME = re.compile(r"hf:([\w.-]+(?:/[\w.-]+)?)(?:[:#].*)?", re.ASCII | re.DOTALL)
+_HUB_NAME = re.compile(r"hf:(\w[\w.-]*(?:/\w[\w.-]*)?)(?:[:#].*)?", re.ASCII | re.DOTALL)
 
 
 def front_matter(
