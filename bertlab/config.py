@@ -147,20 +147,24 @@ class _Wrong(Exception):
     """A value that is not of its type; the message is an extra hint, or empty."""
 
 
-def _what(leaf: Leaf) -> str:
-    """What a value may be, in a message: `a whole number, or to be left out`."""
-    kinds = [member for member in members(leaf.hint) if member is not type(None)]
-    without = ", or to be left out" if leaf.default is None else ", or null to switch it off"
-    return " or ".join(map(_wanted, kinds)) + without * (type(None) in members(leaf.hint))
+def wanted(hint: Any) -> str:
+    """The words for a type in a message, null left out: `one of 'cls', 'mean'`, `a whole number`."""
+    return " or ".join(_kind(member) for member in members(hint) if member is not type(None))
 
 
-def _wanted(hint: Any) -> str:
-    """The words for a type that has no alternatives: `one of 'cls', 'mean'`, `a whole number`."""
+def _kind(hint: Any) -> str:
     if typing.get_origin(hint) is Literal:
         return "one of " + ", ".join(map(repr, typing.get_args(hint)))
     if typing.get_origin(hint) is tuple:
         return {int: "a list of whole numbers", float: "a list of finite numbers"}.get(typing.get_args(hint)[0], "a list of text")
     return _NAMES[hint]
+
+
+def _or_nothing(leaf: Leaf) -> str:
+    """What else a value may be: `, or to be left out`."""
+    if type(None) not in members(leaf.hint):
+        return ""
+    return ", or to be left out" if leaf.default is None else ", or null to switch it off"
 
 
 def _convert(hint: Any, item: Any) -> Any:
@@ -392,7 +396,7 @@ def _value(leaf: Leaf, given: _Given) -> Any:
     try:
         return _convert(leaf.hint, given.item)
     except _Wrong as wrong:
-        raise given.error(f"{leaf.name} wants {_what(leaf)}, not {_shown(given.item)}{wrong}") from None
+        raise given.error(f"{leaf.name} wants {wanted(leaf.hint)}{_or_nothing(leaf)}, not {_shown(given.item)}{wrong}") from None
 
 
 def _build(Config: type[_C], values: Mapping[str, Any], prefix: str, instance: Any) -> _C:
