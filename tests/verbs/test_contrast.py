@@ -337,7 +337,7 @@ def test_one_of_two_processes_that_is_asked_to_end_ends_both_and_another_number_
             if done == 2:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        learning.silent = lambda: nullcontext(asks)  # type: ignore[assignment]  # what the second process shows of its progress
+        learning.silent = lambda: nullcontext(asks)  # type: ignore[assignment, return-value]  # what the second process shows of its progress
         with pytest.raises(Preempted) as stopped:
             contrast.run(config(base, tmp_path / "run", **same))
         return str(stopped.value)
@@ -355,7 +355,12 @@ def test_one_of_two_processes_that_is_asked_to_end_ends_both_and_another_number_
 
 def test_the_processes_that_are_asked_for_are_started(base, files, tmp_path, monkeypatch):
     started: list[tuple[int, list[str]]] = []
-    monkeypatch.setattr(cli, "_torchrun", lambda number, command: started.append((number, command)) or 0)
+
+    def start(number: int, command: list[str]) -> int:
+        started.append((number, command))
+        return 0
+
+    monkeypatch.setattr(cli, "_torchrun", start)
     args = ["--model", base, "--train", files["pairs-train"], "--out", str(tmp_path / "run"), "--processes", "2"]
     assert cli.main(["contrast", *args]) == 0
     assert started == [(2, ["-m", "bertlab", "contrast", *args])] and not (tmp_path / "run").exists()
