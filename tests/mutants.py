@@ -109,6 +109,20 @@ MUTANTS = (
         (f"{CONTRAST}::test_a_positive_does_not_choose_among_anchors_equal_to_it",),
     ),
     Mutant(
+        "memory that was freed stays with the process",
+        "training/processes.py",
+        "        trim(0)",
+        "        pass",
+        ("tests/training/test_processes.py::test_what_was_freed_between_other_blocks_goes_back_to_the_system",),
+    ),
+    Mutant(
+        "a job of embedding keeps what its parts have freed",
+        "embedding/job.py",
+        "        give_back_freed_memory()\n",
+        "",
+        ("tests/embedding/test_job.py::test_the_memory_of_a_part_is_given_back_when_it_is_written",),
+    ),
+    Mutant(
         "of several processes each learns a part of the gradient",
         "training/contrastive.py",
         "gradient[ctx.own] * distributed.get_world_size()",
