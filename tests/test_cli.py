@@ -42,8 +42,8 @@ class Config:
     """Unit length."""
     processes: int | None = None
     """How many train together."""
-    dev: str | None = None
-    """A dev file."""
+    title: str | None = None
+    """The name of it."""
     optim: Optim = field(default_factory=Optim)
 
 
@@ -162,9 +162,9 @@ def test_a_verbs_help_shows_its_fields_their_docs_types_and_defaults(verb, capsy
         ("--source a optim.weight_decay=0", {"optim": Optim(weight_decay=0.0)}),
         ("--source a --optim.fused", {"optim": Optim(fused=True)}),
         ("--source a --optim.no-fused optim.lr=2", {"optim": Optim(lr=2.0)}),
-        ("--source a --dev no", {"dev": "no"}),
-        ("--source a --dev=", {"dev": ""}),
-        ("--source [a,b] --dev {}", {"source": ("[a,b]",), "dev": "{}"}),
+        ("--source a --title no", {"title": "no"}),
+        ("--source a --title=", {"title": ""}),
+        ("--source [a,b] --title {}", {"source": ("[a,b]",), "title": "{}"}),
     ],
 )
 def test_an_option_may_be_written_in_each_of_these_ways(verb, line, wanted):
@@ -175,9 +175,9 @@ def test_an_option_may_be_written_in_each_of_these_ways(verb, line, wanted):
 
 def test_the_command_line_wins_over_files_and_later_files_over_earlier_ones(verb, tmp_path):
     seen = verb()
-    (tmp_path / "a.yaml").write_text("source: [f]\nout: a\npreset: mini\noptim: {lr: 1, weight_decay: 2}\ndev: d\n")
+    (tmp_path / "a.yaml").write_text("source: [f]\nout: a\npreset: mini\noptim: {lr: 1, weight_decay: 2}\ntitle: d\n")
     (tmp_path / "b.yaml").write_text("out: b\noptim: {lr: 3}\n")
-    args = ["--config", str(tmp_path / "a.yaml"), "--config", str(tmp_path / "b.yaml"), "optim.weight_decay=4", "--dev", "none"]
+    args = ["--config", str(tmp_path / "a.yaml"), "--config", str(tmp_path / "b.yaml"), "optim.weight_decay=4", "--title", "none"]
     assert cli.main(["echo", *args]) == 0
     assert seen == [Config(source=("f",), out="b", preset="mini", optim=Optim(lr=3.0, weight_decay=4.0))]
 
@@ -218,7 +218,7 @@ def column_error(column: str, role: str) -> ColumnError:
     [
         ("a", "source", ": name the right one with --source"),  # one of several
         ("run", "out", ": name the right one with --out"),
-        ("x", "dev", ": name the right one with --dev"),  # None: what the kind of task has
+        ("x", "title", ": name the right one with --title"),  # None: what the kind of task has
         ("weight", "out", ": rename the right one to 'weight'"),  # another file's column than the one that --out chooses
         ("x", "label", ": rename the right one to 'x'"),  # an option that the verb does not have
         ("x", "", ""),  # no choice of the user's
@@ -245,7 +245,7 @@ def test_a_missing_column_is_told_with_the_option_that_names_it(verb, capsys, co
     ],
 )
 def test_every_verb_has_the_option_that_it_names(verb_name, given, option):
-    config = load(cli._module(verb_name).Config, [], given)
+    config = load(cli.module_of(verb_name).Config, [], given)
     wanted = "rename the right one to 'text'" if option is None else f"name the right one with {option}"
     assert cli._other_column(config, column_error("text", "text")) == wanted
 
@@ -320,7 +320,7 @@ def test_only_rank_0_speaks_at_once(verb, capsys, monkeypatch):
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 
 
-@pytest.mark.parametrize(("line", "offline"), [("--source a", "1"), ("--source a hf:b", None), ("--source a --dev hf:x", None)])
+@pytest.mark.parametrize(("line", "offline"), [("--source a", "1"), ("--source a hf:b", None), ("--source a --title hf:x", None)])
 def test_the_network_is_asked_only_where_something_remote_is_named(verb, line, offline):
     world: dict[str, str] = {}
     verb(lambda config: world.update(os.environ))
