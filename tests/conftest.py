@@ -72,6 +72,7 @@ def _join(rank: int, ranks: int, store: Path, work: Callable[[int], Any], answer
     code = 1
     try:
         AcceleratorState._reset_state(reset_partial_state=True)
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # threads do not come along; "true", the command line's, waits for them for ever
         numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
         os.environ.update({name: str(number) for name, number in numbers.items()})
         torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
