@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bertlab.corpus.sources import File, files_of
-from bertlab.corpus.texts import texts
+from bertlab.corpus.texts import labelled_texts
 from bertlab.disk import MANIFEST, bound_entries, read_sealed, sha256_file, verify_files
 from bertlab.embedding.engine import Embedder, What, finished, open_embedder
 from bertlab.errors import ConfigError, CorruptError, DataError
@@ -61,7 +61,7 @@ def open_index(path: Path) -> Index:
     if not said or numbers not in STORED or path.name not in bound:
         raise CorruptError(f"{manifest} does not say how the vectors were made: embed again")
     if pooling is None:
-        raise ConfigError(f"{path} holds vectors of tokens: search wants one vector a text, embed without --tokens")
+        raise ConfigError(f"{path} holds vectors of tokens: one vector a text is wanted here, embed without --tokens")
     return Index(path, facts, rows, numbers)
 
 
@@ -186,11 +186,18 @@ def _recorded_hashes(index: Index) -> dict[str, str]:
 
 def texts_of(index: Index, files: Sequence[File], rows: Sequence[int], column: str) -> dict[int, str]:
     """The texts of some rows, in one pass over the files."""
+    return {row: text for row, (text, _) in labelled_texts_of(index, files, rows, column, None).items()}
+
+
+def labelled_texts_of(
+    index: Index, files: Sequence[File], rows: Sequence[int], column: str, label: str | None
+) -> dict[int, tuple[str, str | None]]:
+    """The texts of some rows with their labels, in one pass over the files; `label` is a column, and None where a row has none."""
     wanted = set(rows)
-    found: dict[int, str] = {}
-    for row, (_, text) in enumerate(texts(files, text=column)):
+    found: dict[int, tuple[str, str | None]] = {}
+    for row, (_, text, its) in enumerate(labelled_texts(files, text=column, label=label)):
         if row in wanted:
-            found[row] = text
+            found[row] = text, its
             if len(found) == len(wanted):
                 break
     return found
