@@ -44,7 +44,8 @@ VERBS = {
     "verify": "is every file as it was written, and made from what it says?",
     "bench": "how fast this machine trains, and what a run would take",
 }
-LAUNCHED = ("pretrain", "finetune", "embed", "bench")  # the verbs whose `processes` means processes that work together
+# The verbs whose `processes` means processes that work together.
+LAUNCHED = {"pretrain", "finetune", "multitask", "tune", "crossval", "contrast", "embed", "bench"}
 
 HELP = """bertlab: from your own text to your own BERT, a classifier and sentence vectors
 
@@ -79,6 +80,8 @@ options are written --name VALUE or name=VALUE, or come from YAML files: --confi
 
   bertlab --version"""
 
+FILES = "A YAML file of these options; may be repeated: later files win, and the command line wins over files."  # of --config
+
 _DISK_FULL, _ENVIRONMENT = 28, 3
 # What the others have to end in when one process has died or all are asked to: a step and a save. Then they are killed.
 _SHUTDOWN_SECONDS = 120
@@ -110,8 +113,8 @@ def _options(verb: str, Config: type, for_help: bool) -> tuple[Any, dict[str, st
         must = for_help and leaf.required  # when parsing, nothing must be given: a file may have it
         default = (inspect.Parameter.empty if must else None) if leaf.required else leaf.default
         parameter = Parameter(
-            name=_flag(leaf.name),
-            negative=_flag(leaf.name, "no-") if is_flag(leaf.hint) else (),
+            name=flag(leaf.name),
+            negative=flag(leaf.name, "no-") if is_flag(leaf.hint) else (),
             help=texts.get(leaf.name, ""),
             group=group,
             converter=_raw,
@@ -125,9 +128,8 @@ def _options(verb: str, Config: type, for_help: bool) -> tuple[Any, dict[str, st
         names[f"option_{len(names)}"] = leaf.name
         parameters.append((leaf.hint, default, parameter))
     names[f"option_{len(names)}"] = "config"
-    files = "A YAML file of these options; may be repeated: later files win, and the command line wins over files."
     parameters.append(
-        (tuple[str, ...], (), Parameter(name="--config", negative=(), help=files, show_default=False, converter=_raw, group=groups[""]))
+        (tuple[str, ...], (), Parameter(name="--config", negative=(), help=FILES, show_default=False, converter=_raw, group=groups[""]))
     )
 
     def verb_options(**given: Any) -> None: ...
@@ -144,7 +146,8 @@ def _options(verb: str, Config: type, for_help: bool) -> tuple[Any, dict[str, st
     return app, names
 
 
-def _flag(name: str, negative: str = "") -> str:
+def flag(name: str, negative: str = "") -> str:
+    """How the command line spells a dotted name: `a_b.c_d` is `--a-b.c-d`, with the negative `no-` `--a-b.no-c-d`."""
     section, dot, last = name.replace("_", "-").rpartition(".")
     return f"--{section}{dot}{negative}{last}"
 
@@ -170,13 +173,13 @@ def parse(verb: str, Config: type, args: Sequence[str]) -> tuple[list[str], dict
 
     known = leaves(Config)
     app, names = _options(verb, Config, for_help=False)
-    flags = {flag for leaf in known.values() if is_flag(leaf.hint) for flag in (_flag(leaf.name), _flag(leaf.name, "no-"))}
+    flags = {name for leaf in known.values() if is_flag(leaf.hint) for name in (flag(leaf.name), flag(leaf.name, "no-"))}
     try:
         _, bound, _ = app.parse_args(list(_spelled_out(args, flags)), print_error=False, exit_on_error=False, verbose=False)
     except UnknownOptionError as error:
         option = (error.token.keyword or error.token.value).partition("=")[0]
         near = suggestion(option.lstrip("-").replace("-", "_"), [*known, "config"])
-        near = re.sub(r"'(.+)'", lambda name: _flag(name[1]), near)
+        near = re.sub(r"'(.+)'", lambda name: flag(name[1]), near)
         raise ConfigError(f"unknown option {option}{near or f': bertlab {verb} --help lists them'}") from None
     except UnusedCliTokensError as error:
         word = (error.unused_tokens or [""])[0]
@@ -321,7 +324,7 @@ def _run(args: list[str]) -> int:
 
         raise ConfigError(f"unknown verb {verb!r}{suggestion(verb, VERBS) or ': bertlab --help lists them'}")
     offline = _quiet()
-    module = _module(verb)
+    module = module_of(verb)
     if "-h" in rest or "--help" in rest:
         _options(verb, module.Config, for_help=True)[0].help_print([])
         return 0
@@ -338,7 +341,8 @@ def _run(args: list[str]) -> int:
     return 0
 
 
-def _module(verb: str) -> ModuleType:
+def module_of(verb: str) -> ModuleType:
+    """The module of a verb, imported now: its Config and run."""
     return importlib.import_module(f"bertlab.{verb}" if verb in ("quickstart", "bench") else f"bertlab.verbs.{verb}")
 
 

@@ -1,4 +1,4 @@
-"""For all tests: one thread a process, and the table of what was tried how often.
+"""For all tests: one thread a process, several processes of one world, and the table of what was tried how often.
 
 pytest runs two processes, and torch's threads would wait for each other on two cores. Tests of faults draw many trials: `--tier full`
 draws more of them, and `--reliability-table FILE` writes what came of it as Markdown:
@@ -8,9 +8,11 @@ draws more of them, and `--reliability-table FILE` writes what came of it as Mar
 
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,10 +29,59 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The full tier takes its time: pytest-timeout's limit is for the other one."""
+    """The long files first: one that begins last has a core to itself in the end, while the other is idle. The full tier takes its time:
+    pytest-timeout's limit is for the other one."""
+    items.sort(key=lambda item: not {"reliability", "recipes", "verbs"} & {*item.path.parts})
     if config.getoption("--tier") == "full":
         for item in items:
             item.add_marker(pytest.mark.timeout(4 * 3600))
+
+
+@pytest.fixture
+def in_processes(tmp_path: Path) -> Callable[[int, Callable[[int], Any]], list[Any]]:
+    """in_processes(ranks, work): what work(rank) returns, as JSON has it, in `ranks` processes of one world (gloo, on the CPU).
+
+    They are forked, so that they cost no imports; this process has one thread of torch's.
+    """
+    import torch
+
+    if not hasattr(os, "fork") or torch.cuda.is_initialized():
+        pytest.skip("a process that uses a GPU, or an operating system without it, cannot fork")
+
+    def run(ranks: int, work: Callable[[int], Any]) -> list[Any]:
+        answers = [tmp_path / f"{rank}-of-{ranks}.json" for rank in range(ranks)]
+        store = tmp_path / f"world-of-{ranks}"
+        children = []
+        for rank in range(ranks):
+            if not (child := os.fork()):
+                _join(rank, ranks, store, work, answers[rank])
+            children.append(child)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        assert codes == [0] * ranks, "a process failed: see above"
+        store.unlink()
+        return [json.loads(answer.read_text()) for answer in answers]
+
+    return run
+
+
+def _join(rank: int, ranks: int, store: Path, work: Callable[[int], Any], answer: Path) -> None:
+    """In the child: join the world, work, leave without taking torch apart."""
+    import torch
+    from accelerate.state import AcceleratorState
+
+    code = 1
+    try:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
+        os.environ.update({name: str(number) for name, number in numbers.items()})
+        torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
+        answer.write_text(json.dumps(work(rank)))
+        torch.distributed.barrier()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
 
 
 @pytest.fixture

@@ -40,6 +40,7 @@ BATCHES = "tests/batches/test_pretraining.py"
 ENCODER = "tests/model/test_encoder.py"
 PARTS = "tests/model/test_learnt_parts.py"
 RECIPE = "tests/tasks/test_recipe.py"
+TWO = "tests/tasks/test_two_processes.py"
 
 MUTANTS = (
     # --- losses over the global batch
@@ -106,6 +107,44 @@ MUTANTS = (
         "left_out[:, :n].T",
         "left_out[:, :n]",
         (f"{CONTRAST}::test_a_positive_does_not_choose_among_anchors_equal_to_it",),
+    ),
+    Mutant(
+        "of several processes each learns a part of the gradient",
+        "training/contrastive.py",
+        "gradient[ctx.own] * distributed.get_world_size()",
+        "gradient[ctx.own]",
+        (f"{CONTRAST}::test_several_processes_have_the_losses_and_gradients_of_one",),
+    ),
+    Mutant(
+        "of several processes each has its own negatives",
+        "training/contrastive.py",
+        "        distributed.all_reduce(vectors)  # each row is one process's and 0 in all others: no rounding\n",
+        "",
+        (f"{CONTRAST}::test_several_processes_have_the_losses_and_gradients_of_one",),
+    ),
+    Mutant(
+        "all processes draw the same dropout masks",
+        "training/loop.py",
+        "number * accelerator.num_processes + accelerator.process_index",
+        "number",
+        (f"{CONTRAST}::test_a_text_that_two_processes_embed_has_another_vector_in_each",),
+    ),
+    Mutant(
+        "a process without an anchor trains on masked words that another has",
+        "batches/sentence_groups.py",
+        "np.full_like(labels, IGNORED, np.int64) if is_filler else labels.astype(np.int64)",
+        "labels.astype(np.int64)",
+        (
+            f"{CONTRAST}::test_several_processes_have_the_losses_and_gradients_of_one",
+            f"{GROUPS}::test_what_is_hidden_of_a_text_is_the_same_whichever_process_has_it",
+        ),
+    ),
+    Mutant(
+        "a share's sequences stand at the beginning of the batch",
+        "batches/sentence_groups.py",
+        "**mine.encoder_inputs(), first=first,",
+        "**mine.encoder_inputs(),",
+        (f"{GROUPS}::test_a_share_has_its_sequences_and_knows_of_all",),
     ),
     Mutant(
         "equal positives are each other's negatives",
@@ -289,6 +328,27 @@ MUTANTS = (
         "places // classes + epoch * -((of_class - len(self)) // classes)",
         "places // classes",
         ("tests/batches/test_labelled.py::test_a_balanced_epoch_visits_all_classes_alike_and_every_example_before_any_is_visited_again",),
+    ),
+    Mutant(
+        "every process takes the first share of a batch of several tasks",
+        "tasks/together.py",
+        'micro_batches(data[name].encoded["train"], recipes[name], seed, rank, ranks, before)',
+        'micro_batches(data[name].encoded["train"], recipes[name], seed, 0, ranks, before)',
+        (f"{TWO}::test_two_processes_leave_what_one_leaves",),
+    ),
+    Mutant(
+        "the processes of several tasks do not share gradients",
+        "tasks/together.py",
+        "wrapped = accelerator.prepare(model)",
+        "wrapped = model",
+        (f"{TWO}::test_two_processes_leave_what_one_leaves",),
+    ),
+    Mutant(
+        "every process says what came of a trial",
+        "tasks/search.py",
+        'accelerator.print(f"trial',
+        'print(f"trial',
+        (f"{TWO}::test_every_line_is_said_once",),
     ),
     Mutant(
         "fine-tuning: an equal score is a better one to early stopping",

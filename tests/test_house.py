@@ -1,7 +1,6 @@
 """The house stands: imports point downward, every configuration loads, every documented command parses, the README's tree is true."""
 
 import ast
-import importlib
 import re
 import shlex
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bertlab.cli import VERBS, parse
+from bertlab.cli import VERBS, module_of, parse
 from bertlab.config import load
 
 ROOT = Path(__file__).parents[1]
@@ -82,8 +81,7 @@ def test_batches_know_no_model_and_the_model_knows_no_data():
 
 
 def config_of(verb: str) -> type:
-    module = importlib.import_module(f"bertlab.{verb if verb in ('quickstart', 'bench') else f'verbs.{verb}'}")
-    found: type = module.Config
+    found: type = module_of(verb).Config
     return found
 
 

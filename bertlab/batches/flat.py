@@ -64,7 +64,7 @@ class FlatBatch:
         changed: dict[str, Any] = {f.name: change(value) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
         return replace(self, **changed)
 
-    def encoder_inputs(self) -> dict[str, Tensor | int]:
+    def encoder_inputs(self) -> dict[str, Any]:
         """The keyword arguments of the encoder."""
         return {f.name: getattr(self, f.name) for f in fields(FlatBatch)}
 
@@ -128,6 +128,10 @@ class LabelledBatch(FlatBatch):
     labels: Tensor
     rows: Tensor
     task: str = field(default="", kw_only=True)  # whose these are, where one step has several tasks
+
+    def encoder_inputs(self) -> dict[str, Any]:
+        """The keyword arguments of the encoder, and where one step has several tasks that of which head is asked."""
+        return super().encoder_inputs() | ({"task": self.task} if self.task else {})
 
     def as_filler(self) -> "LabelledBatch":
         """The same sequences without a label: what counts for nothing."""

@@ -7,7 +7,7 @@ beginning are one.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -28,15 +28,35 @@ FEWEST_TOKENS = 6  # of a sentence to be cut in halves: [CLS], [SEP] and four
 class GroupBatch(FlatBatch):
     """n anchors, their n positives in the same order, then any hard negatives: N sequences.
 
-    texts (N,): which sequences are the same text, by an equal number. classes (n,): which rows are of one class.
+    texts (N,): which sequences are the same text, by an equal number. classes (n,): which rows are of one class. Both are of the whole
+    batch in the share of one of several processes, too, which holds its sequences from `first` on, or one of filler.
     """
 
     texts: Tensor
     classes: Tensor
+    first: int = 0
+    is_filler: bool = False
 
     @property
     def num_rows(self) -> int:
         return len(self.classes)
+
+    @property
+    def num_tokens(self) -> int:
+        """Real ones."""
+        return 0 if self.is_filler else len(self.input_ids)
+
+    @property
+    def num_sequences(self) -> int:
+        """Real ones."""
+        return 0 if self.is_filler else len(self.cu_seqlens) - 1
+
+    def share(self, rank: int, ranks: int) -> "GroupBatch":
+        """What one of several processes embeds: neighbouring sequences, about as many tokens as each of the others."""
+        first, last = share_of(self.cu_seqlens.diff().numpy(), rank, ranks)
+        is_filler = first == last
+        mine = self.part(0, 1) if is_filler else self.part(first, last)
+        return replace(self, **mine.encoder_inputs(), first=first, is_filler=is_filler)
 
     def no_negatives(self) -> Tensor:
         """Which candidates (the N - n sequences behind the anchors) are no negatives of which anchor, its own positive
@@ -174,20 +194,37 @@ class Groups:
             classes=torch.from_numpy(classes.astype(np.int64)),
         )
 
-    def masked(self, step: int, masking: Masking, micro_tokens: int) -> Iterator[PretrainingBatch]:
-        """The anchors of a step with some tokens hidden, in batches of at most `micro_tokens` tokens; no pairs to judge."""
+    def masked(self, step: int, masking: Masking, micro_tokens: int, rank: int = 0, ranks: int = 1) -> Iterator[PretrainingBatch]:
+        """The anchors of a step with some tokens hidden, in batches of at most `micro_tokens` tokens; no pairs to judge.
+
+        Of several processes each has its share of the anchors, or one as filler. What is hidden of an anchor depends on its place in the
+        step alone.
+        """
         rows = self.rows(step)
         keys = randomness.derive(randomness.key(self.seed, _MASKS, step), np.arange(len(rows)))
         ids, lengths = self.texts.taken(rows)
-        bounds, ends = fill_budget(lengths, micro_tokens), np.concatenate([[0], np.cumsum(lengths)])
+        start, end = share_of(lengths, rank, ranks)
+        is_filler = start == end
+        bounds = np.array([0, 1]) if is_filler else start + fill_budget(lengths[start:end], micro_tokens)
+        ends = np.concatenate([[0], np.cumsum(lengths)])
         for first, last in zip(bounds[:-1], bounds[1:], strict=True):
             hidden, positions, labels = masking.apply(ids[ends[first] : ends[last]], lengths[first:last], keys[first:last])
             yield PretrainingBatch(
                 **flat_fields(hidden, np.zeros_like(hidden), lengths[first:last]),
                 mlm_positions=torch.from_numpy(positions),
-                mlm_labels=torch.from_numpy(labels.astype(np.int64)),
+                mlm_labels=torch.from_numpy(np.full_like(labels, IGNORED, np.int64) if is_filler else labels.astype(np.int64)),
                 nsp_labels=torch.full((int(last - first),), IGNORED),
+                filler_tokens=len(hidden) if is_filler else 0,
+                filler_sequences=int(is_filler),
             )
+
+
+def share_of(lengths: np.ndarray, rank: int, ranks: int) -> tuple[int, int]:
+    """Which of neighbouring sequences are one process's, [first, last): those whose middle lies in its share of all tokens, maybe none."""
+    ends = np.cumsum(lengths)
+    middles = ends - lengths / 2
+    first, last = np.searchsorted(middles, np.array([rank, rank + 1]) / ranks * ends[-1])
+    return int(first), int(last)
 
 
 def equal_texts(ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:

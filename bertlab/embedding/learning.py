@@ -25,13 +25,13 @@ from bertlab.errors import ConfigError
 from bertlab.model.encoder import Bert
 from bertlab.model.heads import BertForPreTraining
 from bertlab.model.pooling import Pooling, Recorded
-from bertlab.progress import progress
+from bertlab.progress import progress, silent
 from bertlab.signals import stop_politely
 from bertlab.tokens.tokenizer import Tokenizer
 from bertlab.training import checkpoint, loop
 from bertlab.training.contrastive import Contrast, TextVectors
 from bertlab.training.optimizers import build_optimizers
-from bertlab.training.processes import Precision
+from bertlab.training.processes import Precision, agree
 from bertlab.training.runlog import RunLog, plain, run_sha256
 
 # Widest model -> peak rate: SimCSE's is 3e-5 for BERT-base; for tiny docs/embeddings.md has what was measured.
@@ -73,23 +73,29 @@ def learn(
 ) -> dict[str, Any]:
     """Train `model` and leave it at its best measurement on dev; returns `best` (its step and scores) and the `history`.
 
-    masking: of the words to be predicted beside, where mlm_weight is not 0. One process.
+    masking: of the words to be predicted beside, where mlm_weight is not 0. Of several processes the first measures, writes and is left at
+    its best; the others are at the last step, and know of no measurement of this call.
     A signal ends it after the step's checkpoint. Raises ConfigError when too many steps in a row had no finite loss.
     """
-    assert accelerator.num_processes == 1, "negatives are those of one process"
+    main, rank, ranks = accelerator.is_main_process, accelerator.process_index, accelerator.num_processes
     wrapped = TextVectors(model, recipe.pooling, recipe.micro_tokens).to(accelerator.device)
     width = wrapped.bert.config.hidden_size
     rate = recipe.learning_rate or next(rate for widest, rate in LEARNING_RATES.items() if width <= widest)
     optimizers = build_optimizers(wrapped.model, "adamw", learning_rate=rate, weight_decay=recipe.weight_decay)
     state: dict[str, Any] = {"history": [], "best": None}
-    saved = checkpoint.newest_checkpoint(out / "checkpoints", run=run_sha256(out))
+    saved = checkpoint.newest_checkpoint(out / "checkpoints", warn=print if main else lambda _: None, run=run_sha256(out))
     start = 0
     if saved:
         saved.restore(wrapped.model, optimizers)
         start, state = saved.step, saved.state
-    log = RunLog(out / "metrics.jsonl", start if saved else -1)
+        if main and (before := state.get("processes", 1)) != ranks:
+            print(f"note: processes={ranks}, {before} before: the same batches, but other dropout masks and last bits of the weights")
+    state["processes"] = ranks
+    agree(accelerator, start, f"the step to go on from: do all machines see the same {out}?")
+    log = RunLog(out / "metrics.jsonl", start if saved else -1) if main else None
 
     def measure(done: int) -> None:
+        assert log is not None, "the first process measures"
         found = {"step": done} | scores(dev, per_text(dev, vectors_of(wrapped.bert, tokenizer, recipe, accelerator.device)))
         state["history"].append(found)
         log.write({"step": done, "dev": found})
@@ -104,6 +110,8 @@ def learn(
         done = ended = result.step + 1
         loss = sum(result.losses.values())
         report(done, f"loss {loss:.3f}, {result.tokens / result.seconds:,.0f} tokens/s")
+        if log is None:
+            return
         figures = {name: value for name, value in vars(result).items() if name != "asked"}
         log.write({**figures, "step": done, "loss": loss})
         last = done == steps
@@ -112,7 +120,7 @@ def learn(
         if done % measure_every == 0 or last or result.asked:
             checkpoint.save_checkpoint(out / "checkpoints", done, wrapped.model, optimizers, plain(state), run=run_sha256(out))
 
-    if not state["history"]:
+    if main and not state["history"]:
         measure(0)
     plan = loop.Plan(
         steps=steps,
@@ -123,23 +131,34 @@ def learn(
         workers=recipe.workers,
     )
     objective = Contrast(
-        temperature=recipe.temperature, symmetric=recipe.symmetric, dims=recipe.dims, mlm_weight=recipe.mlm_weight if masking else 0.0
+        temperature=recipe.temperature,
+        symmetric=recipe.symmetric,
+        dims=recipe.dims,
+        mlm_weight=recipe.mlm_weight if masking else 0.0,
+        rank=rank,
+        ranks=ranks,
     )
-    with stop_politely() as stop, progress("contrast", "steps", steps, start) as report:
+    with stop_politely() as stop, progress("contrast", "steps", steps, start) if main else silent() as report:
+        trained = accelerator.prepare(wrapped)
         loop.train(
-            wrapped,
+            trained,
             optimizers,
             objective,
-            partial(_of_step, groups, masking, recipe.micro_tokens),
+            partial(_of_step, groups, masking, recipe.micro_tokens, rank, ranks),
             plan,
             accelerator,
             start=start,
             after_step=after_step,
             asked=lambda: stop.asked is not None,
         )
-    log.close()
+    accelerator.free_memory(trained)  # it remembers every model that it prepared
+    if log:
+        log.close()
     if ended < steps:
+        accelerator.wait_for_everyone()  # the first to leave ends the others, the one that saves too
         raise stop.exception(f"stopped after step {ended:,}: the same command goes on from its checkpoint in {out / 'checkpoints'}")
+    if not main:
+        return state
     best = checkpoint.newest_checkpoint(out / "best", run=run_sha256(out))
     if best is None:
         raise ConfigError(f"the best weights in {out / 'best'} are damaged: train again into another --out")
@@ -148,9 +167,10 @@ def learn(
     return state
 
 
-def _of_step(groups: Groups, masking: Masking | None, micro_tokens: int, step: int) -> list[FlatBatch]:
-    masked = groups.masked(step, masking, micro_tokens) if masking else ()
-    return [groups.batch(step), *masked]
+def _of_step(groups: Groups, masking: Masking | None, micro_tokens: int, rank: int, ranks: int, step: int) -> list[FlatBatch]:
+    """One process's share of a step."""
+    masked = groups.masked(step, masking, micro_tokens, rank, ranks) if masking else ()
+    return [groups.batch(step).share(rank, ranks), *masked]
 
 
 def vectors_of(bert: Bert, tokenizer: Tokenizer, recipe: Recipe, device: torch.device) -> Callable[[Examples], np.ndarray]:

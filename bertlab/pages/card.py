@@ -1,15 +1,19 @@
 """Model cards: README.md of a model folder, written from facts, with the metadata that the Hugging Face hub reads."""
 
 import json
+import re
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import bertlab
-from bertlab.pages.screen import inert, likeness_line, metric_words
+from bertlab.pages.metadata import front_matter, results_on, text
+from bertlab.pages.screen import likeness_line, metric_words
 
 if TYPE_CHECKING:
     from bertlab.model.heads import BertForPreTraining
     from bertlab.tokens.corpus import Corpus
+
+_OF_VECTORS = ("sentence-transformers", "feature-extraction")  # what the hub's readers look for
 
 _USE = """## Use
 
@@ -39,6 +43,7 @@ def pretraining_facts(
             "tokens": corpus.train.num_tokens,
             "sources": [{"name": source["name"], "licence": source.get("licence", "")} for source in sources],
             "licences": sorted({source.get("licence", "") for source in sources}),
+            "languages": _languages(corpus.manifest.get("settings", {})),
         },
         "tokenizer_sha256": corpus.tokenizer.sha256,
         "vocab_size": corpus.tokenizer.vocab_size,
@@ -60,7 +65,10 @@ def pretraining_facts(
 
 def pretrained_card(facts: dict[str, Any]) -> str:
     """The card of a pretrained model, from its bertlab.json."""
-    heldout, corpus = facts["heldout"], facts["corpus"]
+    heldout, corpus, pipeline = facts["heldout"], facts["corpus"], "fill-mask"
+    names = [source["name"] for source in corpus["sources"]]
+    scores = {name: heldout[name] for name in ("mlm_loss", "masked_accuracy", "nsp_accuracy")} if heldout else {}
+    results = results_on(scores, pipeline=pipeline, split="heldout", data="held-out documents of its corpus", sha256=corpus["sha256"])
     measured = (
         f"Held-out text: MLM loss {heldout['mlm_loss']:.3f} nats (unigrams: {heldout['unigram_loss']:.3f}), masked accuracy "
         f"{heldout['masked_accuracy']:.1%}, next-sentence accuracy {heldout['nsp_accuracy']:.1%} "
@@ -70,14 +78,21 @@ def pretrained_card(facts: dict[str, Any]) -> str:
         else "No text was held out, so nothing is known of how well it predicts."
     )
     lines = [
-        *_front_matter("fill-mask", corpus["licences"]),
+        *front_matter(
+            pipeline,
+            licences=corpus["licences"],
+            languages=corpus["languages"],
+            sources=names,
+            started_from=facts["started_from"],
+            results=results,
+        ),
         f"# A BERT pretrained by bertlab {facts['bertlab']}",
         "",
         f"{facts['parameters']:,} parameters, {facts['layers']} layers of width {facts['hidden_size']}, {facts['vocab_size']:,} pieces"
         f" ({'uncased' if facts['lowercase'] else 'cased'}). "
         f"Trained on {corpus['documents']:,} documents ({corpus['tokens']:,} tokens) for {facts['steps']:,} steps"
         f" ({facts['tokens_seen']:,} tokens) with masked language modelling and next-sentence prediction"
-        + (f", starting from {facts['started_from']}." if facts["started_from"] else ", from random weights."),
+        + (f", starting from {_safe(facts['started_from'])}." if facts["started_from"] else ", from random weights."),
         "",
         measured,
         "",
@@ -102,14 +117,19 @@ def classifier_card(facts: dict[str, Any], labels: list[str]) -> str:
         shown = reversed(task.headlines(metrics).items())
         return f"{', '.join(f'{metric_words(name)} {value:.3f}' for name, value in shown)} (n = {metrics['n']})"
 
+    results = []
+    if test:  # dev chose, so it is in no table of results
+        scored = facts["data"]["test"]
+        split: dict[str, Any] = {"split": "test", "data": scored["name"], "sha256": scored["sha256"], "examples": test["n"]}
+        results = results_on(task.headlines(test), pipeline=task.pipeline, **split)
     searched = f", with the best of {facts['trials']:,} settings by the same" if facts.get("trials") else ""
     of = task.of.format(count=len(labels))
     of = of if len(labels) < 2 else f"{of}: {', '.join(map(_safe, labels[:50]))}{' ...' if len(labels) > 50 else ''}"
     lines = [
-        *_front_matter(task.pipeline, []),
+        *front_matter(task.pipeline, started_from=facts["started_from"], results=results),
         f"# A {'classifier' if task.name == 'single-label' else f'{task.name} model'} fine-tuned by bertlab {facts['bertlab']}",
         "",
-        f"{of[0].upper()}{of[1:]}. Started from {facts['started_from']}; {facts['train_examples']:,} training examples;"
+        f"{of[0].upper()}{of[1:]}. Started from {_safe(facts['started_from'])}; {facts['train_examples']:,} training examples;"
         f" the best of {facts['seeds']} seeds by dev {metric_words(next(iter(task.scores)))}{searched}.",
         "",
         f"Dev: {scores(dev)}; chosen by these, so they flatter.",
@@ -143,15 +163,19 @@ outputs = session.run(None, {{name: numpy.array(rows, dtype=numpy.int64) for nam
 def encoder_card(facts: dict[str, Any]) -> str:
     """The card of an encoder that was taken out of a model for its vectors, from its bertlab.json."""
     how = f"the {facts['pooling']} pooling{', scaled to length 1' * facts['normalize']}"
-    lines = [*_front_matter("sentence-similarity", []), f"# Text vectors by bertlab {facts['bertlab']}", ""]
+    matter = front_matter("sentence-similarity", library="sentence-transformers", tags=_OF_VECTORS, started_from=facts["made_from"]["path"])
+    lines = [*matter, f"# Text vectors by bertlab {facts['bertlab']}", ""]
     lines += [f"The encoder of {_safe(facts['made_from']['path'])} as it was; a vector is {how}.", ""]
     return "\n".join([*lines, _USE.format(folder="DIR", call='model.embed(["a sentence", "another"])')])
 
 
 def exported_card(facts: dict[str, Any]) -> str:
     """README.md of a folder for ONNX, from its bertlab.json."""
+    from bertlab.tasks.choosing import TASKS
+
     check, quantised = facts["check"], facts.get("quantised")
     outputs = ", ".join(f"`{name}`" for name in facts["outputs"])
+    pipeline = "feature-extraction" if facts["task"] is None else TASKS[facts["task"]].pipeline
     if facts["task"] is None:
         prompt = f" The model was trained with this before every text: {_safe(json.dumps(facts['prompt']))}." if facts["prompt"] else ""
         what = f"sentence vectors: the {facts['pooling']} pooling{', scaled to length 1,' * facts['normalize']} is inside.{prompt}"
@@ -162,7 +186,7 @@ def exported_card(facts: dict[str, Any]) -> str:
         pairs = facts["pairs"] or facts["task"] == "answers"
         texts = '[("a text", "its second text"), ("another", "text")]' if pairs else '["a text", "another, longer text"]'
     lines = [
-        *_front_matter("feature-extraction" if facts["task"] is None else "text-classification", []),
+        *front_matter(pipeline, library=None, tags=["onnx"]),  # no library of the hub's list loads the folder by itself
         "# A BERT as ONNX",
         "",
         f"Exported by bertlab {facts['bertlab']}. `model.onnx` gives {outputs}: {what}",
@@ -181,9 +205,20 @@ def exported_card(facts: dict[str, Any]) -> str:
 def vectors_card(facts: dict[str, Any]) -> str:
     """The card of a model trained for vectors, from its bertlab.json."""
     dims = facts["matryoshka_dims"]
+    results = []
+    if "test" in facts:
+        found, pipeline = facts["test"], "sentence-similarity"
+        scores = {name: value for name, value in found["after"].items() if name != "n"}
+        results = results_on(scores, pipeline=pipeline, split="test", data=found["what"], examples=found["after"]["n"])
+    how: dict[str, Any] = {
+        "library": "sentence-transformers",
+        "tags": _OF_VECTORS,
+        "started_from": facts["started_from"],
+        "results": results,
+    }
     made = f"{facts['pooling']} of the tokens' states" if facts["pooling"] != "cls" else "the state of [CLS]"
     lines = [
-        *_front_matter("sentence-similarity", []),
+        *front_matter("sentence-similarity", **how),
         f"# Text vectors by bertlab {facts['bertlab']}",
         "",
         f"Started from {_safe(facts['started_from'])}; {facts['rows']:,} {facts['texts']}, {facts['batch_size']} a step, "
@@ -200,12 +235,13 @@ def vectors_card(facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _safe(text: str) -> str:
-    """A name of a stranger's as one line of Markdown that holds no mark-up of HTML's."""
-    return escape(inert(text), quote=False)
+def _safe(name: str) -> str:
+    """A text of a stranger's as one line of Markdown that holds no mark-up: no element, link, picture, emphasis, heading or list."""
+    plain = re.sub(r"([\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", text(name).strip())
+    return re.sub(r"^(\d*)([-+#=.)])", r"\1\\\2", escape(plain, quote=False))
 
 
-def _front_matter(task: str, licences: list[str]) -> list[str]:
-    # a JSON string is a YAML string: nothing in a licence's name becomes another key or a truth value
-    licence = [f"license: {json.dumps(licences[0].lower())}"] if len(licences) == 1 and licences[0] else []
-    return ["---", "library_name: transformers", f"pipeline_tag: {task}", *licence, "tags:", "- bert", "- bertlab", "---", ""]
+def _languages(settings: dict[str, Any]) -> list[str]:
+    """The language that prepare was told to keep, or told of for the sentences; English is what it takes unasked, so that says nothing."""
+    kept, told = settings.get("cleaning", {}).get("language"), settings.get("language", "en")
+    return [kept] if kept else [told] * (told != "en")

@@ -130,7 +130,7 @@ def mistake_lines(mistakes: Sequence[dict[str, Any]], most: int = 5) -> list[str
     by = "error" if "error" in mistakes[0] else "probability"
     suspected = "likely_label_error" in mistakes[0]
     rows = [
-        [clipped(each["text"]), _shown(each["gold"]), _shown(each["predicted"]), f"{each[by]:.3f}"]
+        [clipped(each["text"]), as_cell(each["gold"]), as_cell(each["predicted"]), f"{each[by]:.3f}"]
         + (["yes" if each["likely_label_error"] else ""] if suspected else [])
         for each in mistakes[:most]
     ]
@@ -161,7 +161,7 @@ def _likelier(suspect: dict[str, Any]) -> str:
     return "not given" if suspect["given"] else "given"
 
 
-def _shown(value: str | float | list[str]) -> str:
+def as_cell(value: str | float | list[str]) -> str:
     """A label, the labels of a set or an answer as a cell."""
     if isinstance(value, list):
         return clipped("; ".join(value) or "-")

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from bertlab.disk import read_object
 from bertlab.pages.charts import Series, interval_chart, line_chart, shaded_table
-from bertlab.pages.evaluation import MISTAKES, clipped, leak_lines
+from bertlab.pages.evaluation import MISTAKES, as_cell, clipped, leak_lines
 from bertlab.pages.figures import most_frequent
 from bertlab.pages.html import element, join, number, section, soft, table
 from bertlab.pages.screen import metric_words
@@ -354,7 +354,7 @@ def _gold_and_probabilities(scored: Scored) -> tuple[np.ndarray, np.ndarray] | N
 
 
 def _mistakes(scored: Scored) -> Markup | None:
-    """The surest wrong answers with the beginning of their text, and how many labels are suspected."""
+    """The surest wrong answers (numbers: those furthest off) with the beginning of their text, and how many labels are suspected."""
     path = scored.folder / MISTAKES
     if scored.split == "dev" or not path.is_file():
         return None
@@ -363,21 +363,25 @@ def _mistakes(scored: Scored) -> Markup | None:
         rest = sum('"likely_label_error": true' in line for line in lines)
     if not first:
         return section("Most confidently wrong", element("p", "No answer is wrong."))
+    by = "error" if "error" in first[0] else "probability"
+    suspected = "likely_label_error" in first[0]
     rows = [
         [
             element("bdi", clipped(each["text"]) + (f" / {clipped(each['text_b'])}" if "text_b" in each else "")),
-            element("bdi", each["gold"]),
-            element("bdi", each["predicted"]),
-            number(each["probability"], f"mistakes.{place}.probability"),
-            "yes" if each["likely_label_error"] else "",
+            element("bdi", as_cell(each["gold"])),
+            element("bdi", as_cell(each["predicted"])),
+            number(each[by], f"mistakes.{place}.{by}"),
+            *(["yes" if each["likely_label_error"] else ""] if suspected else []),
         ]
         for place, each in enumerate(first)
     ]
-    suspected = rest + sum(bool(each["likely_label_error"]) for each in first)
-    note = soft(f"Of {suspected:,} wrong answers the label itself is a likely error (confident learning): read them in {MISTAKES}.")
-    return section(
-        "Most confidently wrong", table(["text", "gold", "answered", "probability", "label wrong?"], rows, "mistakes", prose=True), note
-    )
+    columns = ["text", "gold", "answered", by, *(["label wrong?"] if suspected else [])]
+    shown = table(columns, rows, "mistakes", prose=True)
+    if not suspected:
+        return section("Furthest off" if by == "error" else "Most confidently wrong", shown)
+    count = rest + sum(bool(each["likely_label_error"]) for each in first)
+    note = soft(f"Of {count:,} wrong answers the label itself is a likely error (confident learning): read them in {MISTAKES}.")
+    return section("Most confidently wrong", shown, note)
 
 
 # --- several ----------------------------------------------------------------------------------------------------------------------------

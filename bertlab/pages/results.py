@@ -16,9 +16,10 @@ from bertlab.pages.screen import metric_words
 from bertlab.tasks import measures
 from bertlab.tasks.choosing import TASKS
 from bertlab.tasks.contract import Task, calibrated_of
-from bertlab.tasks.data import Data, State, labels_of, what_was_cut
+from bertlab.tasks.data import Data, labels_of, what_was_cut
 from bertlab.tasks.recipe import Recipe
-from bertlab.tokens.tokenizer import Tokenizer
+from bertlab.tasks.seeds import Trained
+from bertlab.tasks.start import Start
 from bertlab.training.runlog import run_files
 
 
@@ -31,14 +32,14 @@ def opening(data: Data, reason: str, leaks: Mapping[str, Any]) -> list[str]:
     return [*lines, *(line for split, found in leaks.items() for line in leak_lines(found, split))]
 
 
-def start_line(folder: str, values: Mapping[str, Any], from_random: bool) -> str:
-    """What is started from: `values` are the folder's config.json."""
-    head = (values.get("architectures") or [""])[0]
-    if from_random:
-        return f"start {folder}, its size alone: weights are random"
+def start_line(start: Start) -> str:
+    """What is started from."""
+    head = (start.published.get("architectures") or [""])[0]
+    if start.from_random:
+        return f"start {start.name}, its size alone: weights are random"
     if head not in {task.head.__name__ for task in TASKS.values()}:
-        return f"start {folder}"
-    return f"start {folder}, fine-tuned before ({head}): its encoder is kept, the head is a fresh one"
+        return f"start {start.name}"
+    return f"start {start.name}, fine-tuned before ({head}): its encoder is kept, the head is a fresh one"
 
 
 def training_line(recipe: Recipe, epochs: int, because: str) -> str:
@@ -54,16 +55,14 @@ def shots_line(shots: int) -> str:
     )
 
 
-def write_results(
-    folder: Path, data: Data, states: list[State], best: State, test_outputs: dict[int, Any], *, baselines: bool, known: dict[str, Any]
-) -> dict[str, Any]:
-    """Write metrics.json with what is `known` already, the predictions of every seed and the best seed's pictures; returns the metrics.
-
-    test_outputs: by seed, none where there is no test file.
-    """
-    task, learnt = data.task, known[measures.LEARNT]
+def write_results(folder: Path, trained: Trained, *, baselines: bool, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Write metrics.json with what is `known` already and what dev taught of probabilities, the predictions of every seed and the best
+    seed's pictures; returns the metrics."""
+    data, states, best, test_outputs = trained.data, trained.states, trained.best, trained.test_outputs
+    task = data.task
+    learnt = measures.learnt_on_dev(task, data.gold["dev"], trained.dev_outputs, data.labels)
     labels = measures.with_temperature(labels_of(data, best), learnt)
-    metrics: dict[str, Any] = {"task": task.name, "labels": labels.names, **known}
+    metrics: dict[str, Any] = {"task": task.name, "labels": labels.names, **known, measures.LEARNT: learnt}
     floor = task.score(task.constant(data.gold["train"], data.gold["dev"], labels))
     for state in states:
         state["failed"] = task.score(state["dev"]) <= floor
@@ -133,29 +132,31 @@ def facts_of(data: Data, metrics: dict[str, Any], *, started_from: str, tokenize
 
 
 def save_best(
-    out: Path,
-    data: Data,
-    tokenizer: Tokenizer,
-    model: Any,
+    folder: Path,
+    trained: Trained,
+    start: Start,
     metrics: dict[str, Any],
+    run: Path,
     *,
-    started_from: str,
     further: Mapping[str, Any] = {},
     files: Sequence[str] = (),
 ) -> None:
-    """`out`/model: the best seed's model with `further` facts, bound to what `write_results` left in `out` and to `files`."""
+    """`folder`/model: the best seed's model with `further` facts, bound to the settings of the `run` that `folder` is, or is of, to what
+    `write_results` left in `folder`, and to `files` there."""
+    data, model = trained.data, trained.model.cpu()
     data.task.settle(model, data.labels)
-    facts = facts_of(data, metrics, started_from=started_from, tokenizer_sha256=tokenizer.sha256) | dict(further)
+    facts = facts_of(data, metrics, started_from=start.origin, tokenizer_sha256=start.tokenizer.sha256) | dict(further)
+    results = [(folder / file).relative_to(run).as_posix() for file in (*result_files(folder, metrics), *files)]
     save_model(
-        out / "model",
+        folder / "model",
         model,
-        tokenizer,
+        start.tokenizer,
         facts=facts,
         card=classifier_card(facts, data.labels.names),
         labels=data.labels.names,
         problem_type=data.task.problem_type,
         max_length=data.max_length,
-        run=run_files(out, *result_files(out, metrics), *files),
+        run=run_files(run, *results),
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate import Accelerator
 
 from bertlab.batches.randomness import key, permuted
 from bertlab.disk import remove_folder, sweep, write_text
@@ -72,31 +73,35 @@ def without_test(data: Data) -> Data:
     return replace(data, splits=seen(data.splits), gold=seen(data.gold), encoded=seen(data.encoded))
 
 
-Train = Callable[[Settings, int, Path], State]
-"""settings, seed, a folder for its checkpoint -> the state of its best epoch."""
-
-
-def search(task: Task, settings: Sequence[Settings], seeds: Sequence[int], train: Train, out: Path) -> list[dict[str, Any]]:
+def search(
+    task: Task, settings: Sequence[Settings], train: Callable[[int], list[State]], out: Path, accelerator: Accelerator
+) -> list[dict[str, Any]]:
     """Run the trials that `out`/trials.jsonl does not have yet, and say of each what came of it; returns all lines of that file.
 
-    A trial that diverges is a line with `failed`, the reason. Raises CorruptError for a file that is none of ours.
+    `train` takes a trial's number, from 1 on, and returns the states of its seeds. A trial that diverges is a line with `failed`, the
+    reason. Every process takes part, and the first writes. Raises CorruptError for a file that is none of ours.
     """
+    is_main = accelerator.is_main_process
     lines = _read(out / TRIALS, settings)
+    accelerator.wait_for_everyone()  # all have read the same
     weights = out / "seeds"
-    sweep(weights)
-    _forget_all_but_the_best(lines, weights)
+    if is_main:
+        sweep(weights)
+        _forget_all_but_the_best(lines, weights)
+    accelerator.wait_for_everyone()
     for number, chosen in list(enumerate(settings, 1))[len(lines) :]:
         try:
-            states = [train(chosen, seed, folder_of(weights, number, seed)) for seed in seeds]
-            found = _summary(task, states)
+            found = _summary(task, train(number))
         except ConfigError as error:  # the loop's: weights that give no finite gradient any more (data was checked before)
             found = {"score": None, "failed": str(error)}
         lines.append(plain({"trial": number} | asdict(chosen) | found))
-        write_text(out / TRIALS, "".join(json.dumps(line) + "\n" for line in lines))
-        _forget_all_but_the_best(lines, weights)
+        if is_main:
+            write_text(out / TRIALS, "".join(json.dumps(line) + "\n" for line in lines))
+            _forget_all_but_the_best(lines, weights)
         shown = "failed: " + found["failed"] if "failed" in found else f"dev {next(iter(task.scores))} {found['score']:.3f}"
         of = ", ".join(f"{name} {value:g}" for name, value in asdict(chosen).items())
-        print(f"trial {number} of {len(settings)}: {of}: {shown}", flush=True)
+        accelerator.print(f"trial {number} of {len(settings)}: {of}: {shown}", flush=True)
+    accelerator.wait_for_everyone()
     return lines
 
 
@@ -111,9 +116,9 @@ def best_trial(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return max(finished, key=lambda line: (line["score"], -_or_infinite(line["dev_loss"]), -line["trial"]))
 
 
-def folder_of(weights: Path, number: int, seed: int) -> Path:
-    """Where the checkpoint of a trial's seed is kept."""
-    return weights / f"trial-{number:04}-seed-{seed}"
+def prefix_of(number: int) -> str:
+    """How the checkpoints of a trial's seeds are called, before the seed."""
+    return f"trial-{number:04}-"
 
 
 def _summary(task: Task, states: Sequence[State]) -> dict[str, Any]:
@@ -147,7 +152,7 @@ def _forget_all_but_the_best(lines: Sequence[dict[str, Any]], weights: Path) -> 
     best = best_trial(lines)["trial"]
     for line in lines:
         if line["trial"] != best:
-            for folder in weights.glob(f"trial-{line['trial']:04}-seed-*"):
+            for folder in weights.glob(f"{prefix_of(line['trial'])}*"):
                 remove_folder(folder)
 
 

@@ -1,11 +1,12 @@
-"""One seed of a fine-tuning: from a model folder and a fresh head to the weights of its best epoch by dev.
+"""The seeds of a fine-tuning: each from a fresh head to the weights of its best epoch by dev, and the best of them by dev.
 
-What an epoch costs beside training is one run over dev without gradients and, at a new best, a copy of the weights in memory.
+What an epoch costs beside training is one run over dev without gradients and, at a new best, a copy of the weights in memory; several
+seeds keep the model of the best one.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,13 @@ from torch.optim import Optimizer
 from bertlab.batches.flat import LabelledBatch, fill_budget
 from bertlab.batches.labelled import Examples
 from bertlab.disk import make_folder
-from bertlab.model.encoder import Bert, EncoderConfig
-from bertlab.model.folder import load_config, load_model
+from bertlab.model.encoder import Bert
 from bertlab.model.learnt_parts import add_adapters, begin_anew, freeze, merge_adapters
 from bertlab.progress import progress, silent
-from bertlab.tasks.contract import Head, Task
-from bertlab.tasks.data import Data
+from bertlab.tasks.contract import Head, Outputs, Task
+from bertlab.tasks.data import Data, State, labels_of
 from bertlab.tasks.recipe import Recipe, epochs_of, has_stalled
+from bertlab.tasks.start import Start
 from bertlab.training import checkpoint, loop
 from bertlab.training.objectives import Objective
 from bertlab.training.optimizers import build_optimizers
@@ -38,18 +39,6 @@ TOLD_EVERY = 20  # steps, of those who track the loss
 # more (docs/results.md).
 LEARNING_RATES = {128: 1e-3, 512: 1e-4, 2**30: 2e-5}
 LORA_RATE = 5e-4  # Hu et al. 2022, table 9: 4e-4 to 5e-4 for most tasks of GLUE
-
-
-def start_model(
-    task: Task, folder: str, num_labels: int, seed: int, *, from_random: bool, dropout: float, attention_dropout: float
-) -> tuple[Head, list[str]]:
-    """The encoder of `folder`, or random weights of its size, with a fresh head drawn from `seed`; and the names of what was not there."""
-    dropouts: dict[str, Any] = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": attention_dropout}
-    torch.manual_seed(seed)
-    if from_random:
-        values = load_config(folder) | dropouts
-        return task.head(EncoderConfig.from_published(values, f"{folder}/config.json"), num_labels), []
-    return load_model(folder, task.head, new_labels=num_labels, **dropouts)
 
 
 def train_seed(
@@ -77,7 +66,7 @@ def train_seed(
         history.append(history_of(data, found, done // per_epoch))
         if tracker:
             tracker.log(numbers_of({f"seed-{seed}": history[-1]}), step=done)
-        if not best or (task.score(found["dev"]), -found["dev_loss"]) > (task.score(best["dev"]), -best["dev_loss"]):
+        if not best or merit(task, found) > merit(task, best):
             best.update({"seed": seed, "step": done, "epoch": done // per_epoch} | found)
             best_weights.update(copied(model))
         scores.append(task.score(found["dev"]))
@@ -126,8 +115,10 @@ def agreed(stop: bool, accelerator: Accelerator) -> bool:
     return bool(accelerator.reduce(torch.tensor([float(stop)], device=accelerator.device), "sum") > 0)
 
 
-def resumed(root: Path, model: nn.Module, train: Callable[[], dict[str, Any]], out: Path, is_main: bool = True) -> dict[str, Any]:
-    """One seed's state, `model` filled: from its checkpoint under `root`, or by `train`, and then saved there for the run `out`."""
+def resumed(root: Path, model: nn.Module, train: Callable[[], State], out: Path, accelerator: Accelerator) -> State:
+    """One seed's state, `model` filled: from its checkpoint under `root`, or by `train`, and then saved there for the run `out`. The first
+    process saves, and the others wait for it."""
+    is_main = accelerator.is_main_process
     finished = checkpoint.newest_checkpoint(root) if is_main or root.is_dir() else None
     if finished is not None:
         finished.restore(model, [])
@@ -136,6 +127,7 @@ def resumed(root: Path, model: nn.Module, train: Callable[[], dict[str, Any]], o
     if is_main:
         make_folder(root.parent)
         checkpoint.save_checkpoint(root, state["step"], model, [], state, keep=1, run=run_sha256(out))
+    accelerator.wait_for_everyone()
     return state
 
 
@@ -185,6 +177,11 @@ def history_of(data: Data, found: dict[str, Any], epoch: int) -> dict[str, Any]:
     return {"epoch": epoch, **scores, "dev_loss": found["dev_loss"]}
 
 
+def merit(task: Task, state: State) -> tuple[float, float]:
+    """What the better of two epochs, or seeds, has more of: the score on dev, and where that is equal a lower loss on dev."""
+    return task.score(state["dev"]), -state["dev_loss"]
+
+
 def copied(model: nn.Module) -> dict[str, torch.Tensor]:
     """A copy of the weights in the processor's memory."""
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
@@ -203,6 +200,49 @@ def micro_batches(train: Examples, recipe: Recipe, seed: int, rank: int, ranks: 
     return [train.batch(mine[start:end]) for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
 
 
-def best_of(task: Task, states: list[dict[str, Any]]) -> dict[str, Any]:
-    """The seed of the highest dev score, of equals the one of lower dev loss."""
-    return max(states, key=lambda state: (task.score(state["dev"]), -state["dev_loss"]))
+@dataclass(frozen=True)
+class Trained:
+    """The seeds of one task, scored: their states in order and what each answered to the test file, by seed (nothing without one); and of
+    the seed that is best on dev its state, its model on the run's device, its data, and what it answered to dev."""
+
+    states: list[State]
+    test_outputs: dict[int, Outputs]
+    best: State
+    model: Head
+    data: Data
+    dev_outputs: Outputs
+
+
+def train_seeds(
+    start: Start,
+    recipe: Recipe,
+    of_seed: Mapping[int, Data],
+    out: Path,
+    accelerator: Accelerator,
+    tracker: Tracker | None = None,
+    *,
+    prefix: str = "",
+) -> Trained:
+    """Train a model a seed, or take it from its checkpoint in `out`/seeds, where names begin with `prefix`, and score it on the test file;
+    the best is that of the most merit."""
+    states: list[State] = []
+    test_outputs: dict[int, Outputs] = {}
+    kept: tuple[State, Head, Data] | None = None
+    for seed, data in of_seed.items():
+        task = data.task
+        model, absent = start.model(task, len(data.labels.names), seed)
+        if not states and any("pooler" in name for name in absent):
+            accelerator.print(f"note: {start.name} has no pooler (next-sentence prediction trains it): it starts at random")
+        train = partial(train_seed, recipe, data, model, seed, accelerator, tracker)
+        state = resumed(out / "seeds" / f"{prefix}seed-{seed}", model, train, out, accelerator)
+        if "test" in data.splits:
+            test_outputs[seed] = task.run(model.to(accelerator.device), data.encoded["test"], data.labels, device=accelerator.device)
+            state["test"] = task.metrics(data.gold["test"], test_outputs[seed], labels_of(data, state))
+        states.append(state)
+        if kept is None or merit(task, state) > merit(task, kept[0]):
+            kept = state, model, data
+        model.cpu()
+    assert kept is not None, "a run has a seed"
+    best, model, data = kept
+    dev_outputs = data.task.run(model.to(accelerator.device), data.encoded["dev"], data.labels, device=accelerator.device)
+    return Trained(states, test_outputs, best, model, data, dev_outputs)

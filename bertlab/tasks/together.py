@@ -3,27 +3,29 @@
 A step is of one task. How many steps a task has of all is its share: proportional to its training examples, to their square root, or the
 same for all (Stickland and Murray 2019 compare them); the order is a keyed permutation of these steps, so that nothing is left to
 chance but the order. An epoch is as many steps as one pass over the examples of all tasks takes. What is kept is the epoch of the highest
-mean of the tasks' scores on dev. One process: a head that a step has no use for gets no gradient, which shared gradients cannot say.
+mean of the tasks' scores on dev. A head that a step has no use for has no gradient in it, in one process or in many.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
 from bertlab.batches import randomness
 from bertlab.batches.flat import LabelledBatch
 from bertlab.model.encoder import Bert
-from bertlab.progress import progress
-from bertlab.tasks.contract import Head
-from bertlab.tasks.data import Data
+from bertlab.progress import progress, silent
+from bertlab.tasks.contract import Head, Outputs
+from bertlab.tasks.data import Data, State, labels_of
 from bertlab.tasks.recipe import Recipe, epochs_of, fitted, has_stalled
 from bertlab.tasks.seeds import (
+    Trained,
+    agreed,
     copied,
     dev_scores,
     history_of,
@@ -32,8 +34,9 @@ from bertlab.tasks.seeds import (
     objective_of,
     optimizers_of,
     plan_of,
-    start_model,
+    resumed,
 )
+from bertlab.tasks.start import Start
 from bertlab.training import loop
 from bertlab.training.objectives import Objective
 
@@ -54,6 +57,11 @@ class Together(nn.Module):
             self.heads[name] = nn.ModuleDict({child: module for child, module in model.named_children() if child != "bert"})
         self.__dict__["models"] = dict(models)  # not as modules: each parameter belongs to this one once
 
+    def forward(self, task: str, **encoder_inputs: Any) -> Tensor:
+        """The logits of one task's model."""
+        logits: Tensor = self.model(task)(**encoder_inputs)
+        return logits
+
     def model(self, name: str) -> Head:
         """The model of one task, on the shared encoder."""
         found: Head = self.__dict__["models"][name]
@@ -66,9 +74,9 @@ class Together(nn.Module):
         model.load_state_dict({key: tensors[key] for key in model.state_dict()})
 
 
-def start_together(data: Mapping[str, Data], folder: str, seed: int, start: dict[str, Any]) -> Together:
-    """The encoder of `folder` and a fresh head a task, as seeds.start_model with `start` gives them."""
-    return Together({name: start_model(each.task, folder, len(each.labels.names), seed, **start)[0] for name, each in data.items()})
+def start_together(data: Mapping[str, Data], start: Start, seed: int) -> Together:
+    """One encoder and a fresh head a task."""
+    return Together({name: start.model(each.task, len(each.labels.names), seed)[0] for name, each in data.items()})
 
 
 class EachItsOwn:
@@ -83,8 +91,7 @@ class EachItsOwn:
         return self.objectives[batch.task].counts(batch)
 
     def losses(self, model: nn.Module, batch: LabelledBatch) -> Tensor:
-        assert isinstance(model, Together)
-        return self.objectives[batch.task].losses(model.model(batch.task), batch)
+        return self.objectives[batch.task].losses(model, batch)
 
 
 def schedule(sizes: Mapping[str, int], sampling: Sampling, steps: int, seed: int) -> list[tuple[str, int]]:
@@ -119,7 +126,6 @@ def train_together(
     recipe: Recipe, data: Mapping[str, Data], model: Together, seed: int, sampling: Sampling, accelerator: Accelerator
 ) -> dict[str, Any]:
     """Train `model` on all tasks and leave it at its best epoch; returns seed, step, epoch, history, and by task dev, dev_loss, tuned."""
-    assert accelerator.num_processes == 1, "one process"
     per_epoch = steps_of(data, recipe)
     epochs, _ = epochs_together(recipe, data, model.bert.config.hidden_size)
     steps = epochs * per_epoch
@@ -142,35 +148,75 @@ def train_together(
         if not best or mean > best["mean_score"]:
             best.update({"seed": seed, "step": done, "epoch": epoch, "mean_score": mean, "tasks": found})
             best_weights.update(copied(model))
-        return has_stalled([each["mean_score"] for each in history], recipe.early_stopping)
+        return agreed(has_stalled([each["mean_score"] for each in history], recipe.early_stopping), accelerator)
 
     recipes = {name: fitted(recipe, each.task) for name, each in data.items()}
     objectives = {name: objective_of(recipes[name], each) for name, each in data.items()}
-    with learnt_parts(recipe, model.bert, seed), progress(f"seed {seed}", "steps", steps) as report:
+    watch = progress(f"seed {seed}", "steps", steps) if accelerator.is_main_process else silent()
+    with learnt_parts(recipe, model.bert, seed), watch as report:
         optimizers = optimizers_of(recipe, model.to(accelerator.device), model.bert.config.hidden_size)
+        wrapped = accelerator.prepare(model)
         loop.train(
-            model,
+            wrapped,
             optimizers,
             EachItsOwn(objectives),
-            partial(_of_step, plan, data, recipes, seed),
+            partial(_of_step, plan, data, recipes, seed, accelerator.process_index, accelerator.num_processes),
             plan_of(recipe, steps, seed),
             accelerator,
             after_step=after_step,
         )
+        accelerator.free_memory(wrapped)
         model.load_state_dict(best_weights)
     model.cpu()
     return best | {"history": history, "epochs": epochs, "stopped_early": len(history) < epochs}
 
 
 def _of_step(
-    plan: list[tuple[str, int]], data: Mapping[str, Data], recipes: Mapping[str, Recipe], seed: int, step: int
+    plan: list[tuple[str, int]], data: Mapping[str, Data], recipes: Mapping[str, Recipe], seed: int, rank: int, ranks: int, step: int
 ) -> list[LabelledBatch]:
     name, before = plan[step]
-    return [replace(batch, task=name) for batch in micro_batches(data[name].encoded["train"], recipes[name], seed, 0, 1, before)]
+    return [replace(batch, task=name) for batch in micro_batches(data[name].encoded["train"], recipes[name], seed, rank, ranks, before)]
 
 
-def test_outputs(model: Together, data: Mapping[str, Data], device: torch.device) -> Iterator[tuple[str, Any]]:
-    """(task, its outputs for its test file) for each task that has one."""
+def train_seeds_together(
+    start: Start,
+    recipe: Recipe,
+    data: Mapping[str, Data],
+    seeds: Sequence[int],
+    sampling: Sampling,
+    out: Path,
+    accelerator: Accelerator,
+) -> tuple[list[State], dict[str, Trained]]:
+    """Train a model of all tasks a seed, or take it from its checkpoint in `out`/seeds: the states of the seeds, and each task as
+    seeds.train_seeds leaves one, the best seed being that of the highest mean score on dev."""
+    states: list[State] = []
+    of_task: dict[str, list[State]] = {name: [] for name in data}
+    outputs: dict[str, dict[int, Any]] = {name: {} for name in data}
+    best: tuple[State, Together] | None = None
+    for seed in seeds:
+        model = start_together(data, start, seed)
+        train = partial(train_together, recipe, data, model, seed, sampling, accelerator)
+        state = resumed(out / "seeds" / f"seed-{seed}", model, train, out, accelerator)
+        for name, each in data.items():
+            its = {"seed": seed, "step": state["step"], "epoch": state["epoch"]} | state["tasks"][name]
+            if "test" in each.splits:
+                outputs[name][seed] = _answers(model, name, each, "test", accelerator)
+                its["test"] = each.task.metrics(each.gold["test"], outputs[name][seed], labels_of(each, its))
+            of_task[name].append(its)
+        states.append(state)
+        if best is None or state["mean_score"] > best[0]["mean_score"]:
+            best = state, model
+        model.cpu()
+    assert best is not None, "a run has a seed"
+    found = {}
     for name, each in data.items():
-        if "test" in each.splits:
-            yield name, each.task.run(model.to(device).model(name), each.encoded["test"], each.labels, device=device)
+        single, _ = start.model(each.task, len(each.labels.names), best[0]["seed"])
+        best[1].fill(name, single)
+        (its_best,) = (state for state in of_task[name] if state["seed"] == best[0]["seed"])
+        dev_outputs = _answers(best[1], name, each, "dev", accelerator)
+        found[name] = Trained(of_task[name], outputs[name], its_best, single, each, dev_outputs)
+    return states, found
+
+
+def _answers(model: Together, name: str, data: Data, split: str, accelerator: Accelerator) -> Outputs:
+    return data.task.run(model.to(accelerator.device).model(name), data.encoded[split], data.labels, device=accelerator.device)

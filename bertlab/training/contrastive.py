@@ -9,12 +9,17 @@ More negatives need larger batches, and these more memory than there is: so a ba
 intermediate state is kept. The way back computes each chunk again, with the same dropout masks, when its vectors' gradients are known
 (gradient caching, Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup"). The gradient is that of the
 whole batch; it costs one forward pass more, and a batch that is one chunk costs nothing. The whole batch is one micro-batch of the loop.
+
+Several processes embed a share of the batch each and tell each other the vectors, so that the negatives are those of the whole batch
+whatever the number of processes. The loss is so small beside the encoder that each computes all of it, and takes home the gradient of its
+own vectors.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -27,7 +32,10 @@ from bertlab.training.objectives import vocabulary_loss
 
 
 class TextVectors(nn.Module):
-    """An encoder whose output is one vector a text. `model` is the encoder alone, or with the pretraining heads for masked words."""
+    """An encoder whose output is one vector a text. `model` is the encoder alone, or with the pretraining heads for masked words.
+
+    Both are asked for by a call: of several processes the gradients meet for what went through `forward` alone.
+    """
 
     def __init__(self, model: Bert | BertForPreTraining, pooling: Pooling, micro_tokens: int) -> None:
         super().__init__()
@@ -40,14 +48,16 @@ class TextVectors(nn.Module):
         return self.model if isinstance(self.model, Bert) else self.model.bert
 
     def forward(self, batch: FlatBatch) -> Tensor:
-        """Vectors (N, d) in fp32 (fp64 of such weights), computed in chunks of at most `micro_tokens` tokens."""
+        """Vectors (N, d) in fp32 (fp64 of such weights), computed in chunks of at most `micro_tokens` tokens; or of a batch with masked
+        words the sum of their cross-entropies: ()."""
+        if isinstance(batch, PretrainingBatch):
+            return self._masked_words(batch)
         chunks = list(self._chunks(batch))
         if len(chunks) == 1:
             return self._vectors(chunks[0])
         return torch.cat([checkpoint(self._vectors, chunk, use_reentrant=False) for chunk in chunks])
 
-    def masked_words(self, batch: PretrainingBatch) -> Tensor:
-        """The sum of cross-entropies of the masked tokens: ()."""
+    def _masked_words(self, batch: PretrainingBatch) -> Tensor:
         assert isinstance(self.model, BertForPreTraining), "masked words need their head"
         hidden = self.bert(**batch.encoder_inputs())
         logits = self.model.cls.predictions(hidden[batch.mlm_positions], self.bert.embeddings.word_embeddings.weight)
@@ -66,26 +76,59 @@ class TextVectors(nn.Module):
 class Contrast:
     """The objective: the loss of anchors divided by their number, and with `mlm_weight` that times the masked words' loss beside it.
 
-    dims: lengths of the prefixes that are to be good vectors too; none: the whole vector alone.
+    dims: lengths of the prefixes that are to be good vectors too; none: the whole vector alone. Of several processes (this is `rank` of
+    `ranks`) each says an equal share of the one loss that all have computed.
     """
 
-    def __init__(self, *, temperature: float, symmetric: bool = False, dims: Sequence[int] = (), mlm_weight: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        temperature: float,
+        symmetric: bool = False,
+        dims: Sequence[int] = (),
+        mlm_weight: float = 0.0,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
         self.temperature, self.symmetric, self.dims, self.mlm_weight = temperature, symmetric, tuple(dims), mlm_weight
+        self.rank, self.ranks = rank, ranks
         self.names = ("contrast_loss", "weighted_mlm_loss") if mlm_weight else ("contrast_loss",)
 
     def counts(self, batch: FlatBatch) -> list[int]:
-        rows = batch.num_rows if isinstance(batch, GroupBatch) else 0
+        rows = len(range(self.rank, batch.num_rows, self.ranks)) if isinstance(batch, GroupBatch) else 0
         masked = int((batch.mlm_labels != IGNORED).sum()) if isinstance(batch, PretrainingBatch) else 0
         return [rows, masked][: len(self.names)]
 
     def losses(self, model: nn.Module, batch: FlatBatch) -> Tensor:
-        assert isinstance(model, TextVectors)
         if isinstance(batch, PretrainingBatch):
-            masked = self.mlm_weight * model.masked_words(batch)
+            masked = self.mlm_weight * model(batch)
             return torch.stack([torch.zeros_like(masked), masked])
         assert isinstance(batch, GroupBatch)
-        loss = contrast_loss(model(batch), batch, self.temperature, symmetric=self.symmetric, dims=self.dims)
+        vectors = model(batch)
+        if self.ranks > 1:
+            vectors = _OfAll.apply(vectors[: batch.num_sequences], batch.first, len(batch.texts))
+        loss = contrast_loss(vectors, batch, self.temperature, symmetric=self.symmetric, dims=self.dims) / self.ranks
         return torch.stack([loss, torch.zeros_like(loss)][: len(self.names)])
+
+
+class _OfAll(torch.autograd.Function):
+    """The vectors of a whole batch (size, d) from those of this process (m, d), which are the batch's from `first` on.
+
+    Every process has the whole loss divided by their number, so the gradient of its own vectors, all that it needs, is there, times that
+    number.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, first: int, size: int) -> Tensor:
+        ctx.own = slice(first, first + len(own))
+        vectors = own.new_zeros(size, own.shape[1])
+        vectors[ctx.own] = own
+        distributed.all_reduce(vectors)  # each row is one process's and 0 in all others: no rounding
+        return vectors
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return gradient[ctx.own] * distributed.get_world_size(), None, None
 
 
 def contrast_loss(vectors: Tensor, batch: GroupBatch, temperature: float, *, symmetric: bool = False, dims: Sequence[int] = ()) -> Tensor:

@@ -12,15 +12,16 @@ from typing import Literal
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast
+from accelerate.utils import DistributedDataParallelKwargs, broadcast
 
 from bertlab.errors import ConfigError
 
 Precision = Literal["auto", "fp32", "bf16"]
 
 
-def start(processes: int | None, device: str | None) -> Accelerator:
-    """Join the processes that a launcher started. `device`: cpu, cuda, or None for the GPU where there is one.
+def start(processes: int | None, device: str | None, *, all_parts: bool = True) -> Accelerator:
+    """Join the processes that a launcher started. `device`: cpu, cuda, or None for the GPU where there is one. Where not `all_parts` of a
+    model have a gradient in every step, those that have none in any process are left alone, as one process leaves them.
 
     Raises ConfigError when the world is not the one asked for: some launchers start fewer processes in silence.
     """
@@ -33,7 +34,8 @@ def start(processes: int | None, device: str | None) -> Accelerator:
     if chosen.type == "cpu":
         _keep_freed_memory()
     _end_with_the_launcher()
-    accelerator = Accelerator(cpu=chosen.type == "cpu")  # left to itself it starts one process where there is no GPU
+    parts = [] if all_parts else [DistributedDataParallelKwargs(find_unused_parameters=True)]
+    accelerator = Accelerator(cpu=chosen.type == "cpu", kwargs_handlers=parts)  # left to itself it starts one process where there is no GPU
     if processes is None:
         processes = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != processes:

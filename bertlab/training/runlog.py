@@ -1,13 +1,18 @@
 """A run folder's memory: config.yaml, which a resumed run must agree with, and metrics.jsonl, one JSON object a line."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bertlab.config import load, read_plain, save, to_dict
-from bertlab.disk import append_text, read_json, sha256_file, write_sealed, write_text
+from bertlab.disk import append_text, locked, read_json, sha256_file, write_sealed, write_text
 from bertlab.errors import ConfigError, CorruptError
 from bertlab.training.tracking import Tracker, numbers_of
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 CONFIG, INPUTS = "config.yaml", "inputs.json"
 
@@ -50,6 +55,20 @@ def _step_of(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return float("inf")  # cut short by a crash, or none of ours
+
+
+@contextmanager
+def run_folder(config: Any, accelerator: "Accelerator", free: set[str]) -> Iterator[Path]:
+    """config.out, held by the first process as long as this lasts and in agreement with what it was started with; the others wait for that.
+
+    Raises LockedError where another run has it, ConfigError as `agree_with_config` does.
+    """
+    out = Path(config.out)
+    with locked(out) if accelerator.is_main_process else nullcontext():
+        if accelerator.is_main_process:
+            agree_with_config(config, out, free)
+        accelerator.wait_for_everyone()
+        yield out
 
 
 def agree_with_config(config: Any, out: Path, free: set[str]) -> None:

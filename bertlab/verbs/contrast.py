@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bertlab.model.encoder import EncoderConfig
     from bertlab.tokens.tokenizer import Tokenizer
 
-FREE = {"out", "model", "corpus", "train", "dev", "test", "dev_pairs", "workers"}  # what may differ when a run goes on
+FREE = {"out", "model", "corpus", "train", "dev", "test", "dev_pairs", "processes", "workers"}  # what may differ when a run goes on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +100,9 @@ class Config:
     """Of training: bf16 autocast where the hardware multiplies it, or as said. Measurements are always in fp32."""
     device: Literal["cpu", "cuda"] | None = None
     """Default: the GPU where there is one."""
+    processes: int | None = None
+    """Share every batch in this many processes; started by bertlab itself, or refused when a launcher started another number. The
+    negatives are those of the whole batch."""
     workers: int = 0
     """Processes that make batches ahead; batches are the same whatever their number."""
 
@@ -138,22 +141,18 @@ class Config:
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Train, choose by dev, measure, write RUN/model and RUN/metrics.json; returns the metrics.
+    """Train, choose by dev, measure, write RUN/model and RUN/metrics.json; returns the metrics ({} where another process writes them).
 
-    Raises ConfigError (settings, folders, several processes), DataError (texts and tables), CorruptError, LockedError.
+    Raises ConfigError (settings, folders), DataError (texts and tables), CorruptError, LockedError.
     """
-    from bertlab.disk import locked, read_json
+    from bertlab.disk import read_json
     from bertlab.training import processes
-    from bertlab.training.runlog import agree_with_config
+    from bertlab.training.runlog import run_folder
 
-    accelerator = processes.start(None, config.device)
-    if accelerator.num_processes > 1:
-        raise ConfigError("contrast trains in one process (a text's negatives are those of its process): start it without a launcher")
-    out = Path(config.out)
-    with locked(out):
-        agree_with_config(config, out, FREE)
+    accelerator = processes.start(config.processes, config.device, all_parts=False)  # pooler and next-sentence head have no gradient
+    with run_folder(config, accelerator, FREE) as out:
         if (out / "model").is_dir():
-            print(f"{out} is finished: nothing to do (its model is {out / 'model'})")
+            accelerator.print(f"{out} is finished: nothing to do (its model is {out / 'model'})")
             return read_json(out / "metrics.json")
         return _contrast(config, out, accelerator)
 
@@ -219,20 +218,23 @@ def _contrast(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     refuse_misfit(tokenizer, encoder, folder)
     recipe = recipe_of(config, encoder.hidden_size)
     texts, read_from = read(config, tokenizer, encoder)
-    remember_inputs(config, out, read_from | {"model": weights_sha256(folder)})
-    steps = config.steps or config.epochs * texts.groups.steps_per_epoch
-    print("\n".join([*texts.notes, f"chooses by {texts.dev.headline}: {texts.dev.what} (n = {len(texts.dev):,})"]), flush=True)
+    main, steps = accelerator.is_main_process, config.steps or config.epochs * texts.groups.steps_per_epoch
+    if main:
+        remember_inputs(config, out, read_from | {"model": weights_sha256(folder)})
+        print("\n".join([*texts.notes, f"chooses by {texts.dev.headline}: {texts.dev.what} (n = {len(texts.dev):,})"]), flush=True)
+    accelerator.wait_for_everyone()
 
     def measured(bert: Bert) -> dict[str, Any]:
         vectors = vectors_of(bert, tokenizer, recipe, accelerator.device)
         return {name: per_text(task, vectors) for name, task in (("dev", texts.dev), ("test", texts.test)) if task is not None}
 
-    before, _ = load_model(folder, Bert)
-    at_start = measured(before)
+    at_start = measured(load_model(folder, Bert)[0]) if main else {}
     state = learn(
         recipe, texts.groups, masking_for(tokenizer) if config.mlm_weight else None, texts.dev, model, tokenizer, accelerator,
         steps=steps, measure_every=config.measure_every or max(1, steps // 10), out=out,
     )  # fmt: skip
+    if not main:
+        return {}
     at_end = measured(model if isinstance(model, Bert) else model.bert)
     tasks = {"dev": texts.dev, "test": texts.test}
     metrics: dict[str, Any] = {"texts": texts.kind, "rows": len(texts.groups), "steps": steps, "best": state["best"]}

@@ -4,7 +4,7 @@
 
 Each fold is scored by a model trained on the others, whose epoch is chosen on a dev split cut from those others: no row has a part in its
 own prediction. What is left says how well this recipe does on texts like these, and which labels are likely wrong; there is no model in
-the end (bertlab finetune makes one of all rows). The same command again goes on with the folds that are not finished. In one process.
+the end (bertlab finetune makes one of all rows). The same command again goes on with the folds that are not finished.
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertlab.errors import ConfigError
-from bertlab.tasks.recipe import recipe_of, refuse_unfit, refuse_unlearnable
-from bertlab.tasks.settings import Learning
+from bertlab.tasks.recipe import recipe_of, refuse_unfit
+from bertlab.tasks.settings import OneTask
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Learning):
+class Config(OneTask):
     folds: int = 5
     """Into how many parts the file is divided, by the seed: each class's texts evenly, equal texts together."""
 
@@ -39,28 +39,23 @@ def run(config: Config) -> dict[str, Any]:
 
     Raises ConfigError (settings, folders), DataError (labels and tables), CorruptError, LockedError.
     """
-    from bertlab.disk import MANIFEST, locked, read_json
+    from bertlab.disk import MANIFEST, read_json
     from bertlab.tasks.folds import forget_weights
     from bertlab.training import processes
-    from bertlab.training.runlog import agree_with_config
+    from bertlab.training.runlog import run_folder
 
-    accelerator = processes.start(None, config.device)
-    if accelerator.num_processes > 1:
-        raise ConfigError("crossval trains in one process: start it without torchrun")
-    out = Path(config.out)
-    with locked(out):
-        agree_with_config(config, out, free={"out", "model", "train", "workers"})
+    accelerator = processes.start(config.processes, config.device)
+    with run_folder(config, accelerator, free={"out", "model", "train", "processes", "workers"}) as out:
         if (out / MANIFEST).is_file():
-            print(f"{out} is finished: nothing to do")
-            forget_weights(out)
+            accelerator.print(f"{out} is finished: nothing to do")
+            if accelerator.is_main_process:
+                forget_weights(out)
             return read_json(out / "metrics.json")
         return _cross_validate(config, out, accelerator)
 
 
 def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, Any]:
-    from bertlab.disk import MANIFEST, hash_some, sha256_file, write_json, write_sealed
-    from bertlab.model.encoder import EncoderConfig
-    from bertlab.model.folder import fetch, load_config, refuse_misfit, weights_sha256
+    from bertlab.disk import MANIFEST, hash_some, write_json, write_sealed
     from bertlab.pages.evaluation import suspect_lines, write_label_errors, write_mistakes
     from bertlab.pages.figures import write_figures
     from bertlab.pages.report import report_on
@@ -68,35 +63,33 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
     from bertlab.tasks import measures
     from bertlab.tasks.data import chosen_task, data_of, labels_of
     from bertlab.tasks.folds import divide, forget_weights, out_of_fold, splits_of
-    from bertlab.tasks.seeds import resumed, start_model, train_seed
-    from bertlab.tokens import tokenizer as tokenizers
+    from bertlab.tasks.seeds import resumed, train_seed
+    from bertlab.tasks.start import open_start
     from bertlab.training.runlog import plain, remember_inputs
 
-    folder = fetch(config.model)
-    encoder = EncoderConfig.from_published(load_config(folder), f"{folder}/config.json")
-    tokenizer = tokenizers.load(folder)
-    refuse_misfit(tokenizer, encoder, folder)
-    refuse_unlearnable(config, encoder.num_hidden_layers)
+    start = open_start(config)
+    positions = start.encoder.max_position_embeddings
     task, reason, longest, long = chosen_task(
-        config.task, config.train, config.columns, max_length=config.max_length, positions=encoder.max_position_embeddings, long=config.long
+        config.task, config.train, config.columns, max_length=config.max_length, positions=positions, long=config.long
     )
     refuse_unfit(config, task)
     rows = task.read(config.train, config.columns)
     folds = divide(task, rows, config.folds, config.seed)
     splits = [splits_of(folds, fold, config.dev_share) for fold in range(config.folds)]  # all, before any is trained
-    remember_inputs(config, out, {"train file": sha256_file(Path(config.train)), "model": weights_sha256(folder)})
+    inputs = start.inputs({"train": config.train})
+    if accelerator.is_main_process:
+        remember_inputs(config, out, inputs)
     of = task.of.format(count=len(folds.labels.names))
-    print(f"task  {task.name} ({reason})\ntrain {len(rows):,} examples of {of}, in {config.folds} folds", flush=True)
+    accelerator.print(f"task  {task.name} ({reason})\ntrain {len(rows):,} examples of {of}, in {config.folds} folds", flush=True)
 
     states: list[dict[str, Any]] = []
     outputs, known = [], []
     for fold, (labels, parts) in enumerate(splits):
-        data = data_of(task, labels, parts, {"train": config.train}, tokenizer, max_length=longest, long=long)
-        if data.are_pairs and encoder.type_vocab_size < 2:
-            raise ConfigError(f"{folder} knows one segment, and pairs need two: start from another model")
-        model, _ = start_model(task, folder, len(labels.names), config.seed + fold, **config.start)
+        data = data_of(task, labels, parts, {"train": config.train}, start.tokenizer, max_length=longest, long=long)
+        start.refuse_pairs(data)
+        model, _ = start.model(task, len(labels.names), config.seed + fold)
         train = partial(train_seed, recipe_of(config), data, model, config.seed + fold, accelerator)
-        state = resumed(out / "seeds" / f"fold-{fold}", model, train, out)
+        state = resumed(out / "seeds" / f"fold-{fold}", model, train, out, accelerator)
         outputs.append(task.run(model.to(accelerator.device), data.encoded["test"], labels, device=accelerator.device))
         known.append(labels_of(data, state))
         near = measures.leakage(parts["train"], parts["test"])
@@ -110,8 +103,12 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
         if config.baselines:
             found["baselines"] = task.baselines(parts["train"], data.gold["train"], parts["test"], data.gold["test"], labels)
         states.append(plain(found))
-        print(f"fold {fold + 1} of {config.folds}: {headline_words(task, found['test'])} on {len(parts['test']):,} examples", flush=True)
+        accelerator.print(
+            f"fold {fold + 1} of {config.folds}: {headline_words(task, found['test'])} on {len(parts['test']):,} examples", flush=True
+        )
 
+    if not accelerator.is_main_process:
+        return {}
     pooled, labels = out_of_fold(folds, outputs, known)
     further = measures.of_probabilities(task, folds.gold, pooled, labels, None)
     mistakes = measures.mistakes_of(task, rows, folds.gold, pooled, labels)
@@ -127,8 +124,8 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
             name: over_folds(task, [state["baselines"][name] for state in states]) for name in (states[0].get("baselines") or {})
         },
         "near_copies": sum(state["near_copies"] for state in states),
-        "model": {"folder": Path(config.model).name, "sha256": weights_sha256(folder)},
-        "data": {"name": Path(config.train).name, "sha256": sha256_file(Path(config.train))},
+        "model": {"folder": Path(config.model).name, "sha256": inputs["model"]},
+        "data": {"name": Path(config.train).name, "sha256": inputs["train file"]},
     }
     files = ["metrics.json", "predictions.parquet", *write_mistakes(out, mistakes), *write_label_errors(out, suspects)]
     if task.exclusive is not None:

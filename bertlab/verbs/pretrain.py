@@ -174,25 +174,17 @@ def run(config: Config) -> dict[str, Any]:
 
     Raises ConfigError (settings, folders, a model that does not fit the corpus), DataError (too little text), CorruptError, LockedError.
     """
-    from contextlib import nullcontext
-
-    from bertlab.disk import locked
     from bertlab.model.folder import load_facts
     from bertlab.training import processes
-    from bertlab.training.runlog import agree_with_config
+    from bertlab.training.runlog import run_folder
 
     accelerator = processes.start(config.processes, config.device)
     processes.share_of(config.micro_batches, accelerator.num_processes)
     if config.shard and accelerator.num_processes == 1:
         raise ConfigError("shard=true divides a model over processes, and there is one: give --processes 2 or more")
-    out = Path(config.out)
-    with locked(out) if accelerator.is_main_process else nullcontext():
-        if accelerator.is_main_process:
-            agree_with_config(config, out, FREE)
-        accelerator.wait_for_everyone()
+    with run_folder(config, accelerator, FREE) as out:
         if (out / "model").is_dir():
-            if accelerator.is_main_process:
-                print(f"{out} is finished: nothing to do (its model is {out / 'model'})")
+            accelerator.print(f"{out} is finished: nothing to do (its model is {out / 'model'})")
             return load_facts(str(out / "model"))
         return _pretrain(config, out, accelerator)
 

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from bertlab.batches.flat import IGNORED
 from bertlab.batches.labelled import Examples, encode_examples
 from bertlab.batches.masking import masking_for
 from bertlab.batches.randomness import key
-from bertlab.batches.sentence_groups import Classes, GroupBatch, Groups, InMemory, OfCorpus, equal_texts, halves
+from bertlab.batches.sentence_groups import Classes, GroupBatch, Groups, InMemory, OfCorpus, equal_texts, halves, share_of
 from bertlab.tokens import tokenizer as tokenizers
 from bertlab.tokens.shards import Documents, ShardWriter
 from bertlab.tokens.tokenizer import Tokenizer
@@ -148,3 +149,51 @@ def test_halves_are_the_two_ends_of_each_text_that_is_long_enough(tokenizer):
     expected = [encoded(tokenizer, texts) for texts in (["a b", "f g"], ["c d e", "h i"])]
     for found, wanted in zip((first, second), expected, strict=True):
         assert found.ids.tolist() == wanted.ids.tolist() and found.offsets.tolist() == wanted.offsets.tolist()
+
+
+# ---- several processes
+
+
+@pytest.mark.parametrize("lengths", [[3, 3, 3, 3], [90, 3, 3, 3], [3, 3, 3, 90], [5], list(range(2, 40))])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 7])
+def test_the_shares_are_all_sequences_once_and_even(lengths, ranks):
+    shares = [share_of(np.array(lengths), rank, ranks) for rank in range(ranks)]
+    assert [row for first, last in shares for row in range(first, last)] == list(range(len(lengths)))
+    loads = [sum(lengths[first:last]) for first, last in shares]
+    assert max(loads) <= sum(lengths) / ranks + max(lengths)
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 5])
+def test_a_share_has_its_sequences_and_knows_of_all(tokenizer, ranks):
+    groups = Groups(InMemory(encoded(tokenizer, LETTERS)), 1, 2, 0)
+    whole = groups.batch(3)
+    parts = [whole.share(rank, ranks) for rank in range(ranks)]
+    real = [part for part in parts if not part.is_filler]
+    assert [ids for part in real for ids in sequences(part)] == sequences(whole)
+    assert [part.first for part in real] == np.cumsum([0, *(part.num_sequences for part in real)]).tolist()[:-1]
+    assert all(torch.equal(part.texts, whole.texts) and torch.equal(part.classes, whole.classes) for part in parts)
+    assert sum(part.num_tokens for part in parts) == whole.num_tokens and sum(part.num_sequences for part in parts) == 4
+    assert [len(sequences(part)) for part in parts if part.is_filler] == [1] * (ranks - len(real)) and len(real) == min(4, ranks)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 7])
+def test_what_is_hidden_of_a_text_is_the_same_whichever_process_has_it(tokenizer, ranks):
+    texts = [" ".join(LETTERS[start : start + 9]) for start in range(12)]
+    groups, masking = Groups(InMemory(encoded(tokenizer, texts)), 1, 5, 4), masking_for(tokenizer)
+
+    def hidden(rank: int, ranks: int) -> list[tuple[list[int], list[int], list[int]]]:
+        found = []
+        for batch in groups.masked(1, masking, 30, rank, ranks):
+            assert batch.num_tokens <= 30
+            if batch.num_sequences:
+                found.append((batch.input_ids.tolist(), batch.mlm_labels.tolist(), batch.position_ids.tolist()))
+            else:
+                assert batch.num_tokens == 0 and (batch.mlm_labels == IGNORED).all() and len(batch.input_ids)
+        return found
+
+    def joined(batches: list[tuple[list[int], list[int], list[int]]]) -> list[list[int]]:
+        return [sum((batch[part] for batch in batches), []) for part in range(3)]
+
+    shares = [hidden(rank, ranks) for rank in range(ranks)]
+    assert joined([batch for share in shares for batch in share]) == joined(hidden(0, 1))
+    assert sum(not share for share in shares) == max(0, ranks - 5)

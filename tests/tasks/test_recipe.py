@@ -25,13 +25,14 @@ from bertlab.pages.results import failed_lines, start_line
 from bertlab.tasks.choosing import TASKS
 from bertlab.tasks.data import Data
 from bertlab.tasks.recipe import Recipe, epochs_of, fitted, has_stalled, refuse_unfit, refuse_unlearnable
-from bertlab.tasks.seeds import agreed, class_weights, micro_batches, objective_of, start_model, train_seed
+from bertlab.tasks.seeds import agreed, class_weights, micro_batches, objective_of, train_seed
+from bertlab.tasks.settings import FineTuning
 from bertlab.tasks.single_label import SINGLE_LABEL
+from bertlab.tasks.start import Start, open_start, read_splits
 from bertlab.tasks.together import start_together, train_together
 from bertlab.tokens import tokenizer as tokenizers
 from bertlab.verbs import finetune
 
-START: dict[str, Any] = {"from_random": False, "dropout": 0.1, "attention_dropout": 0.0}
 QUICK: dict[str, Any] = {"epochs": 2, "learning_rate": 1e-2, "precision": "fp32"}
 
 
@@ -55,14 +56,19 @@ def deep(base: str, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def read(folder: str, train: str, **settings: Any) -> Data:
-    return finetune.read(finetune.Config(model=folder, train=train, out="unused", **settings), tokenizers.load(folder), 24)[0]
+    config = finetune.Config(model=folder, train=train, out="unused", **settings)
+    return read_splits(config, open_start(config))[0]
+
+
+def begin(folder: str) -> Start:
+    return open_start(FineTuning(model=folder, out="unused"))
 
 
 def trained(
     folder: str, data: Data, seed: int = 0, **settings: Any
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """The state of a seed, and the weights before and after it."""
-    model, _ = start_model(data.task, folder, len(data.labels.names), seed, **START)
+    model, _ = begin(folder).model(data.task, len(data.labels.names), seed)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = train_seed(Recipe(**(QUICK | settings)), data, model, seed, Accelerator(cpu=True))
     assert all(parameter.requires_grad for parameter in model.parameters()) and not model.bert.encoder.recompute
@@ -281,7 +287,7 @@ def test_several_tasks_learn_by_one_encoders_adapters(
 ) -> None:
     topics = write(tmp_path / "topics.jsonl", [{"text": text, "label": sorted(labels)} for text, labels in texts(120, 5)])
     data = {"one": read(deep, train), "many": read(deep, topics)}
-    model = start_together(data, deep, 0, START)
+    model = start_together(data, begin(deep), 0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     recipe = Recipe(**QUICK | {"epochs": 4}, lora_rank=2, early_stopping=1, balance="sampling", layer_decay=0.9)
     state = train_together(recipe, data, model, 0, "uniform", Accelerator(cpu=True))
@@ -331,18 +337,18 @@ def test_what_answers_always_the_same_scores_as_it_should() -> None:
 @pytest.mark.parametrize("before", sorted(TASKS))
 def test_the_folder_of_any_kind_of_task_is_a_start_for_every_other(before: str, base: str, tmp_path: Path) -> None:
     """The encoder is taken, the head is not, though it may have the same name and the same shape."""
-    source, _ = start_model(TASKS[before], base, 2, 9, **START)
+    source, _ = begin(base).model(TASKS[before], 2, 9)
     with torch.no_grad():
         for parameter in source.parameters():
             parameter.add_(0.01)  # as fine-tuning would: no longer the pretrained encoder
     folder = tmp_path / "model"
     save_model(folder, source, tokenizers.load(base), facts={"kind": "classifier", "task": before}, card="# A card\n", labels=["x", "y"])
-    line = start_line(str(folder), load_config(str(folder)), False)
+    line = start_line(begin(str(folder)))
     assert "fine-tuned before" in line and type(source).__name__ in line and "the head is a fresh one" in line
-    assert start_line(base, load_config(base), False) == f"start {base}" and "random" in start_line(base, load_config(base), True)
+    assert start_line(begin(base)) == f"start {base}" and "random" in start_line(replace(begin(base), from_random=True))
     for kind, task in TASKS.items():
-        model, absent = start_model(task, str(folder), 2, 3, **START)
-        pretrained, _ = start_model(task, base, 2, 3, **START)
+        model, absent = begin(str(folder)).model(task, 2, 3)
+        pretrained, _ = begin(base).model(task, 2, 3)
         encoder, own = model.bert.state_dict(), source.bert.state_dict()
         assert all(torch.equal(value, own[name]) for name, value in encoder.items() if name in own), kind
         heads = {name: value for name, value in model.state_dict().items() if not name.startswith("bert.")}

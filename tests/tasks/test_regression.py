@@ -139,10 +139,11 @@ def test_smoothing_has_no_meaning_for_numbers(base: str, files: Callable[..., di
 
 def test_settling_folds_centre_and_scale_into_the_head(base: str) -> None:
     from bertlab.batches.labelled import encode_examples
-    from bertlab.tasks.seeds import start_model
+    from bertlab.tasks.settings import FineTuning
+    from bertlab.tasks.start import open_start
     from bertlab.tokens import tokenizer as tokenizers
 
-    model, _ = start_model(REGRESSION, base, 1, 0, from_random=False, dropout=0.1, attention_dropout=0.0)
+    model, _ = open_start(FineTuning(model=base, out="unused")).model(REGRESSION, 1, 0)
     examples = encode_examples(tokenizers.load(base), ["the old river", "a comet", ""], max_length=24)
     labels = Labels(["number"], centre=-40.0, scale=25.0)
     before = REGRESSION.run(model, examples, labels, device=torch.device("cpu"))

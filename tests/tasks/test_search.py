@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accelerate import Accelerator
 
 import bertlab
 from bertlab.disk import read_json
 from bertlab.errors import ConfigError, CorruptError
 from bertlab.model.folder import load_facts
-from bertlab.tasks.search import Settings, best_trial, folder_of, search, settings_of, usual_values
+from bertlab.tasks.search import Settings, best_trial, prefix_of, search, settings_of, usual_values
 from bertlab.tasks.single_label import SINGLE_LABEL
 from bertlab.training import chain
 from bertlab.verbs import finetune, tune
@@ -71,13 +72,20 @@ class Trainer:
         return dict(json.loads(state.read_text()))
 
 
+def searched(train: Trainer, out: Path, *, seeds: tuple[int, ...] = (0, 1), settings: list[Settings] = SETTINGS) -> list[dict[str, Any]]:
+    def of_trial(number: int) -> list[dict[str, Any]]:
+        return [train(settings[number - 1], seed, out / "seeds" / f"{prefix_of(number)}seed-{seed}") for seed in seeds]
+
+    return search(SINGLE_LABEL, settings, of_trial, out, Accelerator(cpu=True))
+
+
 def folders(out: Path) -> list[str]:
     return sorted(folder.name for folder in (out / "seeds").iterdir())
 
 
 def test_every_trial_is_run_once_and_only_the_weights_of_the_best_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train = Trainer()
-    lines = search(SINGLE_LABEL, SETTINGS, (0, 1), train, tmp_path)
+    lines = searched(train, tmp_path)
     assert train.calls == [(number, seed) for number in range(6) for seed in (0, 1)]
     assert [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()] == lines
     assert [line["score"] for line in lines] == pytest.approx([score + 0.01 for score in SCORES])
@@ -86,25 +94,25 @@ def test_every_trial_is_run_once_and_only_the_weights_of_the_best_are_kept(tmp_p
     assert best_trial(lines)["trial"] == 5 and folders(tmp_path) == ["trial-0005-seed-0", "trial-0005-seed-1"]
     assert "trial 5 of 6: learning_rate 1e-05, batch_size 16, epochs 2: dev macro_f1 0.910" in capsys.readouterr().out
     again = Trainer()
-    assert search(SINGLE_LABEL, SETTINGS, (0, 1), again, tmp_path) == lines and again.calls == []
+    assert searched(again, tmp_path) == lines and again.calls == []
 
 
 @pytest.mark.parametrize("stop", range(12))
 def test_a_search_killed_at_any_seed_of_any_trial_ends_as_if_it_had_not_been(tmp_path: Path, stop: int) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    search(SINGLE_LABEL, SETTINGS, (0, 1), Trainer(), whole)
+    searched(Trainer(), whole)
     with pytest.raises(KeyboardInterrupt):
-        search(SINGLE_LABEL, SETTINGS, (0, 1), first := Trainer(stop), cut)
-    search(SINGLE_LABEL, SETTINGS, (0, 1), second := Trainer(), cut)
+        searched(first := Trainer(stop), cut)
+    searched(second := Trainer(), cut)
     assert first.calls + second.calls == [(number, seed) for number in range(6) for seed in (0, 1)]
     assert (cut / "trials.jsonl").read_bytes() == (whole / "trials.jsonl").read_bytes() and folders(cut) == folders(whole)
 
 
 def test_what_a_kill_left_half_deleted_goes(tmp_path: Path) -> None:
-    search(SINGLE_LABEL, SETTINGS[:2], (0,), Trainer(), tmp_path)
+    searched(Trainer(), tmp_path, seeds=(0,), settings=SETTINGS[:2])
     (tmp_path / "seeds" / ".tmp-0123-trial-0001-seed-0").mkdir()
-    folder_of(tmp_path / "seeds", 1, 0).mkdir()  # killed after the line of the second trial was written
-    search(SINGLE_LABEL, SETTINGS, (0,), Trainer(), tmp_path)
+    (tmp_path / "seeds" / f"{prefix_of(1)}seed-0").mkdir()  # killed after the line of the second trial was written
+    searched(Trainer(), tmp_path, seeds=(0,))
     assert folders(tmp_path) == ["trial-0005-seed-0"]
 
 
@@ -118,11 +126,11 @@ def test_the_best_trial_is_that_of_the_highest_score_then_of_the_lower_loss_then
 
 
 def test_a_trial_that_diverges_is_a_line_with_the_reason_and_the_search_goes_on(tmp_path: Path) -> None:
-    lines = search(SINGLE_LABEL, SETTINGS, (0,), Trainer(diverging=(0, 4)), tmp_path)
+    lines = searched(Trainer(diverging=(0, 4)), tmp_path, seeds=(0,))
     assert [line["trial"] for line in lines if line["score"] is None] == [1, 5] and "without a finite" in lines[4]["failed"]
     assert best_trial(lines)["trial"] == 2
     with pytest.raises(ConfigError, match="all 6 trials failed, the last: 50 steps in a row"):
-        best_trial(search(SINGLE_LABEL, SETTINGS, (0,), Trainer(diverging=tuple(range(6))), tmp_path / "none"))
+        best_trial(searched(Trainer(diverging=tuple(range(6))), tmp_path / "none", seeds=(0,)))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +139,7 @@ def test_a_trial_that_diverges_is_a_line_with_the_reason_and_the_search_goes_on(
 def test_a_table_that_is_not_this_searchs_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "trials.jsonl").write_text(content)
     with pytest.raises(CorruptError, match="not the table that this search writes"):
-        search(SINGLE_LABEL, SETTINGS, (0,), Trainer(), tmp_path)
+        searched(Trainer(), tmp_path, seeds=(0,))
 
 
 # ---- the verb, trained

@@ -14,12 +14,12 @@ from bertlab.errors import ConfigError, DataError
 from bertlab.model.folder import load_model
 from bertlab.model.heads import BertForPreTraining
 from bertlab.tasks.choosing import TASKS
-from bertlab.tasks.seeds import start_model
+from bertlab.tasks.settings import FineTuning
+from bertlab.tasks.start import Start, open_start
 from bertlab.tasks.together import EachItsOwn, Together, schedule
 from bertlab.verbs import compare, evaluate, finetune, multitask
 
 Rows = list[tuple[str, set[str]]]
-START: dict[str, Any] = {"from_random": False, "dropout": 0.0, "attention_dropout": 0.0}
 QUICK: dict[str, Any] = {"seeds": 2, "epochs": 8, "learning_rate": 1e-2, "device": "cpu", "precision": "fp32"}
 
 
@@ -36,9 +36,13 @@ def test_steps_are_shared_as_said_and_each_tasks_visits_are_in_order(sampling: A
     assert {name for name, _ in schedule({"large": 10**6, "small": 1}, "proportional", 20, 0)} == {"large", "small"}
 
 
+def begin(folder: str) -> Start:
+    return open_start(FineTuning(model=folder, out="unused", dropout=0.0))
+
+
 def together(base: str) -> Together:
     kinds = {"a": ("single-label", 3), "b": ("tokens", 3), "c": ("answers", 2)}
-    return Together({name: start_model(TASKS[kind], base, count, 0, **START)[0] for name, (kind, count) in kinds.items()})
+    return Together({name: begin(base).model(TASKS[kind], count, 0)[0] for name, (kind, count) in kinds.items()})
 
 
 def test_the_encoder_is_one_and_its_parameters_are_counted_once(base: str) -> None:
@@ -48,7 +52,7 @@ def test_the_encoder_is_one_and_its_parameters_are_counted_once(base: str) -> No
     assert len(names) == len(set(names)) == len(list(model.bert.named_parameters())) + 6
     published = load_model(base, BertForPreTraining)[0].bert.state_dict()
     assert all(torch.equal(value, published[name]) for name, value in model.bert.state_dict().items())
-    single, _ = start_model(TASKS["tokens"], base, 3, 9, **START)
+    single, _ = begin(base).model(TASKS["tokens"], 3, 9)
     with torch.no_grad():
         model.bert.embeddings.word_embeddings.weight.add_(1.0)
     model.fill("b", single)
@@ -186,10 +190,10 @@ def test_a_fine_tuned_encoder_is_the_start_of_another_kind_of_task(
     )
     first = str(run[0] / "topics" / "model")
     finetune.run(finetune.Config(model=first, train=train, out=str(tmp_path / "tags"), **QUICK | {"seeds": 1, "epochs": 1}))
-    start, _ = start_model(TASKS["tokens"], first, 3, 0, **START)
+    start, _ = begin(first).model(TASKS["tokens"], 3, 0)
     encoder = load_model(first, BertForPreTraining)[0].bert.state_dict()
     assert all(torch.equal(value, encoder[name]) for name, value in start.bert.state_dict().items())
-    back, absent = start_model(TASKS["single-label"], str(tmp_path / "tags" / "model"), 2, 0, **START)  # whose folder has no pooler
+    back, absent = begin(str(tmp_path / "tags" / "model")).model(TASKS["single-label"], 2, 0)  # whose folder has no pooler
     assert {name for name in absent if "pooler" in name} == {
         "bert.pooler.dense.weight",
         "bert.pooler.dense.bias",

@@ -2,10 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from bertlab.batches.flat import flat_fields
@@ -14,8 +18,10 @@ from bertlab.batches.masking import Masking
 from bertlab.batches.sentence_groups import Classes, GroupBatch, Groups, InMemory
 from bertlab.model.encoder import Bert, EncoderConfig
 from bertlab.model.heads import BertForPreTraining
-from bertlab.training import contrastive
+from bertlab.training import contrastive, processes
 from bertlab.training.contrastive import Contrast, TextVectors, contrast_loss
+from bertlab.training.loop import Plan, StepResult, train
+from tests.training.conftest import Capture
 
 
 def batch_of(anchors: int, sequences: int, *, texts: Sequence[int] = (), classes: Sequence[int] = ()) -> GroupBatch:
@@ -199,3 +205,77 @@ def test_the_loss_of_a_step_can_be_learnt():
         optimizer.zero_grad()
         seen.append(float(loss.detach()))
     assert np.mean(seen[-3:]) < 0.7 * np.mean(seen[:3])
+
+
+# ---- several processes
+
+SPECIAL = np.arange(50) < 5
+PROCESSES: dict[str, dict[str, Any]] = {  # the texts, the batch, the loss
+    "the same twice, one chunk": {"columns": 1, "micro_tokens": 10**6},
+    "pairs and masked words": {"columns": 2, "mlm_weight": 0.3, "micro_tokens": 40},
+    "triplets, both ways, cut vectors": {"columns": 3, "symmetric": True, "dims": (32, 8)},
+    "classes": {"columns": 1, "classes": Classes.of_numbers(np.arange(24) % 5)},
+    "fewer texts than processes": {"columns": 2, "batch_size": 2, "mlm_weight": 0.3},
+}
+
+
+def step_of(name: str, folder: Path, dropout: float = 0.0) -> dict[str, Any]:
+    """What a step of the loop says of itself in this process, and in `folder` the gradients that it gave the optimizer."""
+    case = {"micro_tokens": 90, "batch_size": 8, "classes": None, "mlm_weight": 0.0} | PROCESSES[name]
+    accelerator = processes.start(None, "cpu", all_parts=False)
+    mine = {"rank": accelerator.process_index, "ranks": accelerator.num_processes}
+    torch.manual_seed(0)
+    encoder = BertForPreTraining(config(dropout)) if case["mlm_weight"] else Bert(config(dropout))
+    model = TextVectors(encoder, "mean", case["micro_tokens"]).double()
+    capture, results = Capture(model), list[StepResult]()
+    groups = Groups(InMemory(examples(24)), case["columns"], case["batch_size"], 0, case["classes"])
+    masked = groups.masked(0, Masking(3, SPECIAL), 40, **mine) if case["mlm_weight"] else ()
+    batches = [groups.batch(0).share(**mine), *masked]
+    objective = Contrast(temperature=0.05, **{each: case[each] for each in ("symmetric", "dims", "mlm_weight") if each in case}, **mine)
+    plan = Plan(steps=1, warmup_steps=1, seed=5, clip=1e9, precision="fp32")
+    train(accelerator.prepare(model), [capture], objective, lambda step: batches, plan, accelerator, after_step=results.append)
+    safetensors.torch.save_file(capture.gradients, folder / f"{name}.safetensors")
+    (result,) = results
+    return {each: getattr(result, each) for each in ("losses", "counts", "grad_norm", "tokens", "sequences")}
+
+
+@pytest.mark.parametrize("ranks", [2, 5])
+def test_several_processes_have_the_losses_and_gradients_of_one(ranks, in_processes, tmp_path):
+    def work(rank: int) -> dict[str, Any]:
+        (tmp_path / str(rank)).mkdir()
+        return {name: step_of(name, tmp_path / str(rank)) for name in PROCESSES}
+
+    told = in_processes(ranks, work)
+    for name in PROCESSES:
+        alone = step_of(name, tmp_path)
+        gradients = safetensors.torch.load_file(tmp_path / f"{name}.safetensors")
+        assert alone["counts"]["contrast_loss"] in (8, 2) and alone["grad_norm"] > 1e-2
+        for rank in range(ranks):
+            assert told[rank][name] == {
+                each: pytest.approx(value, rel=1e-6) if each in ("losses", "grad_norm") else value for each, value in alone.items()
+            }
+            theirs = safetensors.torch.load_file(tmp_path / str(rank) / f"{name}.safetensors")
+            assert theirs.keys() == gradients.keys()
+            largest = max(float((theirs[key] - gradients[key]).abs().max()) for key in gradients)
+            assert largest < (1e-6 if "mlm_weight" in PROCESSES[name] else 1e-10)  # the loss of masked words is in fp32
+
+
+def test_a_text_that_two_processes_embed_has_another_vector_in_each(in_processes, tmp_path, monkeypatch):
+    """The first half of the texts is one's and the second the other's, in the same chunks: only other dropout masks tell them apart."""
+    seen: list[Tensor] = []
+    loss_of = contrastive.contrast_loss
+
+    def noted(vectors: Tensor, *given: Any, **more: Any) -> Tensor:
+        seen.append(vectors.detach())
+        return loss_of(vectors, *given, **more)
+
+    monkeypatch.setattr(contrastive, "contrast_loss", noted)
+
+    def work(rank: int) -> list[float]:
+        (tmp_path / str(rank)).mkdir()
+        step_of("the same twice, one chunk", tmp_path / str(rank), dropout=0.1)
+        (vectors,) = seen
+        return [float((vectors[row] - vectors[row + 8]).abs().max()) for row in range(8)]
+
+    first, second = in_processes(2, work)
+    assert first == second and min(first) > 1e-2

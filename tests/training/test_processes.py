@@ -205,7 +205,7 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 def test_freed_memory_is_kept_on_the_cpu_where_the_c_library_can(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = list[tuple[int, int]]()
     glibc = SimpleNamespace(mallopt=lambda option, value: kept.append((option, value)))
-    monkeypatch.setattr(processes, "Accelerator", lambda cpu: SimpleNamespace(num_processes=1))
+    monkeypatch.setattr(processes, "Accelerator", lambda **settings: SimpleNamespace(num_processes=1))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     for platform, library, device, wanted in (

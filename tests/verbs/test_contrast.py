@@ -1,14 +1,19 @@
 """bertlab contrast on a tiny BERT and texts about topics: it learns, dev alone chooses, the folder is what others read, nothing is lost."""
 
 import csv
+import json
+import os
 import random
+import signal
 import warnings
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 import bertlab
@@ -22,6 +27,7 @@ from bertlab.errors import ConfigError, DataError
 from bertlab.model.encoder import EncoderConfig
 from bertlab.model.folder import load_config, load_facts, save_model
 from bertlab.model.heads import BertForPreTraining
+from bertlab.signals import Preempted
 from bertlab.tokens import tokenizer as tokenizers
 from bertlab.tokens.corpus import open_corpus
 from bertlab.training import chain
@@ -277,6 +283,87 @@ def test_dev_is_cut_off_and_rows_that_are_in_train_too_are_told(base, files):
     assert any("rows of test are in train" in note for note in texts.notes)
     with pytest.raises(DataError, match="give 10 or more"):
         of_files({"train": files["pairs-train"]}, None, Names(), tokenizer, **sizes | {"dev_share": 0.01})
+
+
+# ---- several processes
+
+
+def losses(out: Path) -> list[float]:
+    """Of every step, which must be there once."""
+    records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    steps = [record for record in records if "loss" in record]
+    assert [record["step"] for record in steps] == list(range(1, len(steps) + 1))
+    return [record["loss"] for record in steps]
+
+
+def largest_difference(one: Path, other: Path) -> float:
+    """Of any weight after the last step."""
+    ours, theirs = (safetensors.torch.load_file(max((out / "checkpoints").iterdir()) / "model.safetensors") for out in (one, other))
+    assert ours.keys() == theirs.keys()
+    return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
+
+
+def test_several_processes_end_where_one_does(base, files, corpus, tmp_path, in_processes, capfd):
+    """Without dropout, whose masks differ."""
+    same: dict[str, Any] = {"dropout": 0.0, "batch_size": 10, "steps": 4, "measure_every": 2, "micro_tokens": 40, "learning_rate": 1e-3}
+    kinds: dict[str, dict[str, Any]] = {
+        "corpus": {"corpus": corpus, "positives": "neighbours", "mlm_weight": 0.1},
+        "pairs": {"train": files["pairs-train"], "test": files["pairs-test"], "mlm_weight": 0.1, "dims": (16, 8), "workers": 1},
+        "triplets": {"train": files["triplets-train"], "symmetric": True},
+        "classes": {"train": files["classes-train"], "dims": (8,)},
+    }
+
+    def work(rank: int) -> list[dict[str, Any]]:
+        return [contrast.run(config(base, tmp_path / f"{name} by two", **same, **kinds[name], processes=2)) for name in kinds]
+
+    capfd.readouterr()
+    first, second = in_processes(2, work)
+    assert second == [{}] * len(kinds)  # the first writes, and speaks
+    assert capfd.readouterr().out.count("chooses by") == len(kinds)
+    for name, metrics in zip(kinds, first, strict=True):
+        one, two = tmp_path / name, tmp_path / f"{name} by two"
+        alone = contrast.run(config(base, one, **same, **kinds[name]))
+        assert losses(two) == pytest.approx(losses(one), rel=1e-5) and len(losses(one)) == 4
+        assert metrics["best"]["mrr"] == pytest.approx(alone["best"]["mrr"], abs=1e-3)
+        assert largest_difference(one, two) < 1e-5
+        assert not [link for link in chain.follow([two]) if link.status == "differs"]
+
+
+def test_one_of_two_processes_that_is_asked_to_end_ends_both_and_another_number_goes_on(base, files, tmp_path, in_processes, capsys):
+    same: dict[str, Any] = {"train": files["pairs-train"], "dropout": 0.0, "learning_rate": 1e-3}
+
+    def work(rank: int) -> str:
+        def asks(done: float, more: str) -> None:
+            if done == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        learning.silent = lambda: nullcontext(asks)  # type: ignore[assignment, return-value]  # what the second process shows of its progress
+        with pytest.raises(Preempted) as stopped:
+            contrast.run(config(base, tmp_path / "run", **same))
+        return str(stopped.value)
+
+    first, second = in_processes(2, work)
+    assert first == second and "stopped after step 3: the same command goes on" in first
+    assert max(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == "step-00000003"
+    contrast.run(config(base, tmp_path / "whole", **same))
+    capsys.readouterr()
+    contrast.run(config(base, tmp_path / "run", **same, processes=1))
+    assert "note: processes=1, 2 before: the same batches, but other dropout masks" in capsys.readouterr().out
+    assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
+    assert largest_difference(tmp_path / "run", tmp_path / "whole") < 1e-5
+
+
+def test_the_processes_that_are_asked_for_are_started(base, files, tmp_path, monkeypatch):
+    started: list[tuple[int, list[str]]] = []
+
+    def start(number: int, command: list[str]) -> int:
+        started.append((number, command))
+        return 0
+
+    monkeypatch.setattr(cli, "_torchrun", start)
+    args = ["--model", base, "--train", files["pairs-train"], "--out", str(tmp_path / "run"), "--processes", "2"]
+    assert cli.main(["contrast", *args]) == 0
+    assert started == [(2, ["-m", "bertlab", "contrast", *args])] and not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

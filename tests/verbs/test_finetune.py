@@ -36,6 +36,7 @@ from bertlab.tasks.contract import Labels
 from bertlab.tasks.data import Data
 from bertlab.tasks.measures import leaks_of
 from bertlab.tasks.single_label import SINGLE_LABEL
+from bertlab.tasks.start import open_start, read_splits
 from bertlab.tokens import tokenizer as tokenizers
 from bertlab.training.checkpoint import newest_checkpoint
 from bertlab.training.objectives import IGNORED
@@ -104,8 +105,8 @@ def config(base: str, files: dict[str, str], out: Path, **settings: Any) -> Conf
     return Config(**({"model": base, "out": str(out)} | files | quick | settings))
 
 
-def read(settings: Config, base: str) -> Data:
-    return finetune.read(settings, tokenizers.load(base), 24)[0]
+def read(settings: Config) -> Data:
+    return read_splits(settings, open_start(settings))[0]
 
 
 def rows_of(data: Data, split: str) -> Labelled:
@@ -114,9 +115,8 @@ def rows_of(data: Data, split: str) -> Labelled:
     return rows
 
 
-def start(settings: Config, folder: str, num_labels: int, seed: int) -> BertForSequenceClassification:
-    names = ("from_random", "dropout", "attention_dropout")
-    model, _ = seeds.start_model(SINGLE_LABEL, folder, num_labels, seed, **{name: getattr(settings, name) for name in names})
+def start(settings: Config, num_labels: int, seed: int) -> BertForSequenceClassification:
+    model, _ = open_start(settings).model(SINGLE_LABEL, num_labels, seed)
     assert isinstance(model, BertForSequenceClassification)
     return model
 
@@ -191,8 +191,8 @@ def test_the_best_epoch_of_each_seed_and_the_best_seed_are_those_of_highest_dev_
 
 def test_the_weights_kept_are_those_of_the_best_epoch_and_not_of_the_last(base: str, files: dict[str, str], tmp_path: Path) -> None:
     settings = config(base, files, tmp_path, epochs=3)
-    task = read(settings, base)
-    model = start(settings, base, 3, 0)
+    task = read(settings)
+    model = start(settings, 3, 0)
     right = task.gold["dev"]
     seen: list[dict[str, Any]] = []
 
@@ -215,7 +215,7 @@ def test_the_test_file_never_has_a_part_in_a_choice(base: str, files: dict[str, 
     texts = [" ".join(draw.choice(words) for words in draw.sample(list(TOPICS.values()), 2)) for _ in range(60)]  # of two topics each
     answers: dict[int, list[str]] = {}
     for seed in (0, 1):
-        model = start(config(base, files, tmp_path), base, 3, seed)
+        model = start(config(base, files, tmp_path), 3, seed)
         saved = newest_checkpoint(tmp_path / "none" / "seeds" / f"seed-{seed}")
         assert saved is not None
         saved.restore(model, [])
@@ -241,11 +241,11 @@ def test_the_test_file_never_has_a_part_in_a_choice(base: str, files: dict[str, 
 
 def test_the_dev_split_is_cut_from_train_and_shares_no_text_with_it(base: str, files: dict[str, str], tmp_path: Path) -> None:
     doubled = write(tmp_path / "train.csv", topic_rows(100, seed=5) * 2)
-    task = read(config(base, {"train": doubled}, tmp_path, dev_share=0.2), base)
+    task = read(config(base, {"train": doubled}, tmp_path, dev_share=0.2))
     train, dev = rows_of(task, "train"), rows_of(task, "dev")
     assert len(train) + len(dev) == 200 and 20 <= len(dev) <= 60 and overlap(train, dev) == overlap(dev, train) == 0
     assert Counter(train.texts + dev.texts) == Counter(read_labelled(doubled).texts)
-    given = read(config(base, files | {"dev": files["test"]}, tmp_path), base)
+    given = read(config(base, files | {"dev": files["test"]}, tmp_path))
     assert len(given.splits["train"]) == 160 and given.splits["dev"] == given.splits["test"] == read_labelled(files["test"])
 
 
@@ -254,13 +254,13 @@ def test_the_classes_are_those_of_train_in_their_order_whatever_order_the_test_h
         tmp_path / "train.csv", [{"text": f"the old {n} {label}", "label": label} for n in range(6) for label in ("10", "9", "2")]
     )
     test = write(tmp_path / "test.csv", [{"text": "one", "label": "10"}, {"text": "two", "label": "9"}])
-    task = read(config(base, {"train": train, "test": test}, tmp_path), base)
+    task = read(config(base, {"train": train, "test": test}, tmp_path))
     assert task.labels.names == ["2", "9", "10"] and task.gold["test"] == [2, 1] == task.encoded["test"].labels.tolist()
     assert [task.labels.names[number] for number in task.gold["train"]] == rows_of(task, "train").labels
 
 
 def test_texts_of_test_that_are_in_train_are_told(base: str, files: dict[str, str], tmp_path: Path) -> None:
-    data = read(config(base, files | {"dev": files["test"], "test": files["train"]}, tmp_path), base)
+    data = read(config(base, files | {"dev": files["test"], "test": files["train"]}, tmp_path))
     warnings = [line for line in opening(data, "as asked", leaks_of(data)) if line.startswith("warning")]
     assert warnings[-1].startswith("warning: 160 of 160 test texts are in train, 160 equal and 0 nearly")
 
@@ -279,7 +279,7 @@ def pair_rows(count: int, seed: int) -> list[dict[str, str]]:
 def test_pairs_have_segments_and_are_learnt(base: str, tmp_path: Path) -> None:
     train, test = write(tmp_path / "train.tsv", pair_rows(240, 0)), write(tmp_path / "test.tsv", pair_rows(60, 1))
     settings = config(base, {"train": train, "test": test}, tmp_path / "run", epochs=8, baselines=True)
-    task = read(settings, base)
+    task = read(settings)
     rows = rows_of(task, "test")
     assert rows.texts_b is not None
     expected = encode_examples(tokenizers.load(base), rows.texts, rows.texts_b, max_length=24)
@@ -299,8 +299,8 @@ def test_columns_may_have_other_names(base: str, tmp_path: Path) -> None:
     named: dict[str, Any] = {"text": "first", "text_b": "second", "label": "class"}
     plain = write(tmp_path / "plain.csv", pair_rows(40, 2))
     renamed = write(tmp_path / "renamed.csv", rows)
-    other = read(config(base, {"train": renamed}, tmp_path, **named), base)
-    same = read(config(base, {"train": plain}, tmp_path), base)
+    other = read(config(base, {"train": renamed}, tmp_path, **named))
+    same = read(config(base, {"train": plain}, tmp_path))
     assert other.labels.names == same.labels.names == ["left", "right"] and other.gold == same.gold
     assert other.encoded["train"].ids.tolist() == same.encoded["train"].ids.tolist()
 
@@ -311,13 +311,13 @@ def test_columns_may_have_other_names(base: str, tmp_path: Path) -> None:
 def test_the_start_is_the_folders_encoder_with_a_head_drawn_from_the_seed(base: str, files: dict[str, str], tmp_path: Path) -> None:
     settings = config(base, files, tmp_path, dropout=0.25)
     published = load_model(base, BertForPreTraining)[0].bert.state_dict()
-    first, again, other = (start(settings, base, 3, seed) for seed in (0, 0, 1))
+    first, again, other = (start(settings, 3, seed) for seed in (0, 0, 1))
     assert all(torch.equal(value, published[name]) for name, value in first.bert.state_dict().items())
     assert torch.equal(first.classifier.weight, again.classifier.weight) and not torch.equal(
         first.classifier.weight, other.classifier.weight
     )
     assert first.config.hidden_dropout_prob == first.dropout.p == 0.25
-    scratch, another = (start(config(base, files, tmp_path, from_random=True), base, 3, seed) for seed in (0, 1))
+    scratch, another = (start(config(base, files, tmp_path, from_random=True), 3, seed) for seed in (0, 1))
     assert scratch.bert.state_dict().keys() == published.keys()
     for name, value in scratch.bert.state_dict().items():
         assert value.shape == published[name].shape
@@ -343,7 +343,7 @@ def test_a_classifier_of_other_classes_can_be_the_start(finished: tuple[Path, di
     old = str(finished[0] / "model")
     train = write(tmp_path / "pairs.csv", pair_rows(60, 3))
     settings = config(old, {"train": train}, tmp_path / "run", epochs=1)
-    first = start(settings, old, 2, 0)
+    first = start(settings, 2, 0)
     encoder = load_model(old, BertForSequenceClassification)[0].bert.state_dict()
     assert all(torch.equal(value, encoder[name]) for name, value in first.bert.state_dict().items())
     finetune.run(settings)
@@ -356,7 +356,7 @@ def test_the_processes_share_every_batch_and_one_without_a_row_takes_filler(
     base: str, files: dict[str, str], tmp_path: Path, ranks: int
 ) -> None:
     settings = config(base, files, tmp_path, batch_size=4, micro_tokens=25)
-    train = read(settings, base).encoded["train"]
+    train = read(settings).encoded["train"]
     few = type(train)(train.ids[: train.offsets[10]], train.segments[: train.offsets[10]], train.offsets[:11], train.labels[:10], 0)
     visited, fillers = [], 0
     for step in range(6):  # two epochs of 4, 4 and 2 rows
@@ -518,4 +518,4 @@ def test_splits_must_agree_on_their_columns(base: str, tmp_path: Path) -> None:
     single, pairs = write(tmp_path / "a.csv", ROWS), write(tmp_path / "b.csv", [row | {"text_b": "x"} for row in ROWS])
     for train, dev in ((single, pairs), (pairs, single)):
         with pytest.raises(DataError, match="one of train and dev has text_b and the other has not"):
-            read(config(base, {"train": train, "dev": dev}, tmp_path), base)
+            read(config(base, {"train": train, "dev": dev}, tmp_path))
