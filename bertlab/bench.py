@@ -50,7 +50,7 @@ def run(config: Config) -> dict[str, Any]:
     """Measure and print; returns the figures. Raises ConfigError for settings that `pretrain` would refuse."""
     from bertlab.disk import write_json
     from bertlab.training import processes
-    from bertlab.training.speed import product_rate
+    from bertlab.training.speed import product_rate, utilisation
 
     accelerator = processes.start(config.processes, config.device)
     processes.share_of(config.micro_batches, accelerator.num_processes)
@@ -73,7 +73,7 @@ def run(config: Config) -> dict[str, Any]:
                 break  # the next one is too large for this machine, or for our patience
         figures["product_flops_per_second"] = rate
         for size in sizes:
-            size["mfu"] = size["flops"] / size["step_seconds"] / rate
+            size["mfu"] = utilisation(size["flops"] / size["step_seconds"], rate)
         if not sizes:
             raise ConfigError("out of memory at the smallest size tried: lower micro_tokens, or choose a smaller preset")
         best = max(size["tokens_per_second"] for size in sizes)
@@ -253,7 +253,7 @@ def _foretold(config: Config, corpus: "Corpus", measured: dict[str, Any]) -> dic
 
 def _lines(config: Config, figures: dict[str, Any], chosen: dict[str, Any]) -> Iterator[str]:
     """The figures as a person reads them."""
-    from bertlab.pages.screen import table
+    from bertlab.pages.screen import mfu_words, table
 
     kind = "bf16" if figures["bf16"] else "fp32"
     count = figures["processes"]
@@ -264,7 +264,7 @@ def _lines(config: Config, figures: dict[str, Any], chosen: dict[str, Any]) -> I
         [
             f"{size['micro_tokens']:,}" + " *" * (size["micro_tokens"] == figures["best_micro_tokens"]),
             f"{size['tokens_per_second']:,.0f}",
-            f"{size['mfu']:.0%}",
+            mfu_words(size["mfu"]),
             *(f"{size[f'{part}_seconds'] / size['step_seconds']:.1%}" for part in ("data", "forward", "backward", "optimizer", "exchange")),
             f"{size['memory_bytes'] / 2**30:.1f} GB",
         ]
@@ -274,6 +274,8 @@ def _lines(config: Config, figures: dict[str, Any], chosen: dict[str, Any]) -> I
     yield ""
     yield table([f"{what}: micro_tokens", "tokens/s", "MFU", "data", "forward", "backward", "optimizer", "exchange", "peak memory"], rows)
     yield "* the smallest within 3 % of the fastest; the peak is that of all sizes so far"
+    if any(size["mfu"] is None for size in figures["sizes"]):
+        yield "- a step was faster than the machine's own product: other work slowed that one; measure again on a quiet machine"
     yield ""
     if foretold := figures.get("run"):
         cost = "" if foretold["cost"] is None else f", cost {foretold['cost']:,.2f}"

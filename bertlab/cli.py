@@ -14,10 +14,11 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bertlab.errors import BertlabError, ConfigError, LostError
+from bertlab.errors import BertlabError, ColumnError, ConfigError, LostError
 from bertlab.signals import INTERRUPTED, PREEMPTED, PREEMPTION, Preempted, raise_when_asked
 
 VERBS = {
@@ -46,6 +47,8 @@ VERBS = {
 }
 # The verbs whose `processes` means processes that work together.
 LAUNCHED = {"pretrain", "finetune", "multitask", "tune", "crossval", "contrast", "embed", "bench"}
+# What verbs read, by the option's name: a path that is mistyped is told before torch is imported, which takes seconds.
+READ = ("model", "corpus", "train", "dev", "test", "data", "dev_pairs", "unlabelled", "tasks", "index", "in", "input", "contexts")
 
 HELP = """bertlab: from your own text to your own BERT, a classifier and sentence vectors
 
@@ -332,6 +335,7 @@ def _run(args: list[str]) -> int:
 
     files, given = parse(verb, module.Config, rest)
     config = load(module.Config, files, given)
+    _refuse_absent(to_dict(config))
     if _names_remote(to_dict(config)):
         for name in offline:
             del os.environ[name]
@@ -341,15 +345,32 @@ def _run(args: list[str]) -> int:
     return 0
 
 
+def _refuse_absent(settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a file or folder that is to be read and is not there."""
+    if (out := settings.get("out")) and Path(out).is_dir():
+        return  # a run that goes on, or is finished: the verb knows what it still needs
+    for name in READ:
+        given = settings.get(name)
+        for path in given if isinstance(given, list) else [given]:
+            if path and not path.startswith(("hf:", "-")) and not Path(path).exists():  # - is standard input
+                hub = f", or a name on the hub as hf:{Path(path).name}" if name == "model" else ""
+                raise ConfigError(f"{path} does not exist: give {flag(name)} as it is called from the working directory{hub}")
+
+
 def module_of(verb: str) -> ModuleType:
     """The module of a verb, imported now: its Config and run."""
     return importlib.import_module(f"bertlab.{verb}" if verb in ("quickstart", "bench") else f"bertlab.verbs.{verb}")
 
 
 def _run_verb(module: ModuleType, config: Any) -> None:
-    """Run the verb; say what to change where memory ran out, and where the disk is full name the output folder if nobody has."""
+    """Run the verb; say which option chooses a column that is not there, what to change where memory ran out, and where the disk is full
+    name the output folder if nobody has."""
     try:
         module.run(config)
+    except ColumnError as error:
+        if not error.role:
+            raise
+        raise ColumnError(f"{error}: {_other_column(config, error)}") from error
     except Exception as error:
         if _has_lost_others(error):
             raise LostError("another process of this run has died: the same command goes on from the last checkpoint") from error
@@ -364,6 +385,15 @@ def _run_verb(module: ModuleType, config: Any) -> None:
             raise
         place = getattr(config, "out", None) or getattr(config, "output", None) or os.curdir
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), place) from error
+
+
+def _other_column(config: Any, error: ColumnError) -> str:
+    """What to do about a missing column: name another by the option that its role has, or rename it where the verb has none."""
+    for name in (error.role, f"{error.role}_column"):
+        asked = getattr(config, name, ())
+        if asked is None or asked == error.column or (isinstance(asked, tuple) and error.column in asked):
+            return f"name the right one with {flag(name)}"
+    return f"rename the right one to '{error.column}'"
 
 
 def _has_lost_others(error: Exception) -> bool:

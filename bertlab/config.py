@@ -148,12 +148,23 @@ class _Wrong(Exception):
 
 
 def wanted(hint: Any) -> str:
-    """The words for a type in a message: `one of 'cls', 'mean'`, `a whole number or null`."""
+    """The words for a type in a message, null left out: `one of 'cls', 'mean'`, `a whole number`."""
+    return " or ".join(_kind(member) for member in members(hint) if member is not type(None))
+
+
+def _kind(hint: Any) -> str:
     if typing.get_origin(hint) is Literal:
         return "one of " + ", ".join(map(repr, typing.get_args(hint)))
     if typing.get_origin(hint) is tuple:
         return {int: "a list of whole numbers", float: "a list of finite numbers"}.get(typing.get_args(hint)[0], "a list of text")
-    return _NAMES[hint] if len(members(hint)) == 1 else " or ".join(map(wanted, members(hint)))
+    return _NAMES[hint]
+
+
+def _or_nothing(leaf: Leaf) -> str:
+    """What else a value may be: `, or to be left out`."""
+    if type(None) not in members(leaf.hint):
+        return ""
+    return ", or to be left out" if leaf.default is None else ", or null to switch it off"
 
 
 def _convert(hint: Any, item: Any) -> Any:
@@ -385,7 +396,7 @@ def _value(leaf: Leaf, given: _Given) -> Any:
     try:
         return _convert(leaf.hint, given.item)
     except _Wrong as wrong:
-        raise given.error(f"{leaf.name} wants {wanted(leaf.hint)}, not {_shown(given.item)}{wrong}") from None
+        raise given.error(f"{leaf.name} wants {wanted(leaf.hint)}{_or_nothing(leaf)}, not {_shown(given.item)}{wrong}") from None
 
 
 def _build(Config: type[_C], values: Mapping[str, Any], prefix: str, instance: Any) -> _C:

@@ -28,6 +28,13 @@ class DataError(BertlabError):
     exit_code = 3
 
 
+class ColumnError(DataError):
+    """A table without the column `column`, which was to be its "text", "text_b", "negatives" or "label" (`role`; "": no choice of the
+    user's). The command line knows which option chooses it."""
+
+    column = role = ""
+
+
 class CorruptError(BertlabError):
     exit_code = 4
 

@@ -109,6 +109,20 @@ MUTANTS = (
         (f"{CONTRAST}::test_a_positive_does_not_choose_among_anchors_equal_to_it",),
     ),
     Mutant(
+        "memory that was freed stays with the process",
+        "training/processes.py",
+        "        trim(0)",
+        "        pass",
+        ("tests/training/test_processes.py::test_what_was_freed_between_other_blocks_goes_back_to_the_system",),
+    ),
+    Mutant(
+        "a job of embedding keeps what its parts have freed",
+        "embedding/job.py",
+        "        give_back_freed_memory()\n",
+        "",
+        ("tests/embedding/test_job.py::test_the_memory_of_a_part_is_given_back_when_it_is_written",),
+    ),
+    Mutant(
         "of several processes each learns a part of the gradient",
         "training/contrastive.py",
         "gradient[ctx.own] * distributed.get_world_size()",
@@ -612,6 +626,56 @@ MUTANTS = (
         "for each, _ in found]) + first]",
         "for each, _ in found])]",
         ("tests/embedding/test_judging.py::test_the_nearest_of_a_pool_are_those_of_every_cosine_for_any_block",),
+    ),
+    # --- what newcomers stumble over
+    Mutant(
+        "stumbles: a header is not asked for all the columns",
+        "corpus/tables.py",
+        "    refuse_missing(required, header, place)\n",
+        "    refuse_missing(dict([*required.items()][:1]), header, place)\n",
+        ("tests/corpus/test_tables.py::test_a_label_or_a_second_text_is_missing_in_the_same_line_as_a_text",),
+    ),
+    Mutant(
+        "stumbles: an option is named that chooses another column",
+        "cli.py",
+        "asked is None or asked == error.column or",
+        "asked != () or",
+        ("tests/test_cli.py::test_a_missing_column_is_told_with_the_option_that_names_it",),
+    ),
+    Mutant(
+        "stumbles: standard input is looked for as a file",
+        "cli.py",
+        'startswith(("hf:", "-"))',
+        'startswith("hf:")',
+        ("tests/test_cli.py::test_nothing_is_missed_on_the_hub_nor_in_a_run_that_goes_on",),
+    ),
+    Mutant(
+        "stumbles: a run that is finished asks for its files again",
+        "cli.py",
+        'if (out := settings.get("out")) and Path(out).is_dir():',
+        "if settings is None:",
+        ("tests/test_cli.py::test_nothing_is_missed_on_the_hub_nor_in_a_run_that_goes_on",),
+    ),
+    Mutant(
+        "stumbles: MFU is capped at all of the machine",
+        "training/speed.py",
+        "return flops_a_second / rate if flops_a_second <= rate else None",
+        "return min(1.0, flops_a_second / rate)",
+        ("tests/test_bench.py::test_a_rate_that_other_work_slowed_is_measured_again_and_never_gives_more_than_all",),
+    ),
+    Mutant(
+        "stumbles: a worse rate takes the place of a better one",
+        "training/speed.py",
+        "rate = max(rate, product_rate(device, precision) * processes)",
+        "rate = product_rate(device, precision) * processes",
+        ("tests/test_bench.py::test_a_rate_that_other_work_slowed_is_measured_again_and_never_gives_more_than_all",),
+    ),
+    Mutant(
+        "stumbles: what has a default can only be left out",
+        "config.py",
+        "if leaf.default is None else",
+        "if True else",
+        ("tests/test_config.py::test_what_is_wrong_is_refused_with_its_place_and_a_way_out",),
     ),
 )
 

@@ -9,8 +9,9 @@ import torch
 
 from bertlab import bench, cli
 from bertlab.errors import ConfigError
+from bertlab.training import speed
 from bertlab.training.processes import choose_device
-from bertlab.training.speed import peak_memory, product_rate, training_flops
+from bertlab.training.speed import MEASURED_AGAIN, peak_memory, product_rate, training_flops, utilisation_of
 from bertlab.verbs import prepare, pretrain
 
 SMALL: dict[str, Any] = {"preset": "tiny", "micro_tokens": 256, "max_length": 32, "device": "cpu", "precision": "fp32", "seconds": 0.1}
@@ -34,7 +35,8 @@ def test_the_figures_hang_together_and_are_written(corpus: str, tmp_path: Path, 
         parts = sum(size[f"{part}_seconds"] for part in ("data", "forward", "backward", "optimizer", "exchange"))
         assert parts == pytest.approx(size["step_seconds"], rel=1e-6)
         assert size["tokens_per_second"] == pytest.approx(size["tokens_per_step"] / size["step_seconds"])
-        assert 0 < size["mfu"] == pytest.approx(size["flops"] / size["step_seconds"] / figures["product_flops_per_second"])
+        share = size["flops"] / size["step_seconds"] / figures["product_flops_per_second"]
+        assert size["mfu"] == (pytest.approx(share) if share <= 1 else None) and share > 0
         assert 0 < size["tokens_per_step"] <= size["micro_tokens"] and size["memory_bytes"] > 10**8 and size["exchange_seconds"] == 0
     assert figures["best_micro_tokens"] in [size["micro_tokens"] for size in figures["sizes"]]
     run = figures["run"]
@@ -51,9 +53,26 @@ def test_the_settings_of_a_run_can_be_benched_as_they_are(corpus: str, tmp_path:
     assert cli.main(["bench", "--config", str(tmp_path / "run" / "config.yaml"), "--seconds", "0.1"]) == 0
 
 
-def test_without_a_corpus_the_sample_is_measured_and_no_run_foretold(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_corpus_the_sample_is_measured_and_no_run_foretold(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "product_rate", lambda *_: 1e6)  # as beside other work: no step is that slow
     figures = bench.run(bench.Config(**SMALL))
-    assert "run" not in figures and "next " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "run" not in figures and "next " in said
+    assert [size["mfu"] for size in figures["sizes"]] == [None] * len(figures["sizes"])
+    assert "measure again on a quiet machine" in said
+
+
+def test_a_rate_that_other_work_slowed_is_measured_again_and_never_gives_more_than_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = [10.0, 10.0, 40.0, 5.0]
+    monkeypatch.setattr(speed, "product_rate", lambda *_: rates.pop(0))
+    share_of = utilisation_of(torch.device("cpu"), "fp32", 2)
+    assert share_of(10.0) == 0.5 and len(rates) == 3  # two processes do 20 a second
+    assert share_of(30.0) is None and len(rates) == 2  # measured again, no better
+    assert share_of(30.0) == 30 / 80 and share_of(8.0) == 0.1 and len(rates) == 1  # the best counts from then on
+    assert share_of(81.0) is None and rates == []  # the third and last time
+    assert share_of(81.0) is None and share_of(80.0) == 1.0 and MEASURED_AGAIN == 3
 
 
 def test_a_size_that_does_not_fit_ends_the_sizes(corpus: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from bertlab import __version__, cli
 from bertlab.config import POSITIONAL, docs, load, save
-from bertlab.errors import ConfigError, CorruptError, DataError, LockedError, LostError
+from bertlab.errors import ColumnError, ConfigError, CorruptError, DataError, LockedError, LostError
 from bertlab.signals import Preempted
 
 ROOT = str(Path(cli.__file__).parents[1])
@@ -42,8 +42,8 @@ class Config:
     """Unit length."""
     processes: int | None = None
     """How many train together."""
-    dev: str | None = None
-    """A dev file."""
+    title: str | None = None
+    """The name of it."""
     optim: Optim = field(default_factory=Optim)
 
 
@@ -162,9 +162,9 @@ def test_a_verbs_help_shows_its_fields_their_docs_types_and_defaults(verb, capsy
         ("--source a optim.weight_decay=0", {"optim": Optim(weight_decay=0.0)}),
         ("--source a --optim.fused", {"optim": Optim(fused=True)}),
         ("--source a --optim.no-fused optim.lr=2", {"optim": Optim(lr=2.0)}),
-        ("--source a --dev no", {"dev": "no"}),
-        ("--source a --dev=", {"dev": ""}),
-        ("--source [a,b] --dev {}", {"source": ("[a,b]",), "dev": "{}"}),
+        ("--source a --title no", {"title": "no"}),
+        ("--source a --title=", {"title": ""}),
+        ("--source [a,b] --title {}", {"source": ("[a,b]",), "title": "{}"}),
     ],
 )
 def test_an_option_may_be_written_in_each_of_these_ways(verb, line, wanted):
@@ -175,9 +175,9 @@ def test_an_option_may_be_written_in_each_of_these_ways(verb, line, wanted):
 
 def test_the_command_line_wins_over_files_and_later_files_over_earlier_ones(verb, tmp_path):
     seen = verb()
-    (tmp_path / "a.yaml").write_text("source: [f]\nout: a\npreset: mini\noptim: {lr: 1, weight_decay: 2}\ndev: d\n")
+    (tmp_path / "a.yaml").write_text("source: [f]\nout: a\npreset: mini\noptim: {lr: 1, weight_decay: 2}\ntitle: d\n")
     (tmp_path / "b.yaml").write_text("out: b\noptim: {lr: 3}\n")
-    args = ["--config", str(tmp_path / "a.yaml"), "--config", str(tmp_path / "b.yaml"), "optim.weight_decay=4", "--dev", "none"]
+    args = ["--config", str(tmp_path / "a.yaml"), "--config", str(tmp_path / "b.yaml"), "optim.weight_decay=4", "--title", "none"]
     assert cli.main(["echo", *args]) == 0
     assert seen == [Config(source=("f",), out="b", preset="mini", optim=Optim(lr=3.0, weight_decay=4.0))]
 
@@ -196,7 +196,7 @@ def test_the_command_line_wins_over_files_and_later_files_over_earlier_ones(verb
         ("--source a --out x y", "what is 'y'? Options are written --name VALUE or name=VALUE: bertlab echo --help lists them"),
         ("--out x", "missing source: give it on the command line (--source VALUE) or in a --config file"),
         ("--source a --optim.lr fast", "optim.lr wants a finite number, not 'fast'"),
-        ("--source a --processes 2.0", "processes wants a whole number or null, not '2.0'"),
+        ("--source a --processes 2.0", "processes wants a whole number, or to be left out, not '2.0'"),
         ("--source a --preset mimi", "preset wants one of 'tiny', 'mini', not 'mimi': did you mean 'mini'?"),
         ("--source a --config no.yaml", "no.yaml does not exist: --config wants a YAML file"),
     ],
@@ -205,6 +205,49 @@ def test_a_mistake_on_the_command_line_gets_one_line(verb, capsys, line, message
     seen = verb()
     assert refused(capsys, ["echo", *line.split()]) == message
     assert seen == []
+
+
+def column_error(column: str, role: str) -> ColumnError:
+    error = ColumnError(f"t.csv:1: no column '{column}': the columns are 'a'")
+    error.column, error.role = column, role
+    return error
+
+
+@pytest.mark.parametrize(
+    ("column", "role", "says"),
+    [
+        ("a", "source", ": name the right one with --source"),  # one of several
+        ("run", "out", ": name the right one with --out"),
+        ("x", "title", ": name the right one with --title"),  # None: what the kind of task has
+        ("weight", "out", ": rename the right one to 'weight'"),  # another file's column than the one that --out chooses
+        ("x", "label", ": rename the right one to 'x'"),  # an option that the verb does not have
+        ("x", "", ""),  # no choice of the user's
+    ],
+)
+def test_a_missing_column_is_told_with_the_option_that_names_it(verb, capsys, column, role, says):
+    def stop(config: Config) -> None:
+        raise column_error(column, role)
+
+    verb(stop)
+    assert refused(capsys, ["echo", "--source", "a", "b"], 3) == f"t.csv:1: no column '{column}': the columns are 'a'{says}"
+
+
+@pytest.mark.parametrize(
+    ("verb_name", "given", "option"),
+    [
+        ("prepare", {"source": "a", "out": "b"}, "--text-column"),
+        ("finetune", {"model": "a", "train": "b", "out": "c"}, "--text"),
+        ("embed", {"model": "a", "input": "b", "output": "c.npy"}, "--text"),
+        ("contrast", {"model": "a", "train": "b", "out": "c"}, "--text"),
+        ("contexts", {"word": "a", "model": "b", "in": "c"}, "--text"),
+        ("evaluate", {"model": "a", "data": "b", "out": "c"}, "--text"),
+        ("fill", {"model": "a", "input": "b"}, None),  # its --text is a text
+    ],
+)
+def test_every_verb_has_the_option_that_it_names(verb_name, given, option):
+    config = load(cli.module_of(verb_name).Config, [], given)
+    wanted = "rename the right one to 'text'" if option is None else f"name the right one with {option}"
+    assert cli._other_column(config, column_error("text", "text")) == wanted
 
 
 @pytest.mark.parametrize("line", ["--source", "--source a --out", "--out a --out b", "--source a --normalize=maybe", "--source a -- b"])
@@ -277,7 +320,7 @@ def test_only_rank_0_speaks_at_once(verb, capsys, monkeypatch):
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 
 
-@pytest.mark.parametrize(("line", "offline"), [("--source a", "1"), ("--source a hf:b", None), ("--source a --dev hf:x", None)])
+@pytest.mark.parametrize(("line", "offline"), [("--source a", "1"), ("--source a hf:b", None), ("--source a --title hf:x", None)])
 def test_the_network_is_asked_only_where_something_remote_is_named(verb, line, offline):
     world: dict[str, str] = {}
     verb(lambda config: world.update(os.environ))
@@ -391,6 +434,34 @@ def test_accelerate_still_leaves_what_a_silent_single_process_is_known_by():
         assert "ACCELERATE_DYNAMO_BACKEND" in left
         assert ("MASTER_ADDR" in left) == several
         assert not {"WORLD_SIZE", "RANK", "LOCAL_RANK"} & set(left)
+
+
+# --- what is read must be there ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("embed --model no --input no.txt --output v.npy --layer 99", "no does not exist: give --model {}, or a name on the hub as hf:no"),
+        ("embed --model . --input no.txt --output v.npy --layer 99", "no.txt does not exist: give --input {}"),
+        ("finetune --model . --train no.csv --out run --lora-rank 4", "no.csv does not exist: give --train {}"),
+        ("pretrain --corpus a/no --out run --processes 2", "a/no does not exist: give --corpus {}"),
+        ("multitask --model . --tasks . b.yaml --out run", "b.yaml does not exist: give --tasks {}"),
+        ("contexts bank --model . --in no.txt", "no.txt does not exist: give --in {}"),
+    ],
+)
+def test_a_path_that_is_not_there_is_told_before_torch_is_imported(line, message):
+    program = "import sys; from bertlab.cli import main; code = main(sys.argv[1:]); print('torch' in sys.modules); sys.exit(code)"
+    done = subprocess.run([sys.executable, "-c", program, *line.split()], capture_output=True, text=True, env={"PYTHONPATH": ROOT})
+    assert (done.returncode, done.stdout) == (2, "False\n")
+    assert done.stderr == f"bertlab: {message.format('as it is called from the working directory')}\n"
+
+
+def test_nothing_is_missed_on_the_hub_nor_in_a_run_that_goes_on(tmp_path):
+    cli._refuse_absent({"model": "hf:no/model", "train": None, "corpus": "", "data": str(tmp_path), "input": "-.jsonl"})
+    cli._refuse_absent({"train": "no.csv", "out": str(tmp_path)})
+    with pytest.raises(ConfigError, match="no.csv does not exist"):
+        cli._refuse_absent({"train": "no.csv", "out": str(tmp_path / "run")})
 
 
 # --- words without a name ---------------------------------------------------------------------------------------------------------------

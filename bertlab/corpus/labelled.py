@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 from bertlab.corpus.files import kind_of, lines
 from bertlab.corpus.identity import normalised_sha256, ranked, share_of
-from bertlab.corpus.tables import missing_column, rows, text_of
+from bertlab.corpus.tables import refuse_missing, rows, text_of
 from bertlab.errors import ConfigError, DataError
 
 BETWEEN_TEXTS = " \x00 "  # what no text holds, and white space normalisation leaves: ("a b", "c") is not ("a", "b c")
@@ -121,11 +121,12 @@ def _read_table(
 ) -> Labelled:
     second = "text_b" if text_b is None else text_b
     paired = text_b is not None
+    required = {text: "text"} | ({second: "text_b"} if paired else {}) | ({label: "label"} if needs_label else {})
     ids: list[str] = []
     texts: list[str] = []
     texts_b: list[str] = []
     labels: list[str | tuple[str, ...] | None] = []
-    for number, row in rows(path, columns=(text, second, label, id), required=text, invalid_utf8="stop", tally=Counter()):
+    for number, row in rows(path, columns=(text, second, label, id), required=required, invalid_utf8="stop", tally=Counter()):
         assert row is not None, "invalid text stops"
         place = f"{path}:{number}"
         if not texts and text_b is None:
@@ -134,9 +135,8 @@ def _read_table(
             raise DataError(f"{place}: column '{second}' is here and not in the rows before: give it in every row")
         texts.append(text_of(row, text, place))
         if paired:
+            refuse_missing({second: "text_b"}, row, place)  # the first row had it
             texts_b.append(text_of(row, second, place))
-        if needs_label and label not in row:
-            raise missing_column(label, row, place)
         labels.append(_labels_of(row.get(label), separator, place) if sets else label_of(row.get(label), place))
         if needs_label and labels[-1] is None:
             raise DataError(f"{place}: the label in column '{label}' is empty: give every row a label")

@@ -14,7 +14,7 @@ from bertlab.corpus.files import kind_of, lines
 from bertlab.corpus.identity import normalised_sha256
 from bertlab.corpus.labelled import id_of
 from bertlab.corpus.schemes import OUTSIDE, Scheme, normalised
-from bertlab.corpus.tables import kind_name, missing_column, rows
+from bertlab.corpus.tables import kind_name, rows
 from bertlab.errors import ConfigError, DataError
 
 _DOCUMENT = "-DOCSTART-"
@@ -90,7 +90,8 @@ Row = tuple[str, list[str], list[str] | None]  # id, words, tags
 
 
 def _table(path: Path, tokens: str, tags: str, id: str, needs_tags: bool) -> Iterator[Row]:
-    for number, row in rows(path, columns=(tokens, tags, id), required=tokens, invalid_utf8="stop", tally=Counter()):
+    required = {tokens: "text"} | ({tags: "label"} if needs_tags else {})
+    for number, row in rows(path, columns=(tokens, tags, id), required=required, invalid_utf8="stop", tally=Counter()):
         assert row is not None, "invalid text stops"
         place = f"{path}:{number}"
         words = _list_of_text(row, tokens, place)
@@ -101,8 +102,6 @@ def _table(path: Path, tokens: str, tags: str, id: str, needs_tags: bool) -> Ite
 
 
 def _list_of_text(row: dict[str, Any], column: str, place: str) -> list[str]:
-    if column not in row:
-        raise missing_column(column, row, place)
     values = row[column]
     if not isinstance(values, list):
         raise DataError(f"{place}: column '{column}' holds {kind_name(values)}, not a list of words")

@@ -15,7 +15,7 @@ from typing import Any
 from bertlab.corpus.files import COMPRESSIONS, LARGEST_LINE, kind_of, open_bytes
 from bertlab.corpus.identity import normalised_sha256
 from bertlab.corpus.labelled import BETWEEN_TEXTS, id_of
-from bertlab.corpus.tables import kind_name, missing_column, rows, text_of, without_surrogates
+from bertlab.corpus.tables import kind_name, refuse_missing, rows, text_of, without_surrogates
 from bertlab.errors import ConfigError, DataError
 
 Answers = list[tuple[str, int]]  # (text, its first character), none: the context does not answer the question
@@ -95,13 +95,12 @@ def read_questions(
 
 
 def _flat(path: Path, question: str, context: str, answers: str, id: str, needs_answers: bool) -> Iterator[Row]:
-    for number, row in rows(path, columns=(question, context, answers, id), required=question, invalid_utf8="stop", tally=Counter()):
+    required = {question: "text_b", context: "text"} | ({answers: "label"} if needs_answers else {})
+    for number, row in rows(path, columns=(question, context, answers, id), required=required, invalid_utf8="stop", tally=Counter()):
         assert row is not None, "invalid text stops"
         place = f"{path}:{number}"
         asked, text = text_of(row, question, place), text_of(row, context, place)
         if needs_answers and row.get(answers) is None:
-            if answers not in row:
-                raise missing_column(answers, row, place)
             raise DataError(f"{place}: column '{answers}' is null: give a list, an empty one where the context has no answer")
         found = _answers(row[answers], text, place) if row.get(answers) is not None else None
         yield id_of(row.get(id), f"{path.name}:{number}", place), asked, text, found
@@ -132,6 +131,7 @@ def _nested(articles: list[Any], path: Path, needs_answers: bool) -> Iterator[Ro
                 if not isinstance(row, dict):
                     raise DataError(f"{place}: a question must be a JSON object, this one is {kind_name(row)}")
                 whole = {**row, "context": paragraph.get("context")}
+                refuse_missing({"question": ""}, row, place)
                 without_surrogates(whole, ("question", "context", "answers", "id"), place, "stop", Counter())
                 asked, text = text_of(whole, "question", place), text_of(whole, "context", place)
                 if needs_answers and whole.get("answers") is None:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from bertlab.corpus.files import kind_of, lines
 from bertlab.corpus.identity import normalised_sha256
 from bertlab.corpus.labelled import BETWEEN_TEXTS, id_of, label_of
-from bertlab.corpus.tables import rows, text_of
+from bertlab.corpus.tables import refuse_missing, rows, text_of
 from bertlab.errors import ConfigError, DataError
 
 Kind = Literal["sentences", "pairs", "triplets", "classes"]
@@ -91,15 +91,16 @@ def _read_table(path: Path, kind: Kind | None, names: Names) -> Related:
     columns: list[list[str]] = []
     labels: list[str] = []
     ids: list[str] = []
-    used: tuple[str, ...] = ()
-    for number, row in rows(path, columns=wanted, required=names.text, invalid_utf8="stop", tally=Counter()):
+    used = _roles(kind or "sentences", names)
+    for number, row in rows(path, columns=wanted, required=dict(used), invalid_utf8="stop", tally=Counter()):
         assert row is not None, "invalid text stops"
         place = f"{path}:{number}"
         if not ids:
             kind = kind or _kind_of(row, names, place)
-            used = {"pairs": (names.text, names.text_b), "triplets": (names.text, names.text_b, *names.negatives)}.get(kind, (names.text,))
-            columns = [[] for _ in used]
-        for column, name in zip(columns, used, strict=True):
+            used = _roles(kind, names)
+            columns = [[] for _, role in used if role != "label"]
+        refuse_missing(dict(used), row, place)
+        for column, (name, _) in zip(columns, used, strict=False):  # a label comes last
             column.append(text_of(row, name, place))
         if kind == "classes":
             label = label_of(row.get(names.label), place)
@@ -108,6 +109,17 @@ def _read_table(path: Path, kind: Kind | None, names: Names) -> Related:
             labels.append(label)
         ids.append(id_of(row.get(names.id), f"{path.name}:{number}", place))
     return Related(kind or "sentences", columns or [[]], labels if kind == "classes" else None, ids, str(path))
+
+
+def _roles(kind: Kind, names: Names) -> list[tuple[str, str]]:
+    """The columns that a kind has, each with what it is: its texts in order, then a label."""
+    pair = [(names.text, "text"), (names.text_b, "text_b")]
+    return {
+        "sentences": pair[:1],
+        "pairs": pair,
+        "triplets": [*pair, *((name, "negatives") for name in names.negatives)],
+        "classes": [*pair[:1], (names.label, "label")],
+    }[kind]
 
 
 def _kind_of(row: dict[str, Any], names: Names, place: str) -> Kind:

@@ -15,7 +15,7 @@ from bertlab.corpus.books import is_gutenberg, lines_without_licence, unwrapped
 from bertlab.corpus.document import Document
 from bertlab.corpus.epub import epub_documents, is_epub
 from bertlab.corpus.files import InvalidUtf8, decode, find_files, kind_of, lines, open_bytes
-from bertlab.corpus.tables import first_line, kind_name, missing_column, rows, text_of, without_surrogates
+from bertlab.corpus.tables import first_line, kind_name, refuse_missing, rows, text_of, without_surrogates
 from bertlab.corpus.wikipedia import is_dump, pages
 from bertlab.errors import ConfigError, DataError
 
@@ -101,7 +101,7 @@ def file_documents(file: File, how: How, tally: Counter[str]) -> Iterator[Docume
             yield from _blank_line_documents(file, how, tally)
     else:
         columns = (how.text_column, how.id_column)
-        table = rows(file.path, columns=columns, required=how.text_column, invalid_utf8=how.invalid_utf8, tally=tally)
+        table = rows(file.path, columns=columns, required={how.text_column: "text"}, invalid_utf8=how.invalid_utf8, tally=tally)
         yield from _row_documents(table, str(file.path), file.name, how, tally)
 
 
@@ -246,8 +246,8 @@ def _remote_documents(source: str, name: str, split: str, how: How, tally: Count
 def _dataset_rows(dataset: Any, place: str, how: How, tally: Counter[str]) -> Iterator[tuple[int, dict[str, Any] | None]]:
     there = dataset.column_names  # None for a stream whose columns are not known before its first row
     if there is not None:
-        if how.text_column not in there:
-            raise missing_column(how.text_column, there, place)
+        refuse_missing({how.text_column: "text"}, there, place)
         dataset = dataset.select_columns([column for column in there if column in (how.text_column, how.id_column)])
     for number, row in enumerate(dataset, start=1):
+        refuse_missing({how.text_column: "text"}, row, f"{place}:{number}")
         yield number, without_surrogates(row, (how.text_column, how.id_column), f"{place}:{number}", how.invalid_utf8, tally)

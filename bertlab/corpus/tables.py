@@ -9,13 +9,13 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from bertlab.corpus.files import COMPRESSIONS, InvalidUtf8, decode, decoded_lines, kind_of, lines, open_bytes, refuse_bomb, refused
-from bertlab.errors import DataError
+from bertlab.errors import ColumnError, DataError
 
 LARGEST_CELL = 1 << 28  # characters; the csv module's own limit is 131,072, and a quote that never closes must still end somewhere
 MOST_COLUMNS = 4096  # of a table with a header: each row costs a cell of each
@@ -24,17 +24,18 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def rows(
-    path: Path, *, columns: Sequence[str], required: str, invalid_utf8: InvalidUtf8, tally: Counter[str]
+    path: Path, *, columns: Sequence[str], required: Mapping[str, str], invalid_utf8: InvalidUtf8, tally: Counter[str]
 ) -> Iterator[tuple[int, dict[str, Any] | None]]:
     """(number, row) of a JSONL, CSV, TSV or Parquet file; None for a row that the policy "drop" takes away for its invalid text.
 
     The number is the line on which the row begins, counted from 1; in Parquet the row's own. CSV values are text as it stands ("NA" and
     "null" too); the others keep their types. Only `columns` are checked for invalid text, and read from a Parquet file.
-    Raises DataError (file:line) for a file that is damaged or irregular, and where there is a header, for a missing column `required`.
+    Raises DataError (file:line) for a file that is damaged or irregular, ColumnError for one without a column that is `required` (column ->
+    its role): at the header's line where there is a header, else at the first row that lacks it.
     """
     kind = kind_of(path)
     if kind == "jsonl":
-        yield from _jsonl_rows(path, columns, invalid_utf8, tally)
+        yield from _jsonl_rows(path, columns, required, invalid_utf8, tally)
     elif kind == "parquet":
         yield from _parquet_rows(path, columns, required, invalid_utf8, tally)
     else:
@@ -43,7 +44,7 @@ def rows(
 
 
 def _jsonl_rows(
-    path: Path, columns: Sequence[str], invalid_utf8: InvalidUtf8, tally: Counter[str]
+    path: Path, columns: Sequence[str], required: Mapping[str, str], invalid_utf8: InvalidUtf8, tally: Counter[str]
 ) -> Iterator[tuple[int, dict[str, Any] | None]]:
     for number, line in lines(path, invalid_utf8, tally):
         if line is None:
@@ -61,6 +62,7 @@ def _jsonl_rows(
             raise DataError(f"{path}:{number}: JSON that is nested too deep or holds too long a number") from None
         if not isinstance(row, dict):
             raise DataError(f"{path}:{number}: a line must be one JSON object, this one is {kind_name(row)}")
+        refuse_missing(required, row, f"{path}:{number}")
         yield number, without_surrogates(row, columns, f"{path}:{number}", invalid_utf8, tally)
 
 
@@ -92,7 +94,7 @@ def _clean(value: Any) -> tuple[Any, int]:
 
 
 def _csv_rows(
-    path: Path, delimiter: str, required: str, invalid_utf8: InvalidUtf8, tally: Counter[str]
+    path: Path, delimiter: str, required: Mapping[str, str], invalid_utf8: InvalidUtf8, tally: Counter[str]
 ) -> Iterator[tuple[int, dict[str, Any] | None]]:
     csv.field_size_limit(LARGEST_CELL)
     replaced_so_far = 0
@@ -127,22 +129,21 @@ def _csv_rows(
         else:
             yield number, None if damaged else dict(zip(header, cells, strict=True))
     if header is None:
-        raise DataError(f"{path}: no header row: the first line must name the columns, '{required}' among them")
+        raise DataError(f"{path}: no header row: the first line must name the columns, {_quoted(required)} among them")
 
 
-def _checked_header(header: list[str], required: str, place: str) -> list[str]:
+def _checked_header(header: list[str], required: Mapping[str, str], place: str) -> list[str]:
     if len(header) > MOST_COLUMNS:
         raise DataError(f"{place}: {len(header):,} columns, and at most {MOST_COLUMNS:,} are read: leave out those that are not needed")
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
         raise DataError(f"{place}: column '{twice[0]}' is in the header more than once: rename one")
-    if required not in header:
-        raise missing_column(required, header, place)
+    refuse_missing(required, header, place)
     return header
 
 
 def _parquet_rows(
-    path: Path, columns: Sequence[str], required: str, invalid_utf8: InvalidUtf8, tally: Counter[str]
+    path: Path, columns: Sequence[str], required: Mapping[str, str], invalid_utf8: InvalidUtf8, tally: Counter[str]
 ) -> Iterator[tuple[int, dict[str, Any] | None]]:
     import pyarrow
     import pyarrow.parquet
@@ -158,8 +159,7 @@ def _parquet_rows(
         try:
             table = pyarrow.parquet.ParquetFile(opened)
             there = table.schema_arrow.names
-            if required not in there:
-                raise missing_column(required, there, str(path))
+            refuse_missing(required, there, str(path))
             wanted = [name for name in there if name in columns]
             for batch in table.iter_batches(batch_size=PARQUET_ROWS, columns=wanted):
                 cells = [_parquet_cells(column) for column in batch.columns]
@@ -216,25 +216,30 @@ def first_columns(path: Path) -> set[str]:
     if kind != "jsonl":
         return set()
     try:
-        return set(next((row for _, row in _jsonl_rows(path, (), "replace", Counter()) if row), ()))
+        return set(next((row for _, row in _jsonl_rows(path, (), {}, "replace", Counter()) if row), ()))
     except DataError:
         return set()
 
 
 def text_of(row: dict[str, Any], column: str, place: str) -> str:
-    """The text in a row. Raises DataError when the column is missing (naming those there are) or holds anything but text."""
-    if column not in row:
-        raise missing_column(column, row, place)
+    """The text in a row, which has the column. Raises DataError when it holds anything but text."""
     text = row[column]
     if not isinstance(text, str):
         raise DataError(f"{place}: column '{column}' holds {kind_name(text)}, not text")
     return text
 
 
-def missing_column(column: str, there: Iterable[str], place: str) -> DataError:
-    """The error for a column that is not there."""
-    names = ", ".join(f"'{name}'" for name in islice(there, 20)) or "none"
-    return DataError(f"{place}: no column '{column}': the columns are {names}: name the right one by its option (bertlab VERB --help)")
+def refuse_missing(required: Mapping[str, str], there: Collection[str], place: str) -> None:
+    """Raise ColumnError for the first column (column -> its role) that is not there, naming those that are."""
+    for column, role in required.items():
+        if column not in there:
+            error = ColumnError(f"{place}: no column '{column}': the columns are {_quoted(islice(there, 20)) or 'none'}")
+            error.column, error.role = column, role
+            raise error
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
 
 
 def kind_name(value: Any) -> str:

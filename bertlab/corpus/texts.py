@@ -50,7 +50,7 @@ def labelled_texts(
                 yield f"{file.name}:{number}", line or "", None
             continue
         columns = (text, id) if label is None else (text, id, label)
-        for number, row in rows(file.path, columns=columns, required=text, invalid_utf8="stop", tally=Counter()):
+        for number, row in rows(file.path, columns=columns, required={text: "text"}, invalid_utf8="stop", tally=Counter()):
             assert row is not None, "invalid text stops"
             place = f"{file.path}:{number}"
             labelled = None if label is None else _label_in(row.get(label))

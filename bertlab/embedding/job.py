@@ -3,7 +3,7 @@
 The texts are read twice: once to count and hash them, which finds what cannot be used before any of it has cost time, and once to compute
 those runs for which there is no part yet. A part is named by what it is made from (its ids and texts, the model, the settings), so it does
 not matter who made it, when, or how often it was tried. Reading and tokenising happen beside the computing, a run ahead.
-Memory: three runs of texts and vectors.
+Memory: three runs of texts and vectors; what a run has freed is given back.
 """
 
 import hashlib
@@ -28,6 +28,7 @@ from bertlab.embedding.engine import Embedder, Pending, What, finished
 from bertlab.embedding.parts import read_part, vector_file, write_part
 from bertlab.errors import DataError
 from bertlab.evaluation.vectors import Numbers, Packed, measured_loss, packed, stated_loss, vector_table
+from bertlab.training.processes import give_back_freed_memory
 
 Item = TypeVar("Item")
 
@@ -143,6 +144,7 @@ def compute(
         key = _key(job, run)
         write_part(folder / f"{key}.part", table, facts)
         keys.remove(key)
+        give_back_freed_memory()
         passing(len(run.texts), facts["tokens"])
 
     with embedder.at_work() as begin:

@@ -12,6 +12,12 @@ MISTAKES, LABEL_ERRORS = "mistakes.jsonl", "label_errors.jsonl"
 _LINE_BREAKS = {number: f"\\u{number:04x}" for number in (0x85, 0x2028, 0x2029)}  # to some readers; JSON escapes the others itself
 SHOWN = 3  # leaks and conflicts of which the rows are named; metrics.json has more
 LONGEST_TEXT = 60
+# What numbers are in a few words; docs/evaluating.md has more.
+ECE_AND_NLL = "ECE: how far probabilities are from how often it is right; NLL: -log of the true label's probability; 0 is best"
+AREAS = {
+    "roc_auc": ("ROC-AUC", "how often a text of the class ranks above another; 0.5 by lot"),
+    "pr_auc": ("PR-AUC", "precision, averaged over recall"),
+}
 
 
 def leak_lines(leakage: dict[str, Any] | None, split: str = "test") -> list[str]:
@@ -39,22 +45,25 @@ def leak_lines(leakage: dict[str, Any] | None, split: str = "test") -> list[str]
 
 
 def probability_lines(metrics: dict[str, Any]) -> list[str]:
-    """Areas, calibration and thresholds of metrics.json (evaluation/probabilities.py); nothing for numbers without probabilities."""
+    """Areas, calibration and thresholds of metrics.json (evaluation/probabilities.py), each with what it is; nothing for numbers without
+    probabilities."""
     if "roc_auc" not in metrics:
         return []
     lines, intervals = [], metrics["intervals"]
-    for kind, word in (("roc_auc", "ROC-AUC"), ("pr_auc", "PR-AUC")):
+    for kind, (word, meaning) in AREAS.items():
         found = metrics[kind]
         if found["macro"] is not None:
-            lines.append(f"{word:11} {found['macro']:.3f}{between(intervals[kind]['macro'])}, mean of {found['classes']} classes")
+            mean = f"{found['macro']:.3f}{between(intervals[kind]['macro'])}, mean of {found['classes']} classes"
+            lines.append(f"{word:11} {mean} ({meaning})")
     before, after = metrics["calibration"]["before"], metrics["calibration"].get("after")
     lines.append(
         f"calibration ECE {before['ece']:.3f}{between(before['intervals']['ece'])}, NLL {before['nll']:.3f}; "
-        f"a calibrated model would show up to {before['by_chance']['high']:.3f}"
+        f"a calibrated model would show an ECE up to {before['by_chance']['high']:.3f}"
     )
+    lines.append(f"            ({ECE_AND_NLL})")
     if after:
         lines.append(
-            f"            at dev's temperature {metrics['calibration']['temperature']:.2f}: "
+            f"            at dev's temperature {metrics['calibration']['temperature']:.2f} (above 1 less sure of itself, below 1 surer): "
             f"ECE {after['ece']:.3f}{between(after['intervals']['ece'])}, NLL {after['nll']:.3f}"
         )
     if thresholds := metrics.get("at_thresholds"):

@@ -8,7 +8,7 @@ was started from only where it came from the hub. Asks no network: the hub looks
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bertlab.pages.screen import inert, metric_words
 
@@ -57,7 +57,7 @@ def front_matter(
     """
     from huggingface_hub import ModelCardData
 
-    known = {
+    known: dict[str, Any] = {
         "base_model": on_the_hub([started_from or ""])[:1],
         "datasets": on_the_hub(sources),
         "language": sorted({code for code in languages if re.fullmatch("[a-z]{2,3}", code)}),

@@ -26,6 +26,11 @@ def inert(text: str) -> str:
     return text.translate(_CONTROL)
 
 
+def mfu_words(mfu: float | None) -> str:
+    """How much of the machine a step uses (bertlab/training/speed.py); - where the machine's rate is not known."""
+    return "-" if mfu is None else f"{mfu:.0%}"
+
+
 def score_table(metrics: dict[str, Any]) -> str:
     """The scores of an evaluation, whatever its kind of task."""
     if "per_class" in metrics or "per_type" in metrics:

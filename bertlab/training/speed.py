@@ -2,12 +2,14 @@
 
 MFU, model FLOP utilisation (Chowdhery et al. 2022, appendix B): the operations that the model's own products need, for real tokens
 alone, over what the machine's own large matrix product would have done in the same time. Filler, recomputation, LayerNorm,
-softmax and the optimizer count as time, not as work.
+softmax and the optimizer count as time, not as work. A product beside other work is slow, and a step by that rate would use more than all
+of the machine: the rate is then measured again, and where no better one is found there is no MFU to tell.
 """
 
 import resource
 import sys
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -16,6 +18,7 @@ from bertlab.training.processes import Precision, uses_bf16
 
 # Large enough to fill the device, small enough to take a tenth of a second.
 _SIDE = {"cpu": 2048, "cuda": 8192}
+MEASURED_AGAIN = 3  # times in a run, at most: a machine that stays busy is not made busier
 
 
 def training_flops(config: EncoderConfig, *, tokens: float, token_pairs: float, sequences: float, masked: float) -> float:
@@ -43,6 +46,28 @@ def product_rate(device: torch.device, precision: Precision, rounds: int = 5) ->
         wait(device)
         best = min(best, time.perf_counter() - start)
     return 2 * side**3 / best
+
+
+def utilisation(flops_a_second: float, rate: float) -> float | None:
+    """The share of the machine's product rate, MFU; None above 1, which says that the rate was measured beside other work."""
+    return flops_a_second / rate if flops_a_second <= rate else None
+
+
+def utilisation_of(device: torch.device, precision: Precision, processes: int) -> Callable[[float], float | None]:
+    """Measures the rate of so many processes now, and returns what makes MFU of a step's operations a second by it.
+
+    A step that is faster than the rate has it measured again, MEASURED_AGAIN times in all; the best one counts from then on.
+    """
+    rate, left = product_rate(device, precision) * processes, MEASURED_AGAIN
+
+    def share(flops_a_second: float) -> float | None:
+        nonlocal rate, left
+        if flops_a_second > rate and left:
+            left -= 1
+            rate = max(rate, product_rate(device, precision) * processes)
+        return utilisation(flops_a_second, rate)
+
+    return share
 
 
 def wait(device: torch.device) -> None:

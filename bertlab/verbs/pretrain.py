@@ -195,6 +195,7 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     from bertlab.config import to_dict
     from bertlab.model.folder import weights_sha256
     from bertlab.pages.report import report_on
+    from bertlab.pages.screen import mfu_words
     from bertlab.pages.transcript import guessed_pairs
     from bertlab.progress import progress, silent
     from bertlab.signals import stop_politely
@@ -206,7 +207,7 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     from bertlab.training.processes import agree, first_says, uses_bf16
     from bertlab.training.runlog import INPUTS, RunLog, plain, remember_inputs, run_sha256
     from bertlab.training.sharding import shard, whole_weights
-    from bertlab.training.speed import peak_memory, product_rate, training_flops
+    from bertlab.training.speed import peak_memory, training_flops, utilisation_of
     from bertlab.training.spikes import WINDOW, is_spike
     from bertlab.training.start import default_learning_rate
 
@@ -284,7 +285,7 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         trained += result.tokens
         speed = trained / (time.monotonic() - loop_began)
         sizes = {"tokens": result.tokens, "token_pairs": result.token_pairs, "sequences": result.sequences}
-        mfu = training_flops(model.config, masked=int(result.counts["mlm_loss"]), **sizes) / (result.seconds * product_a_second)
+        mfu = share_of(training_flops(model.config, masked=int(result.counts["mlm_loss"]), **sizes) / result.seconds)
         memory = peak_memory(accelerator.device)
         loss = sum(result.losses.values())
         spike = not result.skipped and is_spike(state["recent"], loss)
@@ -304,7 +305,7 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
             print(f"step {done} {what}; bertlab replay --run {out} --step {done} shows its batch", flush=True)
         losses = ", ".join(f"{name} {value:.3f}" for name, value in result.losses.items())
         waiting = result.data_seconds / result.seconds
-        report(done, f"{losses}, {speed:,.0f} tokens/s, MFU {mfu:.0%}, {waiting:.0%} waiting for data, {memory / 2**30:.1f} GB")
+        report(done, f"{losses}, {speed:,.0f} tokens/s, MFU {mfu_words(mfu)}, {waiting:.0%} waiting for data, {memory / 2**30:.1f} GB")
         if heldout and (done % heldout_every == 0 or last):
             measure(done)
             if main:
@@ -331,7 +332,7 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
             print(
                 f"note: these steps read the {corpus.train.num_tokens:,} tokens of the corpus about {epochs:,.0f} times: by heart, perhaps"
             )
-    product_a_second = product_rate(accelerator.device, config.precision) * accelerator.num_processes
+    share_of = utilisation_of(accelerator.device, config.precision, accelerator.num_processes)
     if config.compile:
         model.compile(dynamic=False)
     plan = loop.Plan(

@@ -137,7 +137,8 @@ def words_of(config: Config, rows: "Labelled") -> dict[str, list[str]]:
 
     if not config.words:
         if rows.labels is None:
-            raise ConfigError(f"{rows.origin} has no column '{config.label}' of labels, whose names would be the words: give --words")
+            of_labels = f"{rows.origin} has no column '{config.label}' of labels, whose names would be the words"
+            raise ConfigError(f"{of_labels}: give --words, or name the column with --label")
         return {name: [name.replace("_", " ")] for name in label_names(rows)}
     found: dict[str, list[str]] = {}
     for entry in config.words:

@@ -87,7 +87,7 @@ def test_a_row_without_a_label_is_told_by_file_and_line(tmp_path: Path, value: A
 
 def test_without_need_of_a_label_the_column_may_be_missing_and_a_line_of_text_is_an_example(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("text\na\n")
-    with pytest.raises(DataError, match=r"t\.csv:2: no column 'label': the columns are 'text'"):
+    with pytest.raises(DataError, match=r"t\.csv:1: no column 'label': the columns are 'text'"):
         read_labelled(tmp_path / "t.csv")
     assert read_labelled(tmp_path / "t.csv", needs_label=False).labels is None
     (tmp_path / "t.txt").write_text("one [MASK]\n\nthree\n")

@@ -57,6 +57,16 @@ def test_the_file_has_the_vectors_of_the_texts_in_their_order(source: Texts, emb
     np.testing.assert_allclose(vectors, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-6)
 
 
+def test_the_memory_of_a_part_is_given_back_when_it_is_written(
+    source: Texts, embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a million texts take twice what twenty thousand do (docs/embeddings.md)."""
+    there: list[int] = []
+    monkeypatch.setattr(jobs, "give_back_freed_memory", lambda: there.append(len(list((tmp_path / "parts").iterdir()))))
+    work(source, tmp_path / "parts", embedder)
+    assert there == [1, 2, 3, 4, 5]
+
+
 @pytest.mark.parametrize("name", ["v.parquet", "v.npy"])
 def test_a_job_cut_off_anywhere_and_shared_in_any_way_gives_the_same_bytes(
     source: Texts, embedder: Embedder, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch

@@ -95,7 +95,9 @@ def metadata(card: str) -> dict[str, Any]:
 
 def results(card: str) -> list[EvalResult]:
     """The scores, as the hub's own reader has them."""
-    return list(ModelCard(card).data.eval_results or [])
+    data = ModelCard(card).data
+    assert isinstance(data, ModelCardData)
+    return list(data.eval_results or [])
 
 
 # of https://huggingface.co/tasks, those of texts that we use

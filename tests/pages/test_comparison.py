@@ -106,6 +106,11 @@ def test_equal_answers_unknown_intervals_and_classes_never_seen_are_said() -> No
     assert "[?]: every bootstrap sample gives the same score" in shown
 
 
+def test_a_word_that_not_everybody_knows_is_explained_where_it_stands() -> None:
+    assert "Matthews' correlation" in screen(facts(result(metric="mcc")))
+    assert "Matthews" not in screen(facts(result()))
+
+
 def test_names_of_users_cannot_steer_the_terminal() -> None:
     whole = facts(result(metric="f1:a\x1b[2J"), clusters={"column": "u\x1bser", "number": 3})
     whole["systems"][0]["name"] = whole["pairs"][0]["a"] = "A\x1b[31m\r"

@@ -54,11 +54,14 @@ def test_numbers_stand_with_their_intervals_before_and_after_the_temperature() -
     probabilities = 1 / (1 + np.exp(-5 * (logits - logits[:, ::-1])))
     learnt = learn_on_dev(one_hot(gold, 2), probabilities, ["no", "yes"], exclusive=True)
     found = probability_metrics(one_hot(gold, 2), probabilities, ["no", "yes"], exclusive=True, learnt=learnt, resamples=200)
-    roc, pr, before, after = probability_lines(found)
-    assert roc.startswith(f"ROC-AUC     {found['roc_auc']['macro']:.3f} (0.") and roc.endswith("mean of 2 classes")
-    assert pr.startswith("PR-AUC      0.")
-    assert f"ECE {found['calibration']['before']['ece']:.3f} (0." in before and "would show up to 0." in before
-    assert f"at dev's temperature {learnt['temperature']:.2f}: ECE {found['calibration']['after']['ece']:.3f}" in after
+    roc, pr, before, words, after = probability_lines(found)
+    assert roc.startswith(f"ROC-AUC     {found['roc_auc']['macro']:.3f} (0.") and "mean of 2 classes (how often a text of" in roc
+    assert pr.startswith("PR-AUC      0.") and pr.endswith("(precision, averaged over recall)")
+    assert "ECE: how far" in words and "NLL: -log" in words
+    assert f"ECE {found['calibration']['before']['ece']:.3f} (0." in before and "would show an ECE up to 0." in before
+    assert f"at dev's temperature {learnt['temperature']:.2f} (above 1 less sure of itself, below 1 surer): ECE" in after
+    assert f"ECE {found['calibration']['after']['ece']:.3f} (0." in after
+    assert max(map(len, (roc, pr, before, words, after))) <= 129  # finetune puts eleven blanks before them
     metrics = found | {"macro": {"f1": 0.5}, "at_thresholds": {"macro": {"f1": 0.625}, "intervals": {"macro": {"f1": {"low": None}}}}}
     assert probability_lines(metrics)[-1] == "thresholds  chosen on dev: macro-F1 0.625, with one of 0.5 0.500"
     assert probability_lines({"spearman": 0.3}) == []

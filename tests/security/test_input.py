@@ -34,7 +34,7 @@ Memory = Callable[[Callable[[], object]], int]
 
 
 def read(path: Path) -> list[tuple[int, dict[str, Any] | None]]:
-    return list(rows(path, columns=("text",), required="text", invalid_utf8="replace", tally=Counter()))
+    return list(rows(path, columns=("text",), required={"text": "text"}, invalid_utf8="replace", tally=Counter()))
 
 
 def refused(call: Callable[[], object], memory: Memory, words: str, seconds: float = 20.0) -> None:
@@ -107,7 +107,7 @@ def test_a_parquet_file_of_one_value_a_million_times_is_stopped(
     table = pa.table({"text": pa.DictionaryArray.from_arrays(pa.array([0] * 2**17, pa.int32()), [value])})
     pq.write_table(table, tmp_path / "bomb.parquet", compression="zstd", row_group_size=2**17)
     assert (tmp_path / "bomb.parquet").stat().st_size < 20_000
-    table = rows(tmp_path / "bomb.parquet", columns=("text",), required="text", invalid_utf8="stop", tally=Counter())
+    table = rows(tmp_path / "bomb.parquet", columns=("text",), required={"text": "text"}, invalid_utf8="stop", tally=Counter())
     refused(lambda: sum(1 for _ in table), most_memory, "bomb.parquet: it unpacks to over 200 times its size", seconds=60)
 
 

@@ -248,3 +248,19 @@ def test_bf16_is_used_where_it_is_asked_for_and_by_auto_where_the_hardware_multi
         assert dtype_of_a_product("auto") == automatic
         assert dtype_of_a_product("bf16") == torch.bfloat16
         assert dtype_of_a_product("fp32") == torch.float32
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="a C library without malloc_trim")
+def test_what_was_freed_between_other_blocks_goes_back_to_the_system() -> None:
+    def megabytes() -> float:
+        """Memory of this process that is no file's (proc(5))."""
+        return next(int(line.split()[1]) / 1000 for line in Path("/proc/self/smaps_rollup").open() if line.startswith("Anonymous:"))
+
+    blocks = [bytearray(60_000) for _ in range(1600)]
+    for block in blocks:
+        block[::1000] = b"x" * 60  # touched, so that it is there
+    full = megabytes()
+    blocks = blocks[::16]  # the last of them near the top of the heap
+    processes.give_back_freed_memory()
+    assert full - megabytes() > 70  # of 96
+    assert all(block[1000] == ord("x") for block in blocks)

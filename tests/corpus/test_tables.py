@@ -1,0 +1,74 @@
+"""A column that is not there: told at the header's line or the row's, alike by every reader, with what the column was to be."""
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bertlab.corpus.labelled import read_labelled
+from bertlab.corpus.related import Names, read_related
+from bertlab.corpus.sources import File, How, documents
+from bertlab.corpus.tables import rows
+from bertlab.corpus.texts import texts
+from bertlab.errors import ColumnError
+
+
+def of_table(path: Path, columns: list[str]) -> Path:
+    """A table of two rows with these columns, in the form that the file's name says."""
+    found = [dict.fromkeys(columns, f"a {number}") for number in range(2)]
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(found), path)
+    elif path.suffix == ".jsonl":
+        path.write_text("\n" + "".join(json.dumps(row) + "\n" for row in found))  # blank lines are lines too
+    else:
+        mark = "\t" if path.suffix == ".tsv" else ","
+        path.write_text("\n" + "".join(mark.join(line) + "\n" for line in (columns, *(row.values() for row in found))))
+    return path
+
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    "prepare": lambda path: list(documents(str(path), How(), Counter())),
+    "embed": lambda path: list(texts([File(path, path.name)])),
+    "finetune": read_labelled,
+    "contrast": lambda path: read_related(path, None, Names()),
+}
+
+
+@pytest.mark.parametrize(("name", "place"), [("a.csv", ":2"), ("a.tsv", ":2"), ("a.jsonl", ":2"), ("a.parquet", "")])
+def test_every_reader_says_alike_where_a_text_is_missing(tmp_path: Path, name: str, place: str) -> None:
+    path = of_table(tmp_path / name, ["body", "label"])
+    for reader in READERS.values():
+        with pytest.raises(ColumnError) as caught:
+            reader(path)
+        assert str(caught.value) == f"{path}{place}: no column 'text': the columns are 'body', 'label'"
+        assert (caught.value.column, caught.value.role) == ("text", "text")
+
+
+@pytest.mark.parametrize(("name", "place"), [("a.csv", ":2"), ("a.jsonl", ":2"), ("a.parquet", "")])
+def test_a_label_or_a_second_text_is_missing_in_the_same_line_as_a_text(tmp_path: Path, name: str, place: str) -> None:
+    path = of_table(tmp_path / name, ["text", "topic"])
+    negatives = Names(text_b="topic", negatives=("far", "farther"))
+    for role, column, read in (
+        ("label", "label", lambda: read_labelled(path)),
+        ("label", "kind", lambda: read_related(path, "classes", Names(label="kind"))),
+        ("text_b", "other", lambda: read_labelled(path, text_b="other", needs_label=False)),
+        ("text_b", "text_b", lambda: read_related(path, "pairs", Names())),
+        ("negatives", "far", lambda: read_related(path, "triplets", negatives)),
+    ):
+        with pytest.raises(ColumnError) as caught:
+            read()
+        assert str(caught.value) == f"{path}{place}: no column '{column}': the columns are 'text', 'topic'"
+        assert (caught.value.column, caught.value.role) == (column, role)
+
+
+def test_a_row_of_jsonl_that_lacks_a_column_is_told_by_its_own_line(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "a.jsonl.gz", "wt") as stream:
+        stream.write('{"text": "a"}\n\n{"body": "b"}\n')
+    with pytest.raises(ColumnError, match=r"a\.jsonl\.gz:3: no column 'text': the columns are 'body'"):
+        list(rows(tmp_path / "a.jsonl.gz", columns=("text",), required={"text": "text"}, invalid_utf8="stop", tally=Counter()))
