@@ -563,6 +563,28 @@ MUTANTS = (
         'return Markup(inert(str(text)).encode("utf-8", "replace").decode("utf-8"))',
         ("tests/pages/test_doctor.py::test_hostile_text_makes_no_element_no_attribute_and_no_control_character",),
     ),
+    # --- the map of vectors
+    Mutant(
+        "the map: a text is its own neighbour",
+        "embedding/mapping.py",
+        "    others = ~_itself(found)\n",
+        "    others = np.ones(found.shape, dtype=bool)\n    others[:, -1] = False\n",
+        ("tests/embedding/test_mapping.py::test_the_nearest_are_by_angle_best_first_and_never_the_text_itself",),
+    ),
+    Mutant(
+        "the map: labels of the first rows, not of those drawn",
+        "embedding/mapping.py",
+        "labels = [known[row][1] for row in rows.tolist()] if known else []",
+        "labels = [known[row][1] for row in sorted(known)[::-1]] if known else []",
+        ("tests/embedding/test_mapping.py::test_a_sample_is_of_the_texts_labels_and_vectors_of_the_same_rows",),
+    ),
+    Mutant(
+        "the map: what is escaped is not counted",
+        "pages/vectors_report.py",
+        'if len(json_script(written, "vectors")) <= LARGEST:',
+        "if len(json.dumps(written)) <= LARGEST:",
+        ("tests/pages/test_vectors_report.py::test_the_longest_texts_labels_and_ids_are_cut_to_a_page_below_5_mb",),
+    ),
     # --- vectors judged
     Mutant(
         "vectors judged: recall is of k, not of the relevant",

@@ -108,9 +108,9 @@ def _read(folder: Path, texts: str | None, label: str) -> Run:
 
 def _page(folders: Sequence[Path], runs: Sequence[Run], corpus: dict[str, Any] | None, refresh: int | None) -> str:
     if isinstance(runs[0], Map):
-        heading, about = element("h1", f"Vectors {folders[0].name}"), soft(f"bertlab {bertlab.__version__}")
-        body, script, style = vectors_report.sections(runs[0]), vectors_report.script(), vectors_report.style()
-        return document(f"Vectors {folders[0].name}", heading, about, *body, style=style, script=script)
+        title, body = f"Vectors {folders[0].name}", vectors_report.sections(runs[0])
+        head = [element("h1", title), soft(f"bertlab {bertlab.__version__}")]
+        return document(title, *head, *body, style=vectors_report.style(), script=vectors_report.script())
     pretraining = [run for run in runs if isinstance(run, PretrainingRun)]
     scored = [each for run in runs if isinstance(run, list) for each in run]
     if len(runs) == 1:

@@ -89,7 +89,7 @@ function choose(n, focus = true) {
   const its = soft("id ", word(map.ids[n]), ...(map.labels ? [", label ", word(label(n))] : []));
   const nearest = rows.length ? [table(["nearest texts", "cosine", "label", "id"], rows, "texts nearest to the chosen one")] : [];
   $("chosen").replaceChildren(heading, make("p", { dir: "auto" }, word(said(n))), its, ...nearest);
-  if (focus) heading.focus({ preventScroll: true });
+  if (focus) heading.focus();
 }
 
 const button = (n) => make("button", { type: "button", class: "text-button", onclick: () => choose(n) }, word(said(n)));
