@@ -32,11 +32,11 @@ def style() -> str:
     return assets("controls.css", "vectors_map.css")
 
 
-def sections(found: Map) -> list[Markup | None]:
+def sections(found: Map) -> list[Markup]:
     """The whole page but for its title."""
     names, groups = _groups(found.labels)
     points = _places(found.points)
-    return [
+    parts = [
         _opening(found),
         _map(found, names, groups, points),
         _lie(found),
@@ -44,6 +44,7 @@ def sections(found: Map) -> list[Markup | None]:
         _made(found),
         json_script(_data(found, groups, points), "vectors"),
     ]
+    return [part for part in parts if part is not None]
 
 
 # --- in words -----------------------------------------------------------------------------------------------------------------------------
