@@ -1,6 +1,6 @@
 """One page of a run, or of several side by side: which kind each folder is of, its sections, one file that asks for nothing else.
 
-    RUN of bertlab pretrain, finetune, multitask; a folder of bertlab evaluate or prompt; a file of bertlab embed -> HTML
+    RUN of bertlab pretrain, finetune, multitask, contrast; a folder of bertlab evaluate or prompt; a file of bertlab embed -> HTML
 
 A folder is believed no further than it can be read: what a run does not leave ends in one line.
 """
@@ -16,7 +16,8 @@ from bertlab.disk import write_text
 from bertlab.embedding.index import open_index
 from bertlab.embedding.mapping import Map, map_of
 from bertlab.errors import BertlabError, ConfigError, CorruptError
-from bertlab.pages import finetuning_report, pretraining_report, vectors_report
+from bertlab.pages import contrast_report, finetuning_report, pretraining_report, vectors_report
+from bertlab.pages.contrast_report import ContrastRun, is_contrast, read_contrast
 from bertlab.pages.finetuning_report import Scored, read_scored
 from bertlab.pages.html import document, element, soft
 from bertlab.pages.pretraining_report import PretrainingRun, read_run
@@ -24,7 +25,7 @@ from bertlab.training.runlog import CONFIG, read_settings
 
 REPORT = "report.html"
 
-Run = PretrainingRun | list[Scored] | Map
+Run = PretrainingRun | ContrastRun | list[Scored] | Map
 
 
 def write_report(
@@ -52,7 +53,9 @@ def write_report(
             read.append(_read(folder, texts, label))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise _not_ours(folder, error) from error
-    finished = all(not isinstance(run, PretrainingRun) or run.facts is not None for run in read)
+    if len(runs) > 1 and any(isinstance(run, ContrastRun) for run in read):
+        raise ConfigError("a run of contrast has a page of its own: give it alone")
+    finished = all(not isinstance(run, PretrainingRun | ContrastRun) or run.facts is not None for run in read)
     try:
         page = _page(runs, read, corpus, None if finished else refresh)
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
@@ -83,12 +86,15 @@ def _not_ours(folder: Path, error: Exception) -> BertlabError:
 
 
 def _read(folder: Path, texts: str | None, label: str) -> Run:
-    """A pretraining run; or the scores of a fine-tuning run (one), of several tasks (each), of an evaluation (one); or a map of vectors."""
+    """A run of pretraining or of contrast; the scores of a fine-tuning run (one), of several tasks (each), of an evaluation (one); a map of
+    vectors."""
     if folder.is_file():
         return map_of(open_index(folder), texts, label)
     name = folder.resolve().name
     if (folder / CONFIG).is_file():
         settings = read_settings(folder)
+        if is_contrast(settings):
+            return read_contrast(folder)
         if "corpus" in settings:
             return read_run(folder)
         if not (folder / "metrics.json").is_file():
@@ -102,7 +108,7 @@ def _read(folder: Path, texts: str | None, label: str) -> Run:
     if (folder / "metrics.json").is_file():
         return [read_scored(folder, name)]
     raise ConfigError(
-        f"{folder}: no run there: name a run folder of pretrain, finetune or multitask, a folder of evaluate, or a file of embed"
+        f"{folder}: no run there: name a run folder of pretrain, finetune, multitask or contrast, a folder of evaluate, or a file of embed"
     )
 
 
@@ -116,7 +122,10 @@ def _page(folders: Sequence[Path], runs: Sequence[Run], corpus: dict[str, Any] |
     if len(runs) == 1:
         (folder,) = folders
         title = f"Run {folder.resolve().name}"
-        body = pretraining_report.sections(pretraining[0], corpus) if pretraining else _of_tasks(scored, folder)
+        if isinstance(runs[0], ContrastRun):
+            body = contrast_report.sections(runs[0])
+        else:
+            body = pretraining_report.sections(pretraining[0], corpus) if pretraining else _of_tasks(scored, folder)
     else:
         title = f"{len(runs)} runs"
         body = pretraining_report.comparison(pretraining) if pretraining else []

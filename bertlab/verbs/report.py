@@ -3,9 +3,9 @@
     bertlab report --runs RUN [RUN ...] [--out FILE] [--corpus FACTS.json] [--live SECONDS]
     bertlab report --runs VECTORS [--label COLUMN] [--texts FILE]
 
-RUN is a run folder of pretrain, finetune or multitask, finished or (of pretrain) not, or a folder of evaluate or prompt. Runs write this
-page of themselves when they end; several give a comparison: curves in the same charts, scores in one table. VECTORS is a file of embed:
-a map of its texts.
+RUN is a run folder of pretrain, finetune, multitask or contrast, finished or (of pretrain and contrast) not, or a folder of evaluate or
+prompt. Runs write this page of themselves when they end; several give a comparison: curves in the same charts, scores in one table.
+VECTORS is a file of embed: a map of its texts.
 """
 
 from dataclasses import dataclass
