@@ -78,8 +78,8 @@ def _verdict(run: ContrastRun) -> Markup:
     better = found["low"] is not None and found["low"] > 0
     score, chosen = metric_words(found["score"]), facts["best"]["step"]
     lines = [
-        f"{score} on {split}: {found['before'][found['score']]:.3f} before, {found['after'][found['score']]:.3f} after, of "
-        f"{facts['rows']:,} {facts['texts']} and {facts['steps']:,} steps; the weights are those of step {chosen:,}, the best on dev.",
+        f"{score} on {split}: {found['before'][found['score']]:.3f} before, {found['after'][found['score']]:.3f} after, trained on "
+        f"{facts['rows']:,} rows of {facts['texts']} in {facts['steps']:,} steps; the weights are those of step {chosen:,}, the best on dev.",
         "The interval of the difference is above 0: the vectors are better than before."
         if better
         else "The interval of the difference is not above 0: it is not shown that the vectors are better than before.",
@@ -117,7 +117,7 @@ def _curves(run: ContrastRun) -> Markup:
     dev = Series("dev", _of(run.measured, "step"), _of(run.measured, run.score), dots=True)
     speed = _of(run.steps, "tokens") / _of(run.steps, "seconds")
     charts = [
-        line_chart("Loss", losses, "step", "loss, nats an anchor"),
+        line_chart("Loss", losses, "step", "loss, nats"),
         line_chart(f"{metric_words(run.score)} on dev", [dev, *chosen], "step", metric_words(run.score)),
         line_chart("Learning rate", [Series("AdamW's", steps, _of(run.steps, "learning_rate"))], "step", "rate"),
         line_chart("Gradient norm", [Series("before clipping", steps, _of(run.steps, "grad_norm"))], "step", "norm over all parameters"),

@@ -58,7 +58,7 @@ def test_every_number_is_that_of_the_folder_to_the_digit(tmp_path: Path, score: 
 def test_a_page_says_in_words_what_came_of_it_and_marks_what_was_chosen(tmp_path: Path) -> None:
     text = " ".join(page(tmp_path, made(tmp_path / "run")).text.split())
     for words in (
-        "MRR on test: 0.123 before, 0.712 after, of 4,321 pairs and 40 steps; the weights are those of step 20",
+        "MRR on test: 0.123 before, 0.712 after, trained on 4,321 rows of pairs in 40 steps; the weights are those of step 20",
         "above 0: the vectors are better",
         "20 (chosen)",
         "1 of 40 steps were skipped",
