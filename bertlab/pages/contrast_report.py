@@ -79,7 +79,8 @@ def _verdict(run: ContrastRun) -> Markup:
     score, chosen = metric_words(found["score"]), facts["best"]["step"]
     lines = [
         f"{score} on {split}: {found['before'][found['score']]:.3f} before, {found['after'][found['score']]:.3f} after, trained on "
-        f"{facts['rows']:,} rows of {facts['texts']} in {facts['steps']:,} steps; the weights are those of step {chosen:,}, the best on dev.",
+        f"{facts['rows']:,} rows of {facts['texts']} in {facts['steps']:,} steps; "
+        f"the weights are those of step {chosen:,}, the best on dev.",
         "The interval of the difference is above 0: the vectors are better than before."
         if better
         else "The interval of the difference is not above 0: it is not shown that the vectors are better than before.",
