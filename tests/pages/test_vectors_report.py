@@ -166,6 +166,7 @@ def test_60_hostile_strings_wherever_a_text_can_stand_change_no_mark_up(tmp_path
         parsed = Parsed(text)
         assert Counter(tag for tag, *_ in parsed.elements.elements()) == Counter(tag for tag, *_ in plain.elements.elements()), payload
         assert parsed.other == [] and steering(text) == set(), payload
+        assert not set("<>&") & set(text.partition('id="vectors">')[2].partition("</script>")[0]), payload
 
 
 # --- in a browser -------------------------------------------------------------------------------------------------------------------------
