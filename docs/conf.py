@@ -1,6 +1,6 @@
 """The site of these pages: Sphinx, MyST for Markdown, furo for looks.
 
-    pip install -e '.[docs]' && sphinx-build -W docs SITE
+    pip install -c constraints.txt -e '.[docs]' && sphinx-build -W docs SITE
 
 Makes the side bar of the links of index.md, in their order, so that one list serves readers of the files and of the site. Needs nothing of
 bertlab but its version, which it reads and does not import; what it builds asks for nothing from elsewhere.
@@ -8,8 +8,10 @@ bertlab but its version, which it reads and does not import; what it builds asks
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sphinx.application import Sphinx
+if TYPE_CHECKING:  # so that the tests read this file without Sphinx
+    from sphinx.application import Sphinx
 
 HERE = Path(__file__).parent
 
@@ -30,28 +32,22 @@ html_show_copyright = html_show_sphinx = False
 html_copy_source = html_show_sourcelink = False
 
 
-def setup(app: Sphinx) -> None:
+def setup(app: "Sphinx") -> None:
     """Called by Sphinx."""
     app.connect("source-read", add_side_bar)
 
 
-def add_side_bar(app: Sphinx, name: str, source: list[str]) -> None:
+def add_side_bar(app: "Sphinx", name: str, source: list[str]) -> None:
     """Give index.md and verbs/index.md, as they are read, the hidden tables of contents that a side bar is made of."""
     if name in ("index", "verbs/index"):
         source[0] += "".join(toctree(title, pages) for title, pages in linked_pages(source[0]))
 
 
 def linked_pages(text: str) -> list[tuple[str, list[str]]]:
-    """(heading, pages linked beneath it) of a page of Markdown, each page once."""
+    """(heading, pages linked beneath it) of a page of Markdown, where there are any."""
     heads = re.split(r"^#+ (.+)$", text, flags=re.MULTILINE)[1:]
-    seen: set[str] = set()
-    found = []
-    for title, body in zip(heads[::2], heads[1::2], strict=True):
-        pages = [page for page in dict.fromkeys(re.findall(r"\]\(([\w/-]+)\.md\)", body)) if page not in seen]
-        seen.update(pages)
-        if pages:
-            found.append((title, pages))
-    return found
+    found = [(title, re.findall(r"\]\(([\w/-]+)\.md\)", body)) for title, body in zip(heads[::2], heads[1::2], strict=True)]
+    return [(title, pages) for title, pages in found if pages]
 
 
 def toctree(title: str, pages: list[str]) -> str:

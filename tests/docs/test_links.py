@@ -2,6 +2,7 @@
 every picture is small, says what it shows and asks for nothing from elsewhere."""
 
 import re
+import runpy
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from xml.etree import ElementTree
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+
+import bertlab
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -93,6 +96,19 @@ def test_every_page_is_listed_once_in_an_index() -> None:
         listed = [place for place in places((folder / "index.md").read_text(encoding="utf-8")) if "/" not in place]
         assert sorted(listed) == sorted(page.name for page in folder.glob("*.md") if page.name != "index.md")
     assert "verbs/index.md" in places((DOCS / "index.md").read_text(encoding="utf-8"))
+
+
+def test_the_side_bar_of_the_site_leads_to_every_page_once() -> None:
+    conf = runpy.run_path(str(DOCS / "conf.py"))
+    assert conf["version"] == bertlab.__version__
+    found = []
+    for name in ("index", "verbs/index"):
+        source = [(DOCS / f"{name}.md").read_text(encoding="utf-8")]
+        conf["add_side_bar"](None, name, source)
+        for tree in re.findall(r"^```\{toctree\}\n((?::.+\n)+)\n([^`]+)```$", source[0], re.MULTILINE):
+            assert tree[0].startswith(":hidden:\n:caption: ")
+            found += [(DOCS / name).parent / f"{page}.md" for page in tree[1].split()]
+    assert sorted(found) == sorted(set(PAGES[1:]) - {DOCS / "index.md"})
 
 
 def test_links_and_anchors_are_read_as_github_reads_them() -> None:
