@@ -251,6 +251,21 @@ def test_p_and_interval_of_methods_are_read_from_students_t() -> None:
     assert (found["interval"]["low"] <= 0 <= found["interval"]["high"]) == (found["p_two_level"] > 0.05)
 
 
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_the_interval_of_few_seeds_reaches_beyond_their_means_as_far_as_p_says(seeds: int) -> None:
+    """Two seeds drawn from three have six means: no percentile of the samples lies beyond the outermost."""
+    draw, close = np.random.default_rng(16), 0
+    for _ in range(20):
+        units = methods(draw, n=400, seeds=seeds, spread=0.02, better=0.06)
+        for found in two_level_bootstrap(units, seeds, ["accuracy", "macro_f1"], 999, seed=0):
+            interval, p = found["interval"], found["p_two_level"]
+            assert (interval["low"] <= 0 <= interval["high"]) == (p > 0.05)
+            close += 0.01 < p < 0.2
+            width = 2 * stats.t.isf(0.025, found["degrees_of_freedom"]) * found["standard_error"]
+            assert interval["high"] - interval["low"] == pytest.approx(width, rel=0.35)
+    assert close > 5  # not only cases that anything would get right
+
+
 def test_methods_of_equal_seeds_do_not_differ_and_one_seed_against_several_is_allowed() -> None:
     gold = np.arange(60) % 3
     equal = units_of(gold, np.tile(gold, (5, 1)), 3)
