@@ -6,12 +6,8 @@ Every folder binds its own files by a sealed manifest (bertlab/disk.py), and wha
     run           inputs.json: config.yaml, the corpus or the labelled files, the weights it started from
     checkpoint    manifest.json: its files, the run
     model         manifest.json: its files, the run's inputs.json and results
-<<<<<<< HEAD
-    predictions   manifest.json: its files, the files of the model, the labelled file
     export        manifest.json: its files, the files of the model
-=======
     predictions   manifest.json: its files, the files of the model (or the vectors), the labelled file and those beside it
->>>>>>> 6242e3654d82761fe9093365d8cb4abb025024db
     embeddings    FILE.manifest.json: the vectors, the files of the model, the texts (a file, or the files of a folder)
 
 Following it reads every byte once (about 1 GB/s), and neither torch nor the network. What a link leads to is looked for where the settings
