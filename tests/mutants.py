@@ -563,6 +563,35 @@ MUTANTS = (
         'return Markup(inert(str(text)).encode("utf-8", "replace").decode("utf-8"))',
         ("tests/pages/test_doctor.py::test_hostile_text_makes_no_element_no_attribute_and_no_control_character",),
     ),
+    # --- thresholds
+    Mutant(
+        "thresholds: of two classes F1 of the second alone chooses",
+        "evaluation/probabilities.py",
+        "best_threshold(is_gold[:, label], probabilities[:, label], exclusive=exclusive)",
+        "best_threshold(is_gold[:, label], probabilities[:, label], exclusive=False)",
+        ("tests/evaluation/test_probabilities.py::test_of_two_classes_the_second_has_a_threshold_and_the_first_takes_the_rest",),
+    ),
+    Mutant(
+        "thresholds: the other class is counted as if all of it were given",
+        "evaluation/curves.py",
+        "2 * (n - gold - (given - right))",
+        "2 * (n - gold - given + 0 * right)",
+        ("tests/evaluation/test_curves.py::test_of_two_exclusive_classes_neither_is_favoured",),
+    ),
+    Mutant(
+        "thresholds: none above all scores",
+        "evaluation/curves.py",
+        "np.nextafter(distinct[-1], np.inf)",
+        "distinct[-1]",
+        ("tests/evaluation/test_curves.py::test_of_two_exclusive_classes_neither_is_favoured",),
+    ),
+    Mutant(
+        "thresholds: rounded to the digits of the probabilities",
+        "evaluation/probabilities.py",
+        'np.float64(thresholds[names[1]]["value"])',
+        'thresholds[names[1]]["value"]',
+        ("tests/evaluation/test_probabilities.py::test_a_threshold_above_all_probabilities_gives_none_however_few_digits_they_have",),
+    ),
     # --- vectors judged
     Mutant(
         "vectors judged: recall is of k, not of the relevant",
