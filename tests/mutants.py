@@ -592,6 +592,28 @@ MUTANTS = (
         'thresholds[names[1]]["value"]',
         ("tests/evaluation/test_probabilities.py::test_a_threshold_above_all_probabilities_gives_none_however_few_digits_they_have",),
     ),
+    # --- the column of the labels
+    Mutant(
+        "column of the labels: of two that may be it one is guessed",
+        "corpus/labelled.py",
+        "if scored and len(there) == 2:",
+        "if scored and len(there) == 3:",
+        ("tests/corpus/test_labelled.py::test_the_column_of_numbers_is_score_or_label_and_where_both_are_nobody_guesses",),
+    ),
+    Mutant(
+        "column of the labels: a score before a label of classes",
+        "corpus/labelled.py",
+        '("score", "label") if scored else ("label", "score")',
+        '("score", "label")',
+        ("tests/corpus/test_labelled.py::test_the_column_of_numbers_is_score_or_label_and_where_both_are_nobody_guesses",),
+    ),
+    Mutant(
+        "column of the labels: a regression does not say that it wants numbers",
+        "tasks/regression.py",
+        "read=partial(sentences.read, scored=True)",
+        "read=partial(sentences.read, scored=False)",
+        ("tests/tasks/test_choosing.py::test_pairs_with_a_score_are_a_regression_and_read_as_one",),
+    ),
     # --- vectors judged
     Mutant(
         "vectors judged: recall is of k, not of the relevant",

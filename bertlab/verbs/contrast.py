@@ -44,7 +44,7 @@ class Config:
     dev: str | None = None
     """File of the same kind to choose by; without one a share of train is cut off by a hash of the texts."""
     dev_pairs: str | None = None
-    """Or pairs that a person scored (columns text, text_b, score), to choose by Spearman's correlation."""
+    """Or pairs that a person scored (columns text, text_b, and score or label), to choose by Spearman's correlation."""
     test: str | None = None
     """File of the same kind to measure on at the end, before and after; nothing is chosen by it."""
     text: str = "text"

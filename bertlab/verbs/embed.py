@@ -192,10 +192,10 @@ def _scored_pairs(path: str) -> tuple[list[str], list[str], list[float]]:
     """Texts, second texts and scores. Raises DataError for a pair without a second text, or a score that is no number."""
     import math
 
-    from bertlab.corpus.labelled import read_labelled
+    from bertlab.corpus.labelled import label_column, read_labelled
     from bertlab.errors import DataError
 
-    pairs = read_labelled(path, text_b="text_b", label="score")
+    pairs = read_labelled(path, text_b="text_b", label=label_column(path, None, scored=True))
     assert pairs.texts_b is not None and pairs.labels is not None
     scores = []
     for id, label in zip(pairs.ids, pairs.labels, strict=True):
