@@ -592,6 +592,21 @@ MUTANTS = (
         'thresholds[names[1]]["value"]',
         ("tests/evaluation/test_probabilities.py::test_a_threshold_above_all_probabilities_gives_none_however_few_digits_they_have",),
     ),
+    # --- several processes
+    Mutant(
+        "several processes: patience that nobody hands on",
+        "training/processes.py",
+        "InitProcessGroupKwargs(timeout=patience)",
+        "InitProcessGroupKwargs()",
+        ("tests/training/test_processes.py::test_two_processes_train_as_one",),
+    ),
+    Mutant(
+        "several processes: contrast has no more patience than the others",
+        "verbs/contrast.py",
+        "patience=timedelta(days=7)",
+        "patience=timedelta(0)",
+        ("tests/verbs/test_contrast.py::test_the_others_wait_for_days_while_the_first_measures",),
+    ),
     # --- the column of the labels
     Mutant(
         "column of the labels: of two that may be it one is guessed",
