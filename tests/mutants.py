@@ -607,6 +607,14 @@ MUTANTS = (
         "patience=timedelta(0)",
         ("tests/verbs/test_contrast.py::test_the_others_wait_for_days_while_the_first_measures",),
     ),
+    # --- several tasks
+    Mutant(
+        "several tasks: the tracker hears nothing of dev",
+        "tasks/together.py",
+        'tracker.log(numbers_of({f"seed-{seed}": history[-1]}), step=done)',
+        'numbers_of({f"seed-{seed}": history[-1]})',
+        ("tests/tasks/test_together.py::test_a_tracker_is_told_of_the_scores_of_every_task_and_of_their_mean",),
+    ),
     # --- the column of the labels
     Mutant(
         "column of the labels: of two that may be it one is guessed",
