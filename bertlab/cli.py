@@ -70,7 +70,7 @@ options are written --name VALUE or name=VALUE, or come from YAML files: --confi
   bertlab evaluate   --model DIR --data FILE --out DIR
   bertlab prompt     --model DIR --data FILE --template "{{text}} It is about [MASK]." --words a:word b:word,word --out DIR
   bertlab compare    --runs A B [C ...] [--metrics accuracy macro_f1] [--json FILE]
-  bertlab report     --runs RUN [RUN ...] [--out FILE] [--live SECONDS]
+  bertlab report     --runs RUN [RUN ...] [--out FILE] [--live SECONDS]   (or --runs VECTORS [--label COLUMN])
   bertlab embed      --model DIR --input FILE --output FILE
   bertlab search     INDEX "a query" [--top 10]
   bertlab contexts   WORD --model DIR --in FILE [--senses K]

@@ -13,7 +13,7 @@ import os
 import platform
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,7 @@ def _join(rank: int, ranks: int, store: Path, work: Callable[[int], Any], answer
     code = 1
     try:
         AcceleratorState._reset_state(reset_partial_state=True)
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # threads do not come along; "true", the command line's, waits for them for ever
         numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
         os.environ.update({name: str(number) for name, number in numbers.items()})
         torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
@@ -173,3 +174,29 @@ def every_model(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     for name, (model, settings) in models.items():
         save_model(root / name, model, tokenizer, card="# A card\n", **{"facts": {}, **settings})
     return {name: str(root / name) for name in models}
+
+
+def _stored(path: Path, vectors: Any, texts: Sequence[str], labels: Sequence[Any] | None = None, ids: Sequence[str] | None = None) -> Path:
+    """A file of vectors as embed leaves it, its manifest and its texts beside it, without a model."""
+    import numpy as np
+
+    from bertlab.disk import hash_some, sha256_file, write_sealed
+
+    np.save(path, np.asarray(vectors, dtype=np.float32))
+    names = list(ids or (f"id {row}" for row in range(len(texts))))
+    path.with_suffix(".ids.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    said = path.with_suffix(".jsonl")
+    rows = [{"id": name, "text": text} for name, text in zip(names, texts, strict=True)]
+    rows = [row if labels is None else row | {"label": label} for row, label in zip(rows, labels or rows, strict=True)]
+    said.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    origin = {"path": str(said), "text": "text", "sha256": sha256_file(said)}
+    facts: dict[str, Any] = {"from": {"model": {"path": "a-model", "files": {"model.safetensors": "00"}}, "input": origin}}
+    facts |= {"rows": len(vectors), "dims": len(vectors[0]), "pooling": "mean", "layers": [-1], "normalize": False, "numbers": "float32"}
+    facts |= {"precision": "fp32", "files": hash_some(path.parent, [path.name, path.with_suffix(".ids.txt").name])}
+    write_sealed(path.with_name(f"{path.name}.manifest.json"), facts)
+    return path
+
+
+@pytest.fixture(scope="session")
+def stored_vectors() -> Callable[..., Path]:
+    return _stored

@@ -637,6 +637,50 @@ MUTANTS = (
         "read=partial(sentences.read, scored=False)",
         ("tests/tasks/test_choosing.py::test_pairs_with_a_score_are_a_regression_and_read_as_one",),
     ),
+    # --- the map of vectors
+    Mutant(
+        "the map: a text is its own neighbour",
+        "embedding/mapping.py",
+        "    others = ~_itself(found)\n",
+        "    others = np.ones(found.shape, dtype=bool)\n    others[:, -1] = False\n",
+        ("tests/embedding/test_mapping.py::test_the_nearest_are_by_angle_best_first_and_never_the_text_itself",),
+    ),
+    Mutant(
+        "the map: labels of the first rows, not of those drawn",
+        "embedding/mapping.py",
+        "labels = [known[row][1] for row in rows.tolist()] if known else []",
+        "labels = [known[row][1] for row in sorted(known)[::-1]] if known else []",
+        ("tests/embedding/test_mapping.py::test_a_sample_is_of_the_texts_labels_and_vectors_of_the_same_rows",),
+    ),
+    Mutant(
+        "the map: what is escaped is not counted",
+        "pages/vectors_report.py",
+        'if len(json_script(written, "vectors")) <= LARGEST:',
+        "if len(json.dumps(written)) <= LARGEST:",
+        ("tests/pages/test_vectors_report.py::test_the_longest_texts_labels_and_ids_are_cut_to_a_page_below_5_mb",),
+    ),
+    # --- the page of contrast
+    Mutant(
+        "the page of contrast: measurements on dev are no records",
+        "training/runlog.py",
+        """('"losses"', '"heldout"', '"dev"')""",
+        """('"losses"', '"heldout"')""",
+        ("tests/pages/test_contrast_report.py::test_every_number_is_that_of_the_folder_to_the_digit",),
+    ),
+    Mutant(
+        "the page of contrast: the last measurement is the chosen one",
+        "pages/contrast_report.py",
+        "return max(known, key=lambda each: each[self.score]) if known else None",
+        "return known[-1] if known else None",
+        ("tests/pages/test_contrast_report.py::test_a_run_that_goes_on_is_shown_as_far_as_it_is",),
+    ),
+    Mutant(
+        "the page of contrast: any interval is above 0",
+        "pages/contrast_report.py",
+        'better = found["low"] is not None and found["low"] > 0',
+        'better = found["low"] is not None',
+        ("tests/pages/test_contrast_report.py::test_a_page_says_in_words_what_came_of_it_and_marks_what_was_chosen",),
+    ),
     # --- vectors judged
     Mutant(
         "vectors judged: recall is of k, not of the relevant",

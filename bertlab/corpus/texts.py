@@ -8,9 +8,10 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from bertlab.corpus.files import kind_of, lines
-from bertlab.corpus.labelled import id_of
+from bertlab.corpus.labelled import id_of, label_of
 from bertlab.corpus.sources import File
 from bertlab.corpus.tables import rows, text_of
 from bertlab.corpus.wikipedia import is_dump
@@ -34,17 +35,32 @@ def texts(files: Iterable[File], *, text: str = "text", id: str = "id") -> Itera
 
     Raises DataError (file:line) for what is not UTF-8, not a table of its kind, or no text in column `text`.
     """
+    return ((found, said) for found, said, _ in labelled_texts(files, text=text, id=id))
+
+
+def labelled_texts(
+    files: Iterable[File], *, text: str = "text", id: str = "id", label: str | None = None
+) -> Iterator[tuple[str, str, str | None]]:
+    """The same with the label in column `label`, of several their list; None in a text file, and for what is no label."""
     for file in files:
         if is_dump(file.path):
             raise DataError(f"{file.path}: a Wikipedia dump is mark-up: make a corpus of it (bertlab prepare), or give plain texts")
         if kind_of(file.path) == "text":
             for number, line in lines(file.path, "stop", Counter()):
-                yield f"{file.name}:{number}", line or ""
+                yield f"{file.name}:{number}", line or "", None
             continue
-        for number, row in rows(file.path, columns=(text, id), required={text: "text"}, invalid_utf8="stop", tally=Counter()):
+        columns = (text, id) if label is None else (text, id, label)
+        for number, row in rows(file.path, columns=columns, required={text: "text"}, invalid_utf8="stop", tally=Counter()):
             assert row is not None, "invalid text stops"
             place = f"{file.path}:{number}"
-            yield id_of(row.get(id), f"{file.name}:{number}", place), text_of(row, text, place)
+            labelled = None if label is None else _label_in(row.get(label))
+            yield id_of(row.get(id), f"{file.name}:{number}", place), text_of(row, text, place), labelled
+
+
+def _label_in(value: Any) -> str | None:
+    several = value if isinstance(value, list) else [value]
+    known = [label_of(each, "") for each in several if isinstance(each, str | int | float)]
+    return "; ".join(each for each in known if each is not None) or None
 
 
 def runs(pairs: Iterable[tuple[str, str]], most: int) -> Iterator[Run]:

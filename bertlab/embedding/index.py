@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bertlab.corpus.sources import File, files_of
-from bertlab.corpus.texts import texts
+from bertlab.corpus.texts import labelled_texts
 from bertlab.disk import MANIFEST, bound_entries, read_sealed, sha256_file, verify_files
 from bertlab.embedding.engine import Embedder, What, finished, open_embedder
 from bertlab.errors import ConfigError, CorruptError, DataError
@@ -61,11 +61,21 @@ def open_index(path: Path) -> Index:
     if not said or numbers not in STORED or path.name not in bound:
         raise CorruptError(f"{manifest} does not say how the vectors were made: embed again")
     if pooling is None:
-        raise ConfigError(f"{path} holds vectors of tokens: search wants one vector a text, embed without --tokens")
-    return Index(path, facts, rows, numbers)
+        raise ConfigError(f"{path} holds vectors of tokens: one vector a text is wanted here, embed without --tokens")
+    index = Index(path, facts, _rows_stored(path), numbers)
+    if rows != index.rows:
+        raise CorruptError(f"{path} has {index.rows:,} vectors where its manifest says {rows!r:.40}: embed again")
+    return index
 
 
 # ---- vectors
+
+
+def _rows_stored(path: Path) -> int:
+    """How many there are by the file's own header: a manifest can say anything."""
+    if path.suffix == ".npy":
+        return len(_mapped(path))
+    return sum(file.metadata.row_group(group).num_rows for _, group, file in _row_groups(path))
 
 
 def stored_blocks(index: Index, start: int = 0) -> Iterator[tuple[int, Packed]]:
@@ -77,7 +87,7 @@ def stored_blocks(index: Index, start: int = 0) -> Iterator[tuple[int, Packed]]:
             end = first + BLOCK_ROWS
             yield first, Packed(np.asarray(values[first:end]), None if scales is None else np.asarray(scales[first:end]))
         return
-    for first, group, file in _row_groups(index):
+    for first, group, file in _row_groups(index.path):
         if first + file.metadata.row_group(group).num_rows <= start:
             continue
         stored = stored_in(file.read_row_group(group, columns=["vector", *["scale"] * (index.numbers == "int8")]))
@@ -96,21 +106,22 @@ def blocks(index: Index, start: int = 0) -> Iterator[Block]:
 def _mapped(path: Path) -> np.ndarray:
     try:
         values: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        len(values)  # a single number has no rows
         return values
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, TypeError) as error:
         raise CorruptError(f"{path}: not the array that embed writes ({type(error).__name__}): embed again") from None
 
 
-def _row_groups(index: Index) -> Iterator[tuple[int, int, pq.ParquetFile]]:
+def _row_groups(path: Path) -> Iterator[tuple[int, int, pq.ParquetFile]]:
     """(the number of its first row, its own number, the file) of every row group."""
     try:
-        with pq.ParquetFile(index.path, memory_map=True) as file:
+        with pq.ParquetFile(path, memory_map=True) as file:
             first = 0
             for group in range(file.metadata.num_row_groups):
                 yield first, group, file
                 first += file.metadata.row_group(group).num_rows
     except pa.ArrowException as error:
-        raise CorruptError(f"{index.path}: not the Parquet that embed writes ({type(error).__name__}): embed again") from None
+        raise CorruptError(f"{path}: not the Parquet that embed writes ({type(error).__name__}): embed again") from None
 
 
 def ids_of(index: Index, rows: Sequence[int]) -> dict[int, str]:
@@ -120,7 +131,7 @@ def ids_of(index: Index, rows: Sequence[int]) -> dict[int, str]:
         with index.path.with_suffix(".ids.txt").open(encoding="utf-8", newline="\n") as lines:
             return {row: line.removesuffix("\n") for row, line in enumerate(lines) if row in wanted}
     found: dict[int, str] = {}
-    for first, group, file in _row_groups(index):
+    for first, group, file in _row_groups(index.path):
         here = [row for row in wanted if first <= row < first + file.metadata.row_group(group).num_rows]
         if here:
             ids = file.read_row_group(group, columns=["id"])["id"]
@@ -186,11 +197,18 @@ def _recorded_hashes(index: Index) -> dict[str, str]:
 
 def texts_of(index: Index, files: Sequence[File], rows: Sequence[int], column: str) -> dict[int, str]:
     """The texts of some rows, in one pass over the files."""
+    return {row: text for row, (text, _) in labelled_texts_of(index, files, rows, column, None).items()}
+
+
+def labelled_texts_of(
+    index: Index, files: Sequence[File], rows: Sequence[int], column: str, label: str | None
+) -> dict[int, tuple[str, str | None]]:
+    """The texts of some rows with their labels, in one pass over the files; `label` is a column, and None where a row has none."""
     wanted = set(rows)
-    found: dict[int, str] = {}
-    for row, (_, text) in enumerate(texts(files, text=column)):
+    found: dict[int, tuple[str, str | None]] = {}
+    for row, (_, text, its) in enumerate(labelled_texts(files, text=column, label=label)):
         if row in wanted:
-            found[row] = text
+            found[row] = text, its
             if len(found) == len(wanted):
                 break
     return found

@@ -12,6 +12,7 @@ import numpy as np
 
 from bertlab.embedding.contexts import occurrences, word_vectors
 from bertlab.errors import DataError
+from bertlab.evaluation.geometry import plane
 from bertlab.inference import LoadedModel
 
 MOST_CONTEXTS = 200
@@ -48,20 +49,6 @@ def parted(model: LoadedModel, word: str, groups: Sequence[Sequence[str]]) -> di
         "within": [within for within, _ in cosines],
         "between": [between for _, between in cosines],
     }
-
-
-def plane(vectors: np.ndarray) -> tuple[np.ndarray, float]:
-    """(n, d) vectors on the plane of their two principal components, (n, 2), and its share of their variance.
-
-    A component may point either way: it points to where its largest number is positive.
-    """
-    centred = vectors - vectors.mean(0)
-    left, sizes, right = np.linalg.svd(centred, full_matrices=False)
-    points = np.zeros((len(vectors), 2))
-    for axis in range(min(2, len(sizes))):
-        points[:, axis] = left[:, axis] * sizes[axis] * np.sign(right[axis, np.abs(right[axis]).argmax()])
-    total = float((sizes**2).sum())
-    return points, float((sizes[:2] ** 2).sum() / total) if total > 1e-12 else 1.0
 
 
 def within_and_between(vectors: np.ndarray, owners: np.ndarray) -> tuple[float | None, float | None]:

@@ -1,10 +1,6 @@
-"use strict";
-// The page of bertlab explore. Whatever comes from a model, a text or a file is set as text (textContent, append of strings): nothing of a
-// stranger's is ever read as mark-up. Asks only the server that it came from; as a snapshot it asks nobody and shows what it holds.
+// The page of bertlab explore. Whatever comes from a model, a text or a file is set as text (elements.js). Asks only the server that it came
+// from; as a snapshot it asks nobody and shows what it holds.
 
-const $ = (id) => document.getElementById(id);
-const NAMESPACE = "http://www.w3.org/2000/svg";
-const STEERING = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 const SHOWN = 10; // rows of a table of tokens
 const snapshot = $("snapshot") ? JSON.parse($("snapshot").textContent) : null;
 
@@ -15,39 +11,9 @@ let chosen = 0; // the token whose attention is shown
 let parted = null; // a word's vectors in its contexts
 let turn = 0; // of the last question: an answer to an earlier one is not shown
 
-// ---- making elements
-
-function make(name, given, ...inner) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(given || {})) {
-    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
-    else if (value !== null && value !== false) made.setAttribute(key, value === true ? "" : value);
-  }
-  made.append(...inner);
-  return made;
-}
-
-function drawn(name, given, ...inner) {
-  const made = document.createElementNS(NAMESPACE, name);
-  for (const [key, value] of Object.entries(given)) made.setAttribute(key, value);
-  made.append(...inner);
-  return made;
-}
-
-const inert = (text) => String(text).replace(STEERING, "?");
-const word = (text) => make("bdi", null, inert(text));
 const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
 const meter = (share, label) => make("meter", { min: 0, max: 1, value: share, "aria-label": label });
-
-function table(columns, rows, label) {
-  const head = make("tr", null, ...columns.map((each) => make("th", { scope: "col" }, each)));
-  const lines = rows.map((row) => make("tr", null, ...row.map((cell, n) => make(n ? "td" : "th", n ? null : { scope: "row" }, cell))));
-  const inside = make("table", { "aria-label": label }, make("thead", null, head), make("tbody", null, ...lines));
-  return make("div", { class: "wide", tabindex: "0", role: "region", "aria-label": label }, inside);
-}
-
 const section = (heading, ...inner) => make("section", { "aria-label": heading }, make("h2", null, heading), ...inner);
-const soft = (...inner) => make("p", { class: "soft" }, ...inner);
 
 // ---- asking
 

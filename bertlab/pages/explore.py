@@ -5,17 +5,16 @@ JSON, which the same script draws; with scripts off it shows the words, classes 
 """
 
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import Any
 
 from markupsafe import Markup
 
-from bertlab.pages.html import document, element, join, json_script, section, soft, table
+from bertlab.pages.html import assets, document, element, join, json_script, section, soft, table
 
 
 def page(snapshot: Mapping[str, Any] | None = None) -> str:
     """The whole page. snapshot: {about, text, text_b, looked, why, near, parted}, the last three may be None."""
-    script, style = (files(__package__).joinpath(f"explore.{kind}").read_text(encoding="utf-8") for kind in ("js", "css"))
+    script, style = assets("elements.js", "explore.js"), assets("controls.css", "explore.css")
     body = [element("h1", "A model opened up: ", element("span", id="name")), element("p", id="kind", class_="soft")]
     fixed = snapshot is not None  # there is nobody to ask
     body += [element("div", id="given", class_="text", hidden=True), _ask(fixed), _status(), _found(), _words(fixed)]

@@ -9,6 +9,7 @@ import json
 from base64 import b64encode
 from collections.abc import Sequence
 from hashlib import sha256
+from importlib.resources import files
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -131,6 +132,11 @@ def json_script(value: Any, id: str) -> Markup:
     """Data for a page's script as an element that does not run. JSON's own escapes keep < > & and the line breaks of scripts out of it."""
     text = json.dumps(value, ensure_ascii=True).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     return Markup("<script type=application/json{}>{}</script>").format(_attributes({"id": id}), Markup(text))
+
+
+def assets(*names: str) -> str:
+    """Scripts or styles of this package, one after another."""
+    return "".join(files(__package__).joinpath(name).read_text(encoding="utf-8") for name in names)
 
 
 def document(

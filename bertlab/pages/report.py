@@ -1,6 +1,6 @@
 """One page of a run, or of several side by side: which kind each folder is of, its sections, one file that asks for nothing else.
 
-    RUN of bertlab pretrain, finetune, multitask; a folder of bertlab evaluate or prompt -> HTML
+    RUN of bertlab pretrain, finetune, multitask, contrast; a folder of bertlab evaluate or prompt; a file of bertlab embed -> HTML
 
 A folder is believed no further than it can be read: what a run does not leave ends in one line.
 """
@@ -13,8 +13,11 @@ from markupsafe import Markup
 
 import bertlab
 from bertlab.disk import write_text
+from bertlab.embedding.index import open_index
+from bertlab.embedding.mapping import Map, map_of
 from bertlab.errors import BertlabError, ConfigError, CorruptError
-from bertlab.pages import finetuning_report, pretraining_report
+from bertlab.pages import contrast_report, finetuning_report, pretraining_report, vectors_report
+from bertlab.pages.contrast_report import ContrastRun, is_contrast, read_contrast
 from bertlab.pages.finetuning_report import Scored, read_scored
 from bertlab.pages.html import document, element, soft
 from bertlab.pages.pretraining_report import PretrainingRun, read_run
@@ -22,22 +25,37 @@ from bertlab.training.runlog import CONFIG, read_settings
 
 REPORT = "report.html"
 
-Run = PretrainingRun | list[Scored]
+Run = PretrainingRun | ContrastRun | list[Scored] | Map
 
 
-def write_report(out: Path, runs: Sequence[Path], corpus: dict[str, Any] | None = None, refresh: int | None = None) -> bool:
+def write_report(
+    out: Path,
+    runs: Sequence[Path],
+    corpus: dict[str, Any] | None = None,
+    refresh: int | None = None,
+    *,
+    texts: str | None = None,
+    label: str = "label",
+) -> bool:
     """Write the page of `runs` to `out`; whether all of them are finished. corpus: what `bertlab corpus --json` wrote. refresh: seconds
-    after which a browser reads the page again, while a run is not finished.
+    after which a browser reads the page again, while a run is not finished. texts, label: of vectors, see `map_of`.
 
-    Raises ConfigError (no run folder, or folders that cannot stand side by side), CorruptError (files that no run leaves).
+    Raises ConfigError (no run folder, or folders that cannot stand side by side), CorruptError (files that no run leaves), DataError (texts
+    that are not what was embedded).
     """
+    if len(runs) > 1 and (file := next((run for run in runs if run.is_file()), None)):
+        raise ConfigError(f"{file}: vectors have a page of their own: give no other run beside them")
+    if texts is not None and not runs[0].is_file():
+        raise ConfigError(f"texts={texts}: a run is shown without, they belong to a file of vectors")
     read = []
     for folder in runs:
         try:
-            read.append(_read(folder))
+            read.append(_read(folder, texts, label))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise _not_ours(folder, error) from error
-    finished = all(not isinstance(run, PretrainingRun) or run.facts is not None for run in read)
+    if len(runs) > 1 and any(isinstance(run, ContrastRun) for run in read):
+        raise ConfigError("a run of contrast has a page of its own: give it alone")
+    finished = all(not isinstance(run, PretrainingRun | ContrastRun) or run.facts is not None for run in read)
     try:
         page = _page(runs, read, corpus, None if finished else refresh)
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
@@ -55,7 +73,9 @@ def report_on(run: Path, refresh: int | None = None) -> None:
 
 
 def page_of(folder: Path) -> Path:
-    """Where the page of one folder goes: into a run folder; beside a folder whose manifest binds every file in it."""
+    """Where the page of one folder goes: into a run folder; beside a folder whose manifest binds every file in it, and beside vectors."""
+    if folder.is_file():
+        return folder.with_name(f"{folder.name}.html")
     return folder / REPORT if (folder / CONFIG).is_file() else folder.parent / f"{folder.resolve().name}.html"
 
 
@@ -65,11 +85,16 @@ def _not_ours(folder: Path, error: Exception) -> BertlabError:
     return CorruptError(f"{folder}: its files are not what a run of this version leaves ({error!r}): copy the run folder again")
 
 
-def _read(folder: Path) -> Run:
-    """A pretraining run; or the scores of a fine-tuning run (one), of several tasks (each), of an evaluation (one)."""
+def _read(folder: Path, texts: str | None, label: str) -> Run:
+    """A run of pretraining or of contrast; the scores of a fine-tuning run (one), of several tasks (each), of an evaluation (one); a map of
+    vectors."""
+    if folder.is_file():
+        return map_of(open_index(folder), texts, label)
     name = folder.resolve().name
     if (folder / CONFIG).is_file():
         settings = read_settings(folder)
+        if is_contrast(settings):
+            return read_contrast(folder)
         if "corpus" in settings:
             return read_run(folder)
         if not (folder / "metrics.json").is_file():
@@ -82,16 +107,25 @@ def _read(folder: Path) -> Run:
         return [scored]
     if (folder / "metrics.json").is_file():
         return [read_scored(folder, name)]
-    raise ConfigError(f"{folder}: no run there: name a run folder of pretrain, finetune or multitask, or a folder of evaluate")
+    raise ConfigError(
+        f"{folder}: no run there: name a run folder of pretrain, finetune, multitask or contrast, a folder of evaluate, or a file of embed"
+    )
 
 
 def _page(folders: Sequence[Path], runs: Sequence[Run], corpus: dict[str, Any] | None, refresh: int | None) -> str:
+    if isinstance(runs[0], Map):
+        title, body = f"Vectors {folders[0].name}", vectors_report.sections(runs[0])
+        head = [element("h1", title), soft(f"bertlab {bertlab.__version__}")]
+        return document(title, *head, *body, style=vectors_report.style(), script=vectors_report.script())
     pretraining = [run for run in runs if isinstance(run, PretrainingRun)]
-    scored = [each for run in runs if not isinstance(run, PretrainingRun) for each in run]
+    scored = [each for run in runs if isinstance(run, list) for each in run]
     if len(runs) == 1:
         (folder,) = folders
         title = f"Run {folder.resolve().name}"
-        body = pretraining_report.sections(pretraining[0], corpus) if pretraining else _of_tasks(scored, folder)
+        if isinstance(runs[0], ContrastRun):
+            body = contrast_report.sections(runs[0])
+        else:
+            body = pretraining_report.sections(pretraining[0], corpus) if pretraining else _of_tasks(scored, folder)
     else:
         title = f"{len(runs)} runs"
         body = pretraining_report.comparison(pretraining) if pretraining else []

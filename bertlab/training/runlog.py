@@ -141,7 +141,7 @@ def full_records(path: Path) -> list[dict[str, Any]]:
         return found
     with path.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
-            if '"losses"' not in line and '"heldout"' not in line:
+            if not any(name in line for name in ('"losses"', '"heldout"', '"dev"')):
                 continue
             try:
                 record = json.loads(line)

@@ -202,6 +202,7 @@ def _contrast(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     from bertlab.model.encoder import Bert
     from bertlab.model.folder import fetch, load_config, load_model, refuse_misfit, weights_sha256
     from bertlab.model.heads import BertForPreTraining
+    from bertlab.pages.report import report_on
     from bertlab.tokens import tokenizer as tokenizers
     from bertlab.training.runlog import remember_inputs
 
@@ -243,6 +244,7 @@ def _contrast(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     metrics |= {name: {"what": task.what} | improvement(task, at_start[name], at_end[name]) for name, task in tasks.items() if task}
     write_json(out / "metrics.json", metrics | {"history": state["history"]})
     _save(config, recipe, out, tokenizer, model, metrics)
+    report_on(out)
     print(_summary(out, metrics), flush=True)
     return metrics | {"history": state["history"]}
 

@@ -51,7 +51,7 @@ class Config:
     numbers: Literal["float32", "float16", "int8", "binary"] = "float32"
     """How numbers are stored: 32, 16, 8 or 1 bit each; what that loses is measured on the vectors written."""
     dev_pairs: str | None = None
-    """Pairs that a person scored (columns text, text_b, score): says which pooling agrees best with the scores."""
+    """Pairs that a person scored (columns text, text_b, and score or label): says which pooling agrees best with the scores."""
     part: int = 4096
     """Texts sorted by length and kept together: what a cut-off costs at most."""
     processes: int | None = None

@@ -1,9 +1,11 @@
 """bertlab report: runs -> one page to look at, with no server and no network.
 
     bertlab report --runs RUN [RUN ...] [--out FILE] [--corpus FACTS.json] [--live SECONDS]
+    bertlab report --runs VECTORS [--label COLUMN] [--texts FILE]
 
-RUN is a run folder of pretrain, finetune or multitask, finished or (of pretrain) not, or a folder of evaluate or prompt. Runs write this
-page of themselves when they end; several give a comparison: curves in the same charts, scores in one table.
+RUN is a run folder of pretrain, finetune, multitask or contrast, finished or (of pretrain and contrast) not, or a folder of evaluate or
+prompt. Runs write this page of themselves when they end; several give a comparison: curves in the same charts, scores in one table.
+VECTORS is a file of embed: a map of its texts.
 """
 
 from dataclasses import dataclass
@@ -15,13 +17,17 @@ from bertlab.errors import ConfigError
 @dataclass(frozen=True, kw_only=True)
 class Config:
     runs: tuple[str, ...]
-    """Run folders, or folders that evaluate or prompt wrote."""
+    """Run folders, or folders that evaluate or prompt wrote, or one file of embed's vectors."""
     out: str | None = None
-    """The page. Default: report.html in the run folder; beside a folder of evaluate or prompt, under its name."""
+    """The page. Default: report.html in the run folder; beside a folder of evaluate or prompt, and beside vectors, under their name."""
     corpus: str | None = None
     """What `bertlab corpus --json` wrote of the corpus: its warnings and numbers are shown too (of one pretraining run)."""
     live: int | None = None
     """Write the page again every so many seconds until the run is finished; a browser that shows it reads it again as often."""
+    label: str = "label"
+    """Of vectors: the column of their input by which the map is coloured, where there is such a column."""
+    texts: str | None = None
+    """Of vectors: the texts that were embedded; default: those that they were made from, where they are still there and the same."""
 
     def __post_init__(self) -> None:
         if not self.runs or not all(self.runs):
@@ -35,7 +41,8 @@ class Config:
 def run(config: Config) -> Path:
     """Write the page and return its path.
 
-    Raises ConfigError (a folder that is no run, or has no scores yet), CorruptError (files that no run leaves).
+    Raises ConfigError (a folder that is no run, or has no scores yet), CorruptError (files that no run leaves), DataError (texts that are
+    not what was embedded).
     """
     import time
 
@@ -46,6 +53,6 @@ def run(config: Config) -> Path:
     out = Path(config.out) if config.out else page_of(folders[0])
     corpus = read_object(Path(config.corpus)) if config.corpus else None
     print(f"page        {out}", flush=True)
-    while not write_report(out, folders, corpus, config.live) and config.live:
+    while not write_report(out, folders, corpus, config.live, texts=config.texts, label=config.label) and config.live:
         time.sleep(config.live)
     return out

@@ -5,8 +5,9 @@ import math
 
 import numpy as np
 import pytest
+from sklearn.decomposition import PCA
 
-from bertlab.evaluation.geometry import SAMPLE, geometry, random_partners, sampled
+from bertlab.evaluation.geometry import SAMPLE, geometry, plane, random_partners, sampled
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -79,3 +80,25 @@ def test_intervals_hold_the_true_value_as_often_as_they_say_coverage() -> None:
             held[name] += found[name]["low"] <= value <= found[name]["high"]
     print({name: count / 120 for name, count in held.items()})
     assert all(104 <= count <= 120 for count in held.values())  # 114 are expected; below 105 of right intervals in one run of 1,000
+
+
+# --- a plane
+
+
+@pytest.mark.parametrize("n, d", [(9, 5), (4, 5), (200, 5)])
+def test_a_plane_is_that_of_scikit_learn_but_for_the_direction_of_its_axes(n: int, d: int) -> None:
+    vectors = np.random.default_rng(0).normal(size=(n, d)) * [3, 2, 1, 1, 0.5]
+    points, shown = plane(vectors)
+    theirs = PCA(2).fit(vectors)
+    np.testing.assert_allclose(np.abs(points), np.abs(theirs.transform(vectors)), atol=1e-9)
+    assert shown == pytest.approx(theirs.explained_variance_ratio_.sum())
+    for axis in (0, 1):  # an axis points to where its largest number is positive
+        its = (vectors - vectors.mean(0)).T @ points[:, axis]
+        assert its[np.abs(its).argmax()] > 0
+
+
+def test_equal_vectors_are_one_point_and_two_lie_on_a_line() -> None:
+    points, shown = plane(np.ones((3, 4)))
+    assert not points.any() and shown == 1
+    points, shown = plane(np.array([[0.0, 3.0], [4.0, 0.0]]))
+    assert abs(points[0, 0] - points[1, 0]) == pytest.approx(5) and np.allclose(points[:, 1], 0) and shown == pytest.approx(1)

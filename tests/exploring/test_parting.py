@@ -5,12 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.decomposition import PCA
 
 import bertlab
 from bertlab.errors import DataError
 from bertlab.exploring.looking import framed
-from bertlab.exploring.parting import parted, plane, within_and_between
+from bertlab.exploring.parting import parted, within_and_between
 from bertlab.inference import LoadedModel
 from bertlab.model.opened import opened, word_vectors
 
@@ -47,22 +46,6 @@ def test_vectors_are_the_mean_states_of_the_words_own_pieces(before: str, word: 
         assert found["within"][layer] == pytest.approx(float(torch.cosine_similarity(one, other, dim=0)), abs=1e-5)
         apart = np.linalg.norm(np.diff(np.array(found["points"][layer]), axis=0))
         assert apart == pytest.approx(float((one - other).norm()), rel=1e-4)
-
-
-def test_a_plane_is_that_of_scikit_learn_but_for_the_direction_of_its_axes() -> None:
-    vectors = np.random.default_rng(0).normal(size=(9, 5)) * [3, 2, 1, 1, 0.5]
-    points, shown = plane(vectors)
-    theirs = PCA(2).fit(vectors)
-    np.testing.assert_allclose(np.abs(points), np.abs(theirs.transform(vectors)), atol=1e-9)
-    assert shown == pytest.approx(theirs.explained_variance_ratio_.sum())
-    np.testing.assert_allclose(plane(vectors)[0], plane(vectors.copy())[0])
-
-
-def test_equal_vectors_are_one_point_and_two_lie_on_a_line() -> None:
-    points, shown = plane(np.ones((3, 4)))
-    assert not points.any() and shown == 1
-    points, shown = plane(np.array([[0.0, 3.0], [4.0, 0.0]]))
-    assert abs(points[0, 0] - points[1, 0]) == pytest.approx(5) and np.allclose(points[:, 1], 0) and shown == pytest.approx(1)
 
 
 def test_cosines_within_and_between_groups_by_hand() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bertlab.pages.report import write_report
+from tests.pages.test_contrast_report import made as contrasted
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PAYLOADS = [
@@ -43,7 +44,14 @@ def pages(tmp_path_factory: pytest.TempPathFactory, topics: Path, bert: Path, ma
     wide = make_finetuned(
         folder / "wide", [f"a class with a long name, number {number}" for number in range(20)], ["w" * 300], n=100, seeds=1
     )
-    runs = {"topics": [topics], "bert": [bert], "several": [bert, other, topics, hostile], "hostile": [hostile], "wide": [wide]}
+    runs = {
+        "topics": [topics],
+        "bert": [bert],
+        "several": [bert, other, topics, hostile],
+        "hostile": [hostile],
+        "wide": [wide],
+        "contrast": [contrasted(folder / "contrast")],
+    }
     for name, its in runs.items():
         write_report(folder / f"{name}.html", its)
     return {name: folder / f"{name}.html" for name in runs}
@@ -152,7 +160,7 @@ CONTRAST = """
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_can_be_told_from_its_ground(look: Look, pages: dict[str, Path], scheme: str) -> None:
-    for name in ("topics", "bert", "wide"):
+    for name in ("topics", "bert", "wide", "contrast"):
         page, _ = look(name, color_scheme=scheme)
         page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
         assert page.evaluate(CONTRAST) == [], name

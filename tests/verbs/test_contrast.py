@@ -152,6 +152,13 @@ def test_the_folder_says_what_it_is(finished, base):
         bertlab.load(str(out / "model")).fill("the [MASK]")
 
 
+def test_the_run_leaves_a_page_with_its_scores(finished):
+    out, metrics = finished
+    shown = (out / "report.html").read_text()
+    for place, value in (("test.after.mrr", metrics["test"]["after"]["mrr"]), ("history.3.mrr", metrics["history"][3]["mrr"])):
+        assert f'<data value="{json.dumps(value)}" data-of="{place}">{value:.3f}</data>' in shown
+
+
 def test_every_link_of_the_run_holds(finished):
     out, _ = finished
     links = list(chain.follow([out]))

@@ -1,0 +1,150 @@
+"""The report of a run of bertlab contrast: what the vectors find before and after, how dev chose among the steps, and how it went.
+
+Reads config.yaml, metrics.jsonl and, once the run is finished, metrics.json. Computes no score, and shows a run that goes on as far as it
+is.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from bertlab.disk import read_object
+from bertlab.pages.charts import Series, line_chart
+from bertlab.pages.html import element, join, number, section, soft, table
+from bertlab.pages.pretraining_report import settings_table
+from bertlab.pages.screen import metric_words
+from bertlab.training.runlog import full_records, read_settings
+
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ContrastRun:
+    """A run folder as read: its settings, its records of steps, its measurements on dev; `facts`: metrics.json once it is finished."""
+
+    settings: Facts
+    steps: list[Facts]
+    measured: list[Facts]
+    facts: Facts | None
+
+    @property
+    def score(self) -> str:
+        """By which the step is chosen."""
+        return "spearman" if self.measured and "spearman" in self.measured[0] else "mrr"
+
+    @property
+    def best(self) -> Facts | None:
+        """The measurement that was chosen; of a run that goes on the first of the highest so far."""
+        known = [each for each in self.measured if each[self.score] is not None]
+        if self.facts is not None:
+            known = [each for each in known if each["step"] == self.facts["best"]["step"]]
+        return max(known, key=lambda each: each[self.score]) if known else None
+
+
+def is_contrast(settings: Facts) -> bool:
+    return "positives" in settings
+
+
+def read_contrast(folder: Path) -> ContrastRun:
+    """Raises ConfigError (no run folder), CorruptError (settings or scores that are none)."""
+    records = full_records(folder / "metrics.jsonl")
+    metrics = folder / "metrics.json"
+    return ContrastRun(
+        settings=read_settings(folder),
+        steps=[record for record in records if "losses" in record],
+        measured=[record["dev"] for record in records if "dev" in record],
+        facts=read_object(metrics) if metrics.is_file() else None,
+    )
+
+
+def sections(run: ContrastRun) -> list[Markup]:
+    """The whole report but for its title."""
+    parts = [_verdict(run), _scores(run), _curves(run), _measurements(run), settings_table(run.settings)]
+    return [part for part in parts if part is not None]
+
+
+def _verdict(run: ContrastRun) -> Markup:
+    facts = run.facts
+    if facts is None:
+        done = run.steps[-1]["step"] if run.steps else 0
+        return element(
+            "div", element("p", f"The run is not finished: step {done:,}. What its vectors are worth is said at its end."), class_="wrong"
+        )
+    split = "test" if "test" in facts else "dev"
+    found = facts[split]
+    better = found["low"] is not None and found["low"] > 0
+    score, chosen = metric_words(found["score"]), facts["best"]["step"]
+    lines = [
+        f"{score} on {split}: {found['before'][found['score']]:.3f} before, {found['after'][found['score']]:.3f} after, trained on "
+        f"{facts['rows']:,} rows of {facts['texts']} in {facts['steps']:,} steps; "
+        f"the weights are those of step {chosen:,}, the best on dev.",
+        "The interval of the difference is above 0: the vectors are better than before."
+        if better
+        else "The interval of the difference is not above 0: it is not shown that the vectors are better than before.",
+    ]
+    if split == "dev":
+        lines.append("No test file was given, and dev chose the weights, so the number flatters.")
+    if chosen == 0:
+        lines.append("No step made them better on dev than the start, which is what is kept: lower the learning rate?")
+    return element("div", *(element("p", line) for line in lines), class_="wrong plain" if better and chosen else "wrong")
+
+
+def _scores(run: ContrastRun) -> Markup | None:
+    if run.facts is None:
+        return None
+    rows: list[list[object]] = []
+    for split in ("test", "dev"):
+        if (found := run.facts.get(split)) is None:
+            continue
+        for name in [key for key in found["after"] if key != "n"]:
+            difference: list[object] = ["", ""]
+            if name == found["score"]:
+                ends = [number(found[end], f"{split}.{end}", "+.3f") for end in ("low", "high")]
+                difference = [number(found["difference"], f"{split}.difference", "+.3f"), join(ends[0], " to ", ends[1])]
+            sides = [number(found[side][name], f"{split}.{side}.{name}") for side in ("before", "after")]
+            rows.append([f"{metric_words(name)}, {split}", *sides, *difference, number(found["after"]["n"], f"{split}.after.n", ",d")])
+    what = [soft(f"{split}: {run.facts[split]['what']}") for split in ("test", "dev") if split in run.facts]
+    columns = ["score", "before", "after", "difference", "95% interval", "n"]
+    return section("Before and after", table(columns, rows, "scores before and after"), *what)
+
+
+def _curves(run: ContrastRun) -> Markup:
+    steps = _of(run.steps, "step")
+    losses = [Series("training", steps, _of(run.steps, "loss"))]
+    chosen = [Series("chosen", [run.best["step"]], [run.best[run.score]], dots=True)] if run.best else []
+    dev = Series("dev", _of(run.measured, "step"), _of(run.measured, run.score), dots=True)
+    speed = _of(run.steps, "tokens") / _of(run.steps, "seconds")
+    charts = [
+        line_chart("Loss", losses, "step", "loss, nats"),
+        line_chart(f"{metric_words(run.score)} on dev", [dev, *chosen], "step", metric_words(run.score)),
+        line_chart("Learning rate", [Series("AdamW's", steps, _of(run.steps, "learning_rate"))], "step", "rate"),
+        line_chart("Gradient norm", [Series("before clipping", steps, _of(run.steps, "grad_norm"))], "step", "norm over all parameters"),
+        line_chart("Speed", [Series("real tokens a second", steps, speed)], "step", "tokens a second"),
+    ]
+    skipped = sum(bool(record.get("skipped")) for record in run.steps)
+    note = soft(
+        f"{skipped:,} of {len(run.steps):,} steps were skipped: loss or gradient was not finite." if skipped else "No step was skipped."
+    )
+    return section("The course of the run", element("div", *charts, class_="charts"), note)
+
+
+def _measurements(run: ContrastRun) -> Markup | None:
+    if not run.measured:
+        return None
+    names = [key for key in run.measured[0] if key not in ("step", "n")]
+    rows = [
+        [
+            join(f"{each['step']:,}", " (chosen)" if each is run.best else ""),
+            *(number(each[name], f"history.{place}.{name}") for name in names),
+        ]
+        for place, each in enumerate(run.measured)
+    ]
+    return section("Measurements on dev", table(["step", *map(metric_words, names)], rows, "measurements on dev"))
+
+
+def _of(records: list[Facts], key: str) -> np.ndarray:
+    """A number of every record, NaN where it has none."""
+    return np.array([record.get(key) for record in records], dtype=np.float64)
