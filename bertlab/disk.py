@@ -172,6 +172,27 @@ def read_sealed(path: Path) -> dict[str, Any]:
     return value
 
 
+def text_at(facts: Any, *keys: str) -> str | None:
+    """The text at facts[key][key]..., or None where there is none."""
+    for key in keys:
+        facts = facts.get(key) if isinstance(facts, dict) else None
+    return facts if isinstance(facts, str) else None
+
+
+def list_at(facts: Any, *keys: str) -> list[Any]:
+    """The list at facts[key][key]..., or an empty one."""
+    for key in keys:
+        facts = facts.get(key) if isinstance(facts, dict) else None
+    return facts if isinstance(facts, list) else []
+
+
+def texts_at(facts: Any, *keys: str) -> dict[str, str] | None:
+    """The dictionary of texts at facts[key][key]..., or None where there is none."""
+    for key in keys:
+        facts = facts.get(key) if isinstance(facts, dict) else None
+    return facts if isinstance(facts, dict) and all(isinstance(value, str) for value in facts.values()) else None
+
+
 def sha256_file(path: Path) -> str:
     """The sha256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as stream:

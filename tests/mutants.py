@@ -563,6 +563,80 @@ MUTANTS = (
         'return Markup(inert(str(text)).encode("utf-8", "replace").decode("utf-8"))',
         ("tests/pages/test_doctor.py::test_hostile_text_makes_no_element_no_attribute_and_no_control_character",),
     ),
+    # --- thresholds
+    Mutant(
+        "thresholds: of two classes F1 of the second alone chooses",
+        "evaluation/probabilities.py",
+        "best_threshold(is_gold[:, label], probabilities[:, label], exclusive=exclusive)",
+        "best_threshold(is_gold[:, label], probabilities[:, label], exclusive=False)",
+        ("tests/evaluation/test_probabilities.py::test_of_two_classes_the_second_has_a_threshold_and_the_first_takes_the_rest",),
+    ),
+    Mutant(
+        "thresholds: the other class is counted as if all of it were given",
+        "evaluation/curves.py",
+        "2 * (n - gold - (given - right))",
+        "2 * (n - gold - given + 0 * right)",
+        ("tests/evaluation/test_curves.py::test_of_two_exclusive_classes_neither_is_favoured",),
+    ),
+    Mutant(
+        "thresholds: none above all scores",
+        "evaluation/curves.py",
+        "np.nextafter(distinct[-1], np.inf)",
+        "distinct[-1]",
+        ("tests/evaluation/test_curves.py::test_of_two_exclusive_classes_neither_is_favoured",),
+    ),
+    Mutant(
+        "thresholds: rounded to the digits of the probabilities",
+        "evaluation/probabilities.py",
+        'np.float64(thresholds[names[1]]["value"])',
+        'thresholds[names[1]]["value"]',
+        ("tests/evaluation/test_probabilities.py::test_a_threshold_above_all_probabilities_gives_none_however_few_digits_they_have",),
+    ),
+    # --- several processes
+    Mutant(
+        "several processes: patience that nobody hands on",
+        "training/processes.py",
+        "InitProcessGroupKwargs(timeout=patience)",
+        "InitProcessGroupKwargs()",
+        ("tests/training/test_processes.py::test_two_processes_train_as_one",),
+    ),
+    Mutant(
+        "several processes: contrast has no more patience than the others",
+        "verbs/contrast.py",
+        "patience=timedelta(days=7)",
+        "patience=timedelta(0)",
+        ("tests/verbs/test_contrast.py::test_the_others_wait_for_days_while_the_first_measures",),
+    ),
+    # --- several tasks
+    Mutant(
+        "several tasks: the tracker hears nothing of dev",
+        "tasks/together.py",
+        'tracker.log(numbers_of({f"seed-{seed}": history[-1]}), step=done)',
+        'numbers_of({f"seed-{seed}": history[-1]})',
+        ("tests/tasks/test_together.py::test_a_tracker_is_told_of_the_scores_of_every_task_and_of_their_mean",),
+    ),
+    # --- the column of the labels
+    Mutant(
+        "column of the labels: of two that may be it one is guessed",
+        "corpus/labelled.py",
+        "if scored and len(there) == 2:",
+        "if scored and len(there) == 3:",
+        ("tests/corpus/test_labelled.py::test_the_column_of_numbers_is_score_or_label_and_where_both_are_nobody_guesses",),
+    ),
+    Mutant(
+        "column of the labels: a score before a label of classes",
+        "corpus/labelled.py",
+        '("score", "label") if scored else ("label", "score")',
+        '("score", "label")',
+        ("tests/corpus/test_labelled.py::test_the_column_of_numbers_is_score_or_label_and_where_both_are_nobody_guesses",),
+    ),
+    Mutant(
+        "column of the labels: a regression does not say that it wants numbers",
+        "tasks/regression.py",
+        "read=partial(sentences.read, scored=True)",
+        "read=partial(sentences.read, scored=False)",
+        ("tests/tasks/test_choosing.py::test_pairs_with_a_score_are_a_regression_and_read_as_one",),
+    ),
     # --- the map of vectors
     Mutant(
         "the map: a text is its own neighbour",

@@ -116,6 +116,27 @@ def read_labelled(
     return read
 
 
+def label_column(path: Path | str, asked: str | None, *, scored: bool = False) -> str:
+    """The column of the labels: `asked`, or where nobody said "label", or of a table without it "score".
+
+    With `scored` it is a number that is wanted, and a table that has both is refused (DataError): either may be it.
+    """
+    path, names = Path(path), ("score", "label") if scored else ("label", "score")
+    if asked is not None or not path.is_file() or kind_of(path) not in ("jsonl", "csv", "tsv", "parquet"):
+        return asked or names[0]
+    try:
+        _, row = next(rows(path, columns=names, required={}, invalid_utf8="replace", tally=Counter()), (0, None))
+    except DataError:  # which whoever reads the file will say
+        row = None
+    there = [name for name in names if name in (row or ())]
+    if scored and len(there) == 2:
+        raise DataError(
+            f"{path}: columns 'score' and 'label' are both here: name the one with the numbers (--label), "
+            "or in a file for --dev-pairs leave the other out"
+        )
+    return there[0] if there else names[0]
+
+
 def _read_table(
     path: Path, text: str, text_b: str | None, label: str, id: str, needs_label: bool, sets: bool, separator: str | None
 ) -> Labelled:

@@ -16,9 +16,7 @@ from bertlab.batches.labelled import Examples
 from bertlab.errors import DataError
 from bertlab.evaluation.numbers import weighted_scores
 from bertlab.evaluation.rows import row_intervals
-from bertlab.evaluation.vectors import cosines
-
-COSINES_AT_ONCE = 2**22  # 16 MB
+from bertlab.evaluation.vectors import cosines, every_cosine, unit
 
 Vectors = Callable[[Examples], np.ndarray]  # encoded texts -> (n, d)
 
@@ -68,14 +66,10 @@ def reciprocal_ranks(first: np.ndarray, second: np.ndarray, groups: np.ndarray, 
 
     Without `itself` text i is no candidate of its own.
     """
-    unit, among = (side / np.maximum(np.linalg.norm(side, axis=1, keepdims=True), 1e-12) for side in (first, second))
-    found = np.zeros(len(unit))
-    block = max(1, COSINES_AT_ONCE // max(1, len(among)))
-    for start in range(0, len(unit), block):
-        rows = np.arange(start, min(start + block, len(unit)))
-        near = unit[rows] @ among.T
+    found = np.zeros(len(first))
+    for rows, near in every_cosine(unit(first), unit(second)):
         if not itself:
-            near[np.arange(len(rows)), rows] = -np.inf
+            np.fill_diagonal(near[:, rows], -np.inf)
         right = (groups[rows, None] == others) & np.isfinite(near)
         best = np.where(right, near, -np.inf).max(axis=1)
         nearer = (~right & (near >= best[:, None] - 1e-7)).sum(axis=1)  # of rounding: equal is nearer

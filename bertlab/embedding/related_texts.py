@@ -14,7 +14,7 @@ import numpy as np
 
 from bertlab.batches.labelled import Examples, encode_examples
 from bertlab.batches.sentence_groups import Classes, Groups, InMemory, OfCorpus, equal_texts, framed, halves
-from bertlab.corpus.labelled import cut_dev, numbers, overlap, read_labelled
+from bertlab.corpus.labelled import cut_dev, label_column, numbers, overlap, read_labelled
 from bertlab.corpus.related import Kind, Names, Related, read_related
 from bertlab.embedding.likeness import Likeness, scored
 from bertlab.errors import ConfigError, DataError
@@ -152,8 +152,11 @@ def _pairs(what: str, first: Examples, second: Examples) -> Likeness:
 
 
 def scored_pairs(path: str, tokenizer: Tokenizer, max_length: int) -> Likeness:
-    """Pairs that a person scored: columns text, text_b and score. Raises DataError for a score that is no number, or too few pairs."""
-    pairs = read_labelled(path, text_b="text_b", label="score")
+    """Pairs that a person scored: columns text, text_b, and score or label.
+
+    Raises DataError for a score that is no number, both columns, or too few pairs.
+    """
+    pairs = read_labelled(path, text_b="text_b", label=label_column(path, None, scored=True))
     if pairs.texts_b is None:
         raise ConfigError(f"{path}: no second texts: give columns text, text_b and score")
     first, second = (encode_examples(tokenizer, texts, max_length=max_length) for texts in (pairs.texts, pairs.texts_b))

@@ -158,7 +158,10 @@ def logit_interval(area: Area | None, level: float = LEVEL) -> Interval:
 
 @dataclass(frozen=True)
 class Threshold:
-    """A score from which on a label is given; F1 on dev with it and with 0.5. `chosen` is False where dev has nothing to choose by."""
+    """A score from which on a label is given; F1 on dev with it and with 0.5 (of two exclusive classes their mean, macro-F1).
+
+    `chosen` is False where dev has nothing to choose by.
+    """
 
     value: float
     f1: float
@@ -166,24 +169,27 @@ class Threshold:
     chosen: bool
 
 
-def best_threshold(is_gold: np.ndarray, scores: np.ndarray) -> Threshold:
+def best_threshold(is_gold: np.ndarray, scores: np.ndarray, *, exclusive: bool) -> Threshold:
     """The threshold of the highest F1 on n > 0 dev examples, (n,) bool and (n,) scores: score >= threshold gives the label.
 
-    It lies halfway between two scores. Of equally good ones the nearest to 0.5 is taken. Where dev has no example of the label, or no
-    other, it stays 0.5: such a dev set would give the label always or never. F1 of no gold and no given label is 0.
+    With `exclusive` what is not given the label is given the other of two classes, and macro-F1 is highest: F1 of one of them is best on a
+    balanced dev set by giving it nearly always. The threshold lies halfway between two scores. Of equally good ones the nearest to 0.5 is
+    taken. Where dev has no example of the label, or no other, it stays 0.5: such a dev set would give the label always or never. F1 of no
+    gold and no given label is 0.
     """
     is_gold, scores = np.asarray(is_gold, dtype=bool), np.asarray(scores, dtype=np.float64)
     assert is_gold.shape == scores.shape and len(is_gold) > 0
-    at_half = _f1(is_gold, scores >= HALF)
+    n, gold, above = len(is_gold), is_gold.sum(), scores >= HALF
+    at_half = float(_f1((is_gold & above).sum(), above.sum(), gold, n, exclusive))
     if is_gold.all() or not is_gold.any():
         return Threshold(HALF, at_half, at_half, False)
     distinct, level = np.unique(scores, return_inverse=True)
-    right = np.cumsum(np.bincount(level, is_gold)[::-1])[::-1]  # with a threshold just below each distinct score
-    given = np.cumsum(np.bincount(level)[::-1])[::-1]
-    f1 = 2 * right / (given + is_gold.sum())
-    halfway = distinct.copy()
-    halfway[1:] = distinct[:-1] + (distinct[1:] - distinct[:-1]) / 2
-    halfway[1:] = np.where(halfway[1:] > distinct[:-1], halfway[1:], distinct[1:])  # between two neighbours there may be no number
+    right = np.append(np.cumsum(np.bincount(level, is_gold)[::-1])[::-1], 0)  # with a threshold just below each distinct score, and
+    given = np.append(np.cumsum(np.bincount(level)[::-1])[::-1], 0)  # with one above all
+    f1 = _f1(right, given, gold, n, exclusive)
+    halfway = np.append(distinct, np.nextafter(distinct[-1], np.inf))
+    halfway[1:-1] = distinct[:-1] + (distinct[1:] - distinct[:-1]) / 2
+    halfway[1:-1] = np.where(halfway[1:-1] > distinct[:-1], halfway[1:-1], distinct[1:])  # between two neighbours there may be no number
     best = np.flatnonzero(f1 >= f1.max() - 1e-12)
     if at_half >= f1.max() - 1e-12:
         return Threshold(HALF, at_half, at_half, True)
@@ -191,9 +197,12 @@ def best_threshold(is_gold: np.ndarray, scores: np.ndarray) -> Threshold:
     return Threshold(float(halfway[place]), float(f1[place]), at_half, True)
 
 
-def _f1(is_gold: np.ndarray, given: np.ndarray) -> float:
-    below = int(is_gold.sum() + given.sum())
-    return 2 * int((is_gold & given).sum()) / below if below else 0.0
+def _f1(right: np.ndarray, given: np.ndarray, gold: int, n: int, exclusive: bool) -> np.ndarray:
+    """F1 of a label that `given` of n examples get, `right` of them rightly, and `gold` have; its mean with that of the other class."""
+    of_label = 2 * right / np.maximum(given + gold, 1)
+    if not exclusive:
+        return of_label
+    return (of_label + 2 * (n - gold - (given - right)) / np.maximum(2 * n - given - gold, 1)) / 2
 
 
 # --- points to draw ---------------------------------------------------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
 Temperature and thresholds are learnt on dev (`learn_on_dev`), go with the model as plain numbers, and are measured on test
 (`probability_metrics`). With `exclusive` an example has one of K classes (softmax); without it any number of K labels (sigmoids). Each
-label has a threshold of its own, and of two exclusive classes the second; of three and more the likeliest class is the answer, and no
-threshold is asked for.
+label has a threshold of its own, the best by its F1, and of two exclusive classes the second, the best by the F1 of both; of three and
+more the likeliest class is the answer, and no threshold is asked for.
 """
 
 from collections.abc import Sequence
@@ -28,8 +28,8 @@ def learn_on_dev(is_gold: np.ndarray, probabilities: np.ndarray, names: Sequence
     else:
         temperature = fit_temperature(log_probabilities(two_class(probabilities)), is_gold.ravel().astype(int))
         labels = list(range(len(names)))
-    thresholds = {names[label]: vars(best_threshold(is_gold[:, label], probabilities[:, label])) for label in labels}
-    return {"n": len(is_gold), "temperature": temperature, "thresholds": thresholds}
+    chosen = {names[label]: best_threshold(is_gold[:, label], probabilities[:, label], exclusive=exclusive) for label in labels}
+    return {"n": len(is_gold), "temperature": temperature, "thresholds": {name: vars(each) for name, each in chosen.items()}}
 
 
 def scaled(probabilities: np.ndarray, temperature: float, *, exclusive: bool) -> np.ndarray:
@@ -42,7 +42,7 @@ def scaled(probabilities: np.ndarray, temperature: float, *, exclusive: bool) ->
 def given_labels(probabilities: np.ndarray, names: Sequence[str], thresholds: dict[str, dict[str, Any]], *, exclusive: bool) -> np.ndarray:
     """(n, K) bool: the labels at their thresholds; of two exclusive classes the second where it reaches its own, else the first."""
     if exclusive:
-        second = probabilities[:, 1] >= thresholds[names[1]]["value"]
+        second = probabilities[:, 1] >= np.float64(thresholds[names[1]]["value"])  # not rounded to what the probabilities have
         return np.stack([~second, second], axis=1)
     return np.asarray(probabilities >= np.array([thresholds[name]["value"] for name in names]))
 

@@ -9,7 +9,7 @@ Parquet holds id, vector (a list of fixed size) and for int8 scale; .npy a row a
 NAME.scales.npy. Both can be read a part at a time, and numpy.load(mmap_mode="r") gives faiss its matrix without a copy.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -164,20 +164,18 @@ def nearest(queries: np.ndarray, vectors: np.ndarray, count: int) -> tuple[np.nd
 def nearest_in_blocks(queries: np.ndarray, blocks: Iterable[np.ndarray], count: int) -> tuple[np.ndarray, np.ndarray]:
     """The same for vectors that come in blocks (m, d), of which one is held at a time; of equal cosines the first is nearer.
 
-    Exact: every cosine is computed, COSINES_AT_ONCE of them at a time.
+    Exact: every cosine is computed.
     """
     wanted = unit(queries)
     rows, best, first = np.empty((len(wanted), 0), dtype=np.int64), np.empty((len(wanted), 0), dtype=wanted.dtype), 0
     for block in blocks:
-        part = unit(block)
-        step = max(1, COSINES_AT_ONCE // max(1, len(part)))
-        found = [_highest(wanted[start : start + step] @ part.T, count) for start in range(0, len(wanted), step)]
+        found = [_highest(values, count) for _, values in every_cosine(wanted, unit(block))]
         if found:
             rows = np.concatenate([rows, np.concatenate([each for each, _ in found]) + first], axis=1)
             best = np.concatenate([best, np.concatenate([each for _, each in found])], axis=1)
             order = np.argsort(-best, axis=1, kind="stable")[:, :count]  # what came first stands first
             rows, best = np.take_along_axis(rows, order, axis=1), np.take_along_axis(best, order, axis=1)
-        first += len(part)
+        first += len(block)
     return rows, best
 
 
@@ -191,6 +189,14 @@ def _highest(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     taken = above | (equal & (np.cumsum(equal, axis=1) <= count - above.sum(axis=1, keepdims=True)))
     columns = np.nonzero(taken)[1].reshape(q, count)
     return columns, np.take_along_axis(values, columns, axis=1)
+
+
+def every_cosine(first: np.ndarray, second: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Of (n, d) and (m, d) vectors of length 1 all cosines, COSINES_AT_ONCE of them at a time: which of the first, and these (r, m)."""
+    block = max(1, COSINES_AT_ONCE // max(1, len(second)))
+    for start in range(0, len(first), block):
+        rows = slice(start, min(start + block, len(first)))
+        yield rows, first[rows] @ second.T
 
 
 def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from bertlab.corpus.files import kind_of
-from bertlab.corpus.labelled import number_of, read_labelled
+from bertlab.corpus.labelled import number_of
 from bertlab.corpus.questions import squad_articles
 from bertlab.corpus.tables import first_columns
 from bertlab.errors import ConfigError
 from bertlab.model.folder import load_config, load_facts, load_labels
+from bertlab.tasks import sentences
 from bertlab.tasks.answers import ANSWERS
 from bertlab.tasks.contract import Columns, Labels, Task
 from bertlab.tasks.multi_label import MULTI_LABEL
@@ -40,7 +41,7 @@ def _guess(train: str, columns: Columns) -> tuple[Task, str]:
         return TOKENS, "a word and its tag a line" if kind == "text" else "rows have tokens and tags"
     if there >= {columns.text_b or "question", columns.text or "context", columns.label or "answers"} or squad_articles(Path(train)):
         return ANSWERS, "rows have questions, contexts and answers"
-    rows = read_labelled(train, text=columns.text or "text", text_b=columns.text_b, label=columns.label or "label", sets=True)
+    rows = sentences.read(train, columns, sets=True)
     if rows.label_sets is not None:
         return MULTI_LABEL, "labels are lists"
     values = [number_of(label) for label in rows.labels or ()]

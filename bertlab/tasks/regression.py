@@ -5,6 +5,7 @@ deviation are folded into the head when it is saved, whose one logit then is the
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ REGRESSION = Task(
     smooths=False,
     max_length=128,
     longs=sentences.LONGS,
-    read=sentences.read,
+    read=partial(sentences.read, scored=True),
     ask=sentences.ask,
     learn=learn,
     gold=lambda rows, labels: np.array(numbers(rows)),

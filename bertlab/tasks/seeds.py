@@ -59,7 +59,7 @@ def train_seed(
         done = result.step + 1
         report(done, f"loss {result.losses['loss']:.3f}, {result.tokens / result.seconds:,.0f} tokens/s")
         if tracker and (done % TOLD_EVERY == 0 or done == steps):
-            tracker.log(numbers_of({f"seed-{seed}": {"loss": result.losses["loss"], "learning_rate": result.learning_rate}}), step=done)
+            tracker.log(loss_of(seed, result), step=done)
         if done % per_epoch:
             return False
         found = dev_scores(data, model, accelerator.device)
@@ -211,6 +211,11 @@ class Trained:
     model: Head
     data: Data
     dev_outputs: Outputs
+
+
+def loss_of(seed: int, result: loop.StepResult) -> dict[str, float]:
+    """What a tracker is told of a step."""
+    return numbers_of({f"seed-{seed}": {"loss": result.losses["loss"], "learning_rate": result.learning_rate}})
 
 
 def train_seeds(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from bertlab.batches.flat import LabelledBatch
 from bertlab.batches.labelled import Examples, encode_examples
 from bertlab.batches.long_texts import encode_windows
-from bertlab.corpus.labelled import Labelled, read_labelled
+from bertlab.corpus.labelled import Labelled, label_column, read_labelled
 from bertlab.errors import ConfigError
 from bertlab.tasks.contract import Columns, Long
 from bertlab.tokens.tokenizer import Tokenizer
@@ -21,12 +21,13 @@ from bertlab.training.processes import Precision
 LONGS: tuple[Long, ...] = ("head", "tail", "head+tail", "windows")
 
 
-def read(path: str, columns: Columns, *, sets: bool = False) -> Labelled:
+def read(path: str, columns: Columns, *, sets: bool = False, scored: bool = False) -> Labelled:
+    """`sets`: a label may be a list of labels. `scored`: it is a number."""
     return read_labelled(
         path,
         text=columns.text or "text",
         text_b=columns.text_b,
-        label=columns.label or "label",
+        label=label_column(path, columns.label, scored=scored),
         sets=sets,
         separator=columns.separator if sets else None,
     )

@@ -61,7 +61,8 @@ class OneTask(FineTuning):
     text_b: str | None = None
     """Column of the second text of a pair: text_b is used without asking; for answers question."""
     label: str | None = None
-    """Column of the label, the list of labels or the number: by default label; for tokens tags, for answers answers."""
+    """Column of the label, the list of labels or the number: by default label, or score in a file without it; for tokens tags, for
+    answers answers."""
     label_separator: str | None = None
     """What stands between several labels in one cell, as | in a|b; a JSONL file may have lists instead."""
     task: Literal["auto", "single-label", "multi-label", "regression", "tokens", "answers"] = "auto"

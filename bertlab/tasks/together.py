@@ -24,12 +24,14 @@ from bertlab.tasks.contract import Head, Outputs
 from bertlab.tasks.data import Data, State, labels_of
 from bertlab.tasks.recipe import Recipe, epochs_of, fitted, has_stalled
 from bertlab.tasks.seeds import (
+    TOLD_EVERY,
     Trained,
     agreed,
     copied,
     dev_scores,
     history_of,
     learnt_parts,
+    loss_of,
     micro_batches,
     objective_of,
     optimizers_of,
@@ -39,6 +41,7 @@ from bertlab.tasks.seeds import (
 from bertlab.tasks.start import Start
 from bertlab.training import loop
 from bertlab.training.objectives import Objective
+from bertlab.training.tracking import Tracker, numbers_of
 
 Sampling = Literal["proportional", "square-root", "uniform"]
 POWERS: dict[Sampling, float] = {"proportional": 1.0, "square-root": 0.5, "uniform": 0.0}
@@ -123,9 +126,16 @@ def epochs_together(recipe: Recipe, data: Mapping[str, Data], hidden_size: int) 
 
 
 def train_together(
-    recipe: Recipe, data: Mapping[str, Data], model: Together, seed: int, sampling: Sampling, accelerator: Accelerator
+    recipe: Recipe,
+    data: Mapping[str, Data],
+    model: Together,
+    seed: int,
+    sampling: Sampling,
+    accelerator: Accelerator,
+    tracker: Tracker | None = None,
 ) -> dict[str, Any]:
-    """Train `model` on all tasks and leave it at its best epoch; returns seed, step, epoch, history, and by task dev, dev_loss, tuned."""
+    """Train `model` on all tasks and leave it at its best epoch; returns seed, step, epoch, history, and by task dev, dev_loss, tuned.
+    `tracker` is told what seeds.train_seed tells one."""
     per_epoch = steps_of(data, recipe)
     epochs, _ = epochs_together(recipe, data, model.bert.config.hidden_size)
     steps = epochs * per_epoch
@@ -139,12 +149,16 @@ def train_together(
     def after_step(result: loop.StepResult) -> bool:
         done = result.step + 1
         report(done, f"loss {result.losses['loss']:.3f}, {result.tokens / result.seconds:,.0f} tokens/s")
+        if tracker and (done % TOLD_EVERY == 0 or done == steps):
+            tracker.log(loss_of(seed, result), step=done)
         if done % per_epoch and done < steps:
             return False
         found = {name: dev_scores(each, model.model(name), accelerator.device) for name, each in data.items()}
         mean = float(np.mean([each.task.score(found[name]["dev"]) for name, each in data.items()]))
         epoch = -(-done // per_epoch)
         history.append({"epoch": epoch, "mean_score": mean} | {name: history_of(each, found[name], epoch) for name, each in data.items()})
+        if tracker:
+            tracker.log(numbers_of({f"seed-{seed}": history[-1]}), step=done)
         if not best or mean > best["mean_score"]:
             best.update({"seed": seed, "step": done, "epoch": epoch, "mean_score": mean, "tasks": found})
             best_weights.update(copied(model))
@@ -186,6 +200,7 @@ def train_seeds_together(
     sampling: Sampling,
     out: Path,
     accelerator: Accelerator,
+    tracker: Tracker | None = None,
 ) -> tuple[list[State], dict[str, Trained]]:
     """Train a model of all tasks a seed, or take it from its checkpoint in `out`/seeds: the states of the seeds, and each task as
     seeds.train_seeds leaves one, the best seed being that of the highest mean score on dev."""
@@ -195,7 +210,7 @@ def train_seeds_together(
     best: tuple[State, Together] | None = None
     for seed in seeds:
         model = start_together(data, start, seed)
-        train = partial(train_together, recipe, data, model, seed, sampling, accelerator)
+        train = partial(train_together, recipe, data, model, seed, sampling, accelerator, tracker)
         state = resumed(out / "seeds" / f"seed-{seed}", model, train, out, accelerator)
         for name, each in data.items():
             its = {"seed": seed, "step": state["step"], "epoch": state["epoch"]} | state["tasks"][name]

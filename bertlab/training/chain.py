@@ -6,12 +6,8 @@ Every folder binds its own files by a sealed manifest (bertlab/disk.py), and wha
     run           inputs.json: config.yaml, the corpus or the labelled files, the weights it started from
     checkpoint    manifest.json: its files, the run
     model         manifest.json: its files, the run's inputs.json and results
-<<<<<<< HEAD
-    predictions   manifest.json: its files, the files of the model, the labelled file
     export        manifest.json: its files, the files of the model
-=======
     predictions   manifest.json: its files, the files of the model (or the vectors), the labelled file and those beside it
->>>>>>> 6242e3654d82761fe9093365d8cb4abb025024db
     embeddings    FILE.manifest.json: the vectors, the files of the model, the texts (a file, or the files of a folder)
 
 Following it reads every byte once (about 1 GB/s), and neither torch nor the network. What a link leads to is looked for where the settings
@@ -23,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from bertlab.disk import MANIFEST, bound_entries, inside, read_json, read_sealed, sha256_file, verify_files
+from bertlab.disk import MANIFEST, bound_entries, inside, list_at, read_json, read_sealed, sha256_file, text_at, texts_at, verify_files
 from bertlab.errors import BertlabError, ConfigError, CorruptError
 from bertlab.tokens import tokenizer as tokenizers
-from bertlab.training.runlog import CONFIG, INPUTS, read_settings, run_sha256
+from bertlab.training.runlog import CONFIG, INPUTS, read_settings, records_in, run_sha256
 
 WEIGHTS = "model.safetensors"
 VECTORS = (".npy", ".parquet")
@@ -130,27 +126,6 @@ def bound_files(root: Path, what: str, remedy: str, *, manifest: Path | None = N
     return facts
 
 
-def _text_at(facts: Any, *keys: str) -> str | None:
-    """The text at facts[key][key]..., or None where there is none."""
-    for key in keys:
-        facts = facts.get(key) if isinstance(facts, dict) else None
-    return facts if isinstance(facts, str) else None
-
-
-def _list_at(facts: Any, *keys: str) -> list[Any]:
-    """The list at facts[key][key]..., or an empty one."""
-    for key in keys:
-        facts = facts.get(key) if isinstance(facts, dict) else None
-    return facts if isinstance(facts, list) else []
-
-
-def _texts_at(facts: Any, *keys: str) -> dict[str, str] | None:
-    """The dictionary of texts at facts[key][key]..., or None where there is none."""
-    for key in keys:
-        facts = facts.get(key) if isinstance(facts, dict) else None
-    return facts if isinstance(facts, dict) and all(isinstance(value, str) for value in facts.values()) else None
-
-
 def _tokenizer(folder: Path, expected: str | None, said_by: str, remedy: str) -> Links:
     """The vocabulary and rules that a folder holds, against the sha256 that something else remembers."""
     try:
@@ -241,7 +216,7 @@ def _corpus(root: Path) -> Facts:
     remedy = "copy the corpus again, or prepare it again"
     manifest = yield from bound_files(root, "corpus", remedy)
     if manifest is not None:
-        yield from _tokenizer(root / "tokenizer", _text_at(manifest, "tokenizer", "sha256"), f"{root / MANIFEST}", remedy)
+        yield from _tokenizer(root / "tokenizer", text_at(manifest, "tokenizer", "sha256"), f"{root / MANIFEST}", remedy)
     return manifest
 
 
@@ -305,22 +280,11 @@ def _log(root: Path) -> Links:
     path = root / "metrics.jsonl"
     if not path.is_file():
         return
-    lines = path.read_bytes().split(b"\n")
-    cut = bool(lines[-1]) and (root / "model").is_dir()
-    wrong = next((number for number, line in enumerate(lines[:-1], 1) if not _is_record(line)), len(lines) if cut else None)
+    records, wrong = records_in(path, finished=(root / "model").is_dir())
     if wrong is not None:
         yield Link("differs", "log", f"{path}:{wrong} is no record: the file is damaged; the weights do not depend on it")
     else:
-        yield Link("ok", "log", f"{path}: {len(lines) - 1:,} records")
-
-
-def _is_record(line: bytes) -> bool:
-    import json
-
-    try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return False
+        yield Link("ok", "log", f"{path}: {records:,} records")
 
 
 def _follow_checkpoint(root: Path, search: Search) -> Links:
@@ -348,7 +312,7 @@ def _follow_model(root: Path, search: Search) -> Links:
     manifest = yield from _model(root)
     if not manifest:
         return
-    around, expected = root.parent, _text_at(manifest, "run", INPUTS)
+    around, expected = root.parent, text_at(manifest, "run", INPUTS)
     nearest = next((folder for folder in (around, around.parent) if root.name == "model" and (folder / INPUTS).is_file()), None)
     if nearest is not None:
         run: Path | None = nearest
@@ -368,11 +332,11 @@ def _model(root: Path) -> Facts:
         yield Link("absent", "model", f"{root} is a published model: no manifest says what its files should be")
         return {}
     manifest = yield from bound_files(root, "model", "copy the model folder again, or make it again", closed=False)
-    if manifest is not None and _texts_at(manifest, "run") is None:
+    if manifest is not None and texts_at(manifest, "run") is None:
         yield Link("differs", "model", f"{root / MANIFEST} is no manifest of a model: make the folder again")
         return None
     if manifest is not None:
-        expected = _text_at(read_json(root / "bertlab.json"), "tokenizer_sha256")
+        expected = text_at(read_json(root / "bertlab.json"), "tokenizer_sha256")
         yield from _tokenizer(root, expected, f"{root / 'bertlab.json'}", "make the model folder again")
     return manifest
 
@@ -398,17 +362,17 @@ def _follow_output(root: Path, search: Search, what: str, manifest: Path | None,
     named_by = manifest.with_name(manifest.name.removesuffix(f".{MANIFEST}")) if manifest else root
     if facts is None:
         return
-    path, sha256 = (_text_at(facts, "from", data, name) for name in ("path", "sha256"))
-    model, files = _text_at(facts, "from", "model", "path"), _texts_at(facts, "from", "model", "files")
-    of_folder = _texts_at(facts, "from", data, "files")
-    vectors = [each for each in _list_at(facts, "from", "vectors") if _text_at(each, "path") and _text_at(each, "sha256")]
+    path, sha256 = (text_at(facts, "from", data, name) for name in ("path", "sha256"))
+    model, files = text_at(facts, "from", "model", "path"), texts_at(facts, "from", "model", "files")
+    of_folder = texts_at(facts, "from", data, "files")
+    vectors = [each for each in list_at(facts, "from", "vectors") if text_at(each, "path") and text_at(each, "sha256")]
     if path is None or (sha256 is None and not of_folder) or ((model is None or files is None) and not vectors):
         yield Link("differs", what, f"{manifest or root / MANIFEST} does not say what it was made from: {remedy}")
         return
     yield from _from_files(data, path, of_folder, named_by, search) if of_folder else _from_file(data, path, sha256, named_by, search)
     for further in ("corpus", "train"):
-        if (also := _text_at(facts, "from", further, "path")) is not None:
-            yield from _from_file(f"{further} file", also, _text_at(facts, "from", further, "sha256"), named_by, search)
+        if (also := text_at(facts, "from", further, "path")) is not None:
+            yield from _from_file(f"{further} file", also, text_at(facts, "from", further, "sha256"), named_by, search)
     for each in vectors:
         yield from _from_vectors(each["path"], each["sha256"], named_by, search)
     if model is not None and files is not None:
@@ -432,7 +396,7 @@ def _follow_embeddings(path: Path, search: Search) -> Links:
 def _follow_export(root: Path, search: Search) -> Links:
     remedy = "export again"
     facts = yield from bound_files(root, "export", remedy, closed=False)
-    model, files = _text_at(facts, "from", "model", "path"), _texts_at(facts, "from", "model", "files")
+    model, files = text_at(facts, "from", "model", "path"), texts_at(facts, "from", "model", "files")
     if facts is not None and (model is None or files is None):
         yield Link("differs", "export", f"{root / MANIFEST} does not say what it was made from: {remedy}")
     if model is not None and files is not None:

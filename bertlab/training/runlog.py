@@ -150,3 +150,18 @@ def full_records(path: Path) -> list[dict[str, Any]]:
             if isinstance(record, dict) and isinstance(record.get("step"), int):
                 found.append(record)
     return found
+
+
+def records_in(path: Path, *, finished: bool) -> tuple[int, int | None]:
+    """How many whole lines a log has, and the number of the first that is no record, None where all are: the last line may be cut short
+    while the run is not `finished`."""
+    lines = path.read_bytes().split(b"\n")
+    cut = bool(lines[-1]) and finished
+    return len(lines) - 1, next((number for number, line in enumerate(lines[:-1], 1) if not _is_record(line)), len(lines) if cut else None)
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False

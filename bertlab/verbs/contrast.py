@@ -9,6 +9,7 @@ there is one, before and after. The same command again goes on where it was cut 
 """
 
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -44,7 +45,7 @@ class Config:
     dev: str | None = None
     """File of the same kind to choose by; without one a share of train is cut off by a hash of the texts."""
     dev_pairs: str | None = None
-    """Or pairs that a person scored (columns text, text_b, score), to choose by Spearman's correlation."""
+    """Or pairs that a person scored (columns text, text_b, and score or label), to choose by Spearman's correlation."""
     test: str | None = None
     """File of the same kind to measure on at the end, before and after; nothing is chosen by it."""
     text: str = "text"
@@ -149,7 +150,8 @@ def run(config: Config) -> dict[str, Any]:
     from bertlab.training import processes
     from bertlab.training.runlog import run_folder
 
-    accelerator = processes.start(config.processes, config.device, all_parts=False)  # pooler and next-sentence head have no gradient
+    # pooler and next-sentence head have no gradient; while the first process measures on dev the others wait
+    accelerator = processes.start(config.processes, config.device, all_parts=False, patience=timedelta(days=7))
     with run_folder(config, accelerator, FREE) as out:
         if (out / "model").is_dir():
             accelerator.print(f"{out} is finished: nothing to do (its model is {out / 'model'})")

@@ -51,7 +51,7 @@ class Config:
     numbers: Literal["float32", "float16", "int8", "binary"] = "float32"
     """How numbers are stored: 32, 16, 8 or 1 bit each; what that loses is measured on the vectors written."""
     dev_pairs: str | None = None
-    """Pairs that a person scored (columns text, text_b, score): says which pooling agrees best with the scores."""
+    """Pairs that a person scored (columns text, text_b, and score or label): says which pooling agrees best with the scores."""
     part: int = 4096
     """Texts sorted by length and kept together: what a cut-off costs at most."""
     processes: int | None = None
@@ -192,10 +192,10 @@ def _scored_pairs(path: str) -> tuple[list[str], list[str], list[float]]:
     """Texts, second texts and scores. Raises DataError for a pair without a second text, or a score that is no number."""
     import math
 
-    from bertlab.corpus.labelled import read_labelled
+    from bertlab.corpus.labelled import label_column, read_labelled
     from bertlab.errors import DataError
 
-    pairs = read_labelled(path, text_b="text_b", label="score")
+    pairs = read_labelled(path, text_b="text_b", label=label_column(path, None, scored=True))
     assert pairs.texts_b is not None and pairs.labels is not None
     scores = []
     for id, label in zip(pairs.ids, pairs.labels, strict=True):

@@ -52,7 +52,8 @@ class Config:
     text_b: str | None = None
     """Column of the second text of a pair: text_b is used without asking; for answers question."""
     label: str | None = None
-    """Column of the label, the list of labels or the number: by default label; for tokens tags, for answers answers."""
+    """Column of the label, the list of labels or the number: by default label, or score in a file without it; for tokens tags, for
+    answers answers."""
     train: str | None = None
     """Labelled file that the model was trained on: its texts are looked for in `data`. Default: the one its run names, if still there. For
     probe what the logistic regression learns from."""
@@ -214,12 +215,12 @@ def _answers(
 
 
 def _judged(config: Config, out: Path) -> dict[str, Any]:
-    from bertlab.corpus.labelled import read_labelled
+    from bertlab.corpus.labelled import label_column, read_labelled
     from bertlab.corpus.relevance import retrieval_of
     from bertlab.embedding import judging
     from bertlab.pages.evaluation import vector_lines
 
-    text, label = config.text or "text", config.label or "label"
+    text, label = config.text or "text", label_column(config.data, config.label, scored=config.task == "similarity")
     needs_label = config.task != "retrieval" or config.relevant is not None
     rows = read_labelled(config.data, text=text, text_b=config.text_b, label=label, needs_label=needs_label)
     corpus = read_labelled(config.corpus, text=text, needs_label=False) if config.corpus else None

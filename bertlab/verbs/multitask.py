@@ -49,6 +49,8 @@ class Config(FineTuning):
     """Also train each task alone, by the same settings, and report both."""
     seeds: int = 3
     """Runs with different seeds: order, heads and dropout differ."""
+    track: Literal["tensorboard", "wandb", "mlflow", "trackio"] | None = None
+    """Also send losses and dev scores of the tasks together to this tracker, which must be installed; report.html is always written."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,7 +70,7 @@ def run(config: Config) -> dict[str, Any]:
     from bertlab.training.runlog import run_folder
 
     accelerator = processes.start(config.processes, config.device, all_parts=False)
-    with run_folder(config, accelerator, free={"out", "model", "tasks", "processes", "workers"}) as out:
+    with run_folder(config, accelerator, free={"out", "model", "tasks", "processes", "workers", "track"}) as out:
         if (out / "metrics.json").is_file():
             accelerator.print(f"{out} is finished: nothing to do")
             return read_json(out / "metrics.json")
@@ -113,6 +115,7 @@ def _read(config: Config, start: "Start") -> dict[str, tuple["Data", str]]:
 
 
 def _train(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, Any]:
+    from bertlab.config import to_dict
     from bertlab.disk import write_json
     from bertlab.pages.report import report_on
     from bertlab.pages.results import save_best, start_line, training_line, write_results
@@ -120,6 +123,7 @@ def _train(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, A
     from bertlab.tasks.seeds import train_seeds
     from bertlab.tasks.start import open_start
     from bertlab.tasks.together import epochs_together, train_seeds_together
+    from bertlab.training import tracking
     from bertlab.training.runlog import remember_inputs
 
     start = open_start(config)
@@ -128,14 +132,18 @@ def _train(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, A
     epochs, because = epochs_together(recipe_of(config), data, start.encoder.hidden_size)
     recipe = replace(recipe_of(config), epochs=epochs)  # for a task alone too
     leaks: dict[str, Any] = {}
+    tracker = None
     if accelerator.is_main_process:
         files = {f"{name} {split}": file for name, each in data.items() for split, file in each.files.items()}
         remember_inputs(config, out, start.inputs(files))
         leaks = {name: leaks_of(each) for name, each in data.items()}
         print("\n".join([start_line(start), *_opening(config, epochs, read, leaks), training_line(recipe, epochs, because)]), flush=True)
+        tracker = tracking.start(config.track, out, to_dict(config))
 
     seeds = range(config.seed, config.seed + config.seeds)
-    states, trained = train_seeds_together(start, recipe, data, seeds, config.sampling, out, accelerator)
+    states, trained = train_seeds_together(start, recipe, data, seeds, config.sampling, out, accelerator, tracker)
+    if tracker:
+        tracker.finish()
     alone = {}
     for name, each in data.items() if config.alone else ():
         of_seed = dict.fromkeys(seeds, each)

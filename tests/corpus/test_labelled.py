@@ -1,5 +1,6 @@
 """Labelled examples: read alike from every kind of file, told apart by text hash, never on two sides."""
 
+import gzip
 import json
 import random
 from collections import Counter
@@ -16,6 +17,7 @@ from bertlab.corpus.identity import normalised_sha256
 from bertlab.corpus.labelled import (
     Labelled,
     cut_dev,
+    label_column,
     label_ids,
     label_names,
     numbers,
@@ -49,6 +51,34 @@ def test_every_kind_of_file_gives_the_same_examples(tmp_path: Path) -> None:
         expected = Labelled(["k1", "k2"], ["NA", "a, b [SEP]"], None, ["good", "bad"], str(tmp_path / name))
         assert read_labelled(tmp_path / name) == expected
         assert len(expected) == 2
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "jsonl.gz", "parquet"])
+def test_the_column_of_numbers_is_score_or_label_and_where_both_are_nobody_guesses(tmp_path: Path, suffix: str) -> None:
+    def file(*columns: str) -> Path:
+        path = tmp_path / f"{'-'.join(columns)}.{suffix}"
+        rows = [dict.fromkeys(columns, str(number)) for number in (1, 2)]
+        lines = [json.dumps(row) for row in rows] if "json" in suffix else [columns, *(row.values() for row in rows)]
+        text = "".join((line if isinstance(line, str) else ("," if suffix == "csv" else "\t").join(line)) + "\n" for line in lines)
+        if suffix == "parquet":
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+        else:
+            path.write_bytes(gzip.compress(text.encode()) if suffix.endswith("gz") else text.encode())
+        return path
+
+    score, label, both, neither = file("text", "score"), file("text", "label"), file("text", "score", "label"), file("text", "y")
+    assert [label_column(path, None, scored=True) for path in (score, label, neither)] == ["score", "label", "score"]
+    with pytest.raises(DataError, match=r"columns 'score' and 'label' are both here: name the one with the numbers \(--label\)"):
+        label_column(both, None, scored=True)
+    assert label_column(both, "label", scored=True) == "label"
+    assert [label_column(path, None) for path in (score, label, both, neither)] == ["score", "label", "label", "label"]
+
+
+def test_a_file_that_nobody_can_read_is_left_to_its_reader(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text("{")
+    (tmp_path / "t.txt").write_text("label score")
+    for name in ("t.jsonl", "t.txt", "absent.csv"):
+        assert (label_column(tmp_path / name, None), label_column(tmp_path / name, None, scored=True)) == ("label", "score")
 
 
 def test_columns_go_by_other_names_and_an_id_is_file_and_line(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_blocks_change_nothing(monkeypatch):
     draw = np.random.default_rng(0)
     first, second = draw.normal(size=(40, 8)), draw.normal(size=(40, 8))
     whole = reciprocal_ranks(first, second, NUMBERS, NUMBERS, itself=False)
-    monkeypatch.setattr("bertlab.embedding.likeness.COSINES_AT_ONCE", 130)
+    monkeypatch.setattr("bertlab.evaluation.vectors.COSINES_AT_ONCE", 130)
     assert reciprocal_ranks(first, second, NUMBERS, NUMBERS, itself=False).tolist() == whole.tolist()
 
 

@@ -159,34 +159,54 @@ def test_a_class_of_one_example_takes_no_interval_away_from_the_average() -> Non
 # --- thresholds -------------------------------------------------------------------------------------------------------------------------
 
 
-@given(labelled_scores)
-@settings(max_examples=60, deadline=None)
-def test_no_threshold_has_a_higher_f1_than_the_chosen_one(pairs: list[tuple[bool, int]]) -> None:
+def f1_of(gold: np.ndarray, given: np.ndarray, exclusive: bool) -> float:
+    """scikit-learn's, of the label, or of two classes macro-F1."""
+    return float(
+        f1_score(gold, given, average="macro" if exclusive else "binary", **({"labels": [0, 1]} if exclusive else {}), zero_division=0.0)
+    )
+
+
+@given(labelled_scores, st.booleans())
+@settings(max_examples=80, deadline=None)
+def test_no_threshold_has_a_higher_f1_than_the_chosen_one(pairs: list[tuple[bool, int]], exclusive: bool) -> None:
     gold, scores = columns(pairs)
-    found = best_threshold(gold, scores)
-    assert found.f1 == pytest.approx(f1_score(gold, scores >= found.value, zero_division=0.0))
-    assert found.f1_at_half == pytest.approx(f1_score(gold, scores >= 0.5, zero_division=0.0))
+    found = best_threshold(gold, scores, exclusive=exclusive)
+    assert found.f1 == pytest.approx(f1_of(gold, scores >= found.value, exclusive))
+    assert found.f1_at_half == pytest.approx(f1_of(gold, scores >= 0.5, exclusive))
     if gold.all() or not gold.any():
         assert (found.value, found.chosen) == (0.5, False)
         return
     distinct = np.unique(scores)
     halfway = [distinct[0], *(distinct[:-1] + distinct[1:]) / 2]
-    given_by = [scores >= threshold for threshold in (*halfway, *(distinct + 1 / 100), 0.5)]
-    f1s = [2 * (gold & given).sum() / (gold.sum() + given.sum()) for given in given_by]
+    f1s = [f1_of(gold, scores >= threshold, exclusive) for threshold in (*halfway, *(distinct + 1 / 100), 0.5)]
     assert found.f1 == pytest.approx(max(f1s))
     ties = [abs(threshold - 0.5) for threshold, f1 in zip(halfway, f1s, strict=False) if f1 > found.f1 - 1e-12]
-    assert abs(found.value - 0.5) <= min(ties)
+    assert abs(found.value - 0.5) <= min(ties, default=np.inf)  # none where the label to no example is best
 
 
-def test_a_threshold_lies_between_two_scores_and_stays_at_a_half_where_that_is_as_good() -> None:
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_a_threshold_lies_between_two_scores_and_stays_at_a_half_where_that_is_as_good(exclusive: bool) -> None:
     gold, scores = np.array([False, False, True, True]), np.array([0.05, 0.1, 0.2, 0.7])
-    assert best_threshold(gold, scores).value == pytest.approx(0.15)
-    assert best_threshold(gold, np.array([0.1, 0.4, 0.55, 0.9])).value == 0.5
+    assert best_threshold(gold, scores, exclusive=exclusive).value == pytest.approx(0.15)
+    assert best_threshold(gold, np.array([0.1, 0.4, 0.55, 0.9]), exclusive=exclusive).value == 0.5
     neighbours = np.array([0.3, np.nextafter(0.3, 1)])
-    found = best_threshold(np.array([False, True]), neighbours)
+    found = best_threshold(np.array([False, True]), neighbours, exclusive=exclusive)
     assert found.f1 == 1.0 and ((neighbours >= found.value) == [False, True]).all()
-    single = best_threshold(np.array([True, False]), np.array([0.2, 0.2]))  # one score for all: all or none
-    assert single.f1 == pytest.approx(2 / 3) and (single.value, single.chosen) == (0.2, True)
+    single = best_threshold(np.array([True, False]), np.array([0.2, 0.2]), exclusive=exclusive)  # one score for all: all or none
+    f1, value = (1 / 3, 0.5) if exclusive else (2 / 3, 0.2)  # of two classes either way is as good, and 0.5 stays
+    assert single.f1 == pytest.approx(f1) and (single.value, single.chosen) == (value, True)
+
+
+def test_of_two_exclusive_classes_neither_is_favoured() -> None:
+    gold = np.array([True, False, True, False, True, False])
+    scores = np.array([0.6, 0.3, 0.7, 0.8, 0.2, 0.1])
+    of_label, of_both = (best_threshold(gold, scores, exclusive=exclusive) for exclusive in (False, True))
+    assert [of_label.value, of_label.f1] == pytest.approx([0.15, 3 / 4])  # five of six are given the label
+    assert of_both.value == 0.5 and of_both.f1 == pytest.approx(2 / 3)
+    other = best_threshold(~gold, 1 - scores, exclusive=True)  # whichever of the two is called the second
+    assert other.value == 0.5 and other.f1 == pytest.approx(2 / 3)
+    upside_down = best_threshold(np.array([True, *[False] * 9]), np.array([0.6, *[0.9] * 9]), exclusive=True)
+    assert upside_down.value > 0.9 and upside_down.f1 == pytest.approx(9 / 19)  # the label to none is the best that can be done
 
 
 def test_the_drawn_points_are_scikit_learns_curve_thinned() -> None:

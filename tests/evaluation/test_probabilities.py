@@ -46,8 +46,15 @@ def test_of_two_classes_the_second_has_a_threshold_and_the_first_takes_the_rest(
     assert set(learnt["thresholds"]) == {"spam"}
     given = given_labels(probabilities, ["ham", "spam"], learnt["thresholds"], exclusive=True)
     assert (given.sum(1) == 1).all()
-    assert f1_score(gold[:, 1], given[:, 1]) == pytest.approx(learnt["thresholds"]["spam"]["f1"])
+    assert f1_score(gold[:, 1], given[:, 1], average="macro") == pytest.approx(learnt["thresholds"]["spam"]["f1"])
     assert learnt["thresholds"]["spam"]["f1"] >= learnt["thresholds"]["spam"]["f1_at_half"]
+
+
+def test_a_threshold_above_all_probabilities_gives_none_however_few_digits_they_have() -> None:
+    second = np.array([0.6, *[0.9] * 9], dtype=np.float32)  # the only text of the second class is the least like it
+    gold, probabilities = one_hot(np.array([1, *[0] * 9]), 2), np.stack([1 - second, second], axis=1)
+    learnt = learn_on_dev(gold, probabilities, ["ham", "spam"], exclusive=True)
+    assert not given_labels(probabilities, ["ham", "spam"], learnt["thresholds"], exclusive=True)[:, 1].any()
 
 
 def test_every_label_has_a_threshold_and_all_one_temperature() -> None:
@@ -72,7 +79,7 @@ def test_a_dev_set_with_nothing_to_learn_from_changes_nothing() -> None:
     learnt = learn_on_dev(gold, np.where(gold, 0.9, 0.1), ["a", "b"], exclusive=True)  # all right
     assert learnt["temperature"] is None
     one_kind = learn_on_dev(gold[:2], np.array([[0.9, 0.1], [0.4, 0.6]]), ["a", "b"], exclusive=True)
-    assert one_kind["thresholds"]["b"] == {"value": 0.5, "f1": 0.0, "f1_at_half": 0.0, "chosen": False}
+    assert one_kind["thresholds"]["b"] == {"value": 0.5, "f1": 1 / 3, "f1_at_half": 1 / 3, "chosen": False}
     found = probability_metrics(gold, np.where(gold, 0.9, 0.1), ["a", "b"], exclusive=True, learnt=learnt, resamples=100)
     assert set(found["calibration"]) == {"before"} and found["roc_auc"]["macro"] == 1.0
     assert set(probability_metrics(gold, np.where(gold, 0.9, 0.1), ["a", "b"], exclusive=True, resamples=50)["calibration"]) == {"before"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bertlab.errors import ConfigError
+from bertlab.errors import ConfigError, DataError
 from bertlab.tasks.choosing import TASKS, choose, of_folder
 from bertlab.tasks.contract import Columns
 
@@ -33,6 +33,21 @@ def test_the_labels_of_train_say_what_the_task_is(
     train = write(tmp_path / "t.jsonl", [{"text": "a", "label": label} for label in labels])
     found, why = choose("auto", train, COLUMNS)
     assert found is TASKS[task] and reason in why
+
+
+def labels_of(rows: Any) -> Any:
+    return rows.labels
+
+
+def test_pairs_with_a_score_are_a_regression_and_read_as_one(write: Callable[..., str], tmp_path: Path) -> None:
+    rows = [{"text": "a", "text_b": "b", "score": score} for score in (0.5, 4)]
+    train = write(tmp_path / "t.jsonl", rows)
+    task, why = choose("auto", train, COLUMNS)
+    assert task is TASKS["regression"] and "(as 0.5)" in why and labels_of(task.read(train, COLUMNS)) == ["0.5", "4"]
+    both = write(tmp_path / "both.jsonl", [row | {"label": 1} for row in rows])
+    with pytest.raises(DataError, match="columns 'score' and 'label' are both here"):
+        task.read(both, COLUMNS)
+    assert labels_of(TASKS["single-label"].read(both, COLUMNS)) == ["1", "1"]
 
 
 def test_a_task_that_is_named_is_taken_and_a_separator_means_sets(write: Callable[..., str], tmp_path: Path) -> None:

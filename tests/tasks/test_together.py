@@ -1,5 +1,6 @@
 """Several tasks on one encoder: steps shared as said, a step of one task leaves the other heads alone, each model stands by itself."""
 
+import importlib.util
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from bertlab.tasks.together import EachItsOwn, Together, schedule
 from bertlab.verbs import compare, evaluate, finetune, multitask
 
 Rows = list[tuple[str, set[str]]]
+TRACK: Any = "tensorboard" if importlib.util.find_spec("tensorboard") else None
 QUICK: dict[str, Any] = {"seeds": 2, "epochs": 8, "learning_rate": 1e-2, "device": "cpu", "precision": "fp32"}
 
 
@@ -101,7 +103,24 @@ def tasks(texts: Callable[..., Rows], write: Callable[..., str], tmp_path_factor
 @pytest.fixture(scope="module")
 def run(base: str, tasks: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("run") / "run"
-    return out, multitask.run(multitask.Config(model=base, tasks=tuple(tasks), out=str(out), **QUICK))
+    return out, multitask.run(multitask.Config(model=base, tasks=tuple(tasks), out=str(out), track=TRACK, **QUICK))
+
+
+def test_a_tracker_is_told_of_the_scores_of_every_task_and_of_their_mean(run: tuple[Path, dict[str, Any]]) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out, metrics = run
+    read = EventAccumulator(str(out / "track"))
+    read.Reload()
+    for seed in metrics["seeds"]:
+        name = f"seed-{seed['seed']}"
+        for score in ("mean_score", "topics/dev_macro_f1", "amount/dev_spearman"):
+            place, *inner = score.split("/")
+            expected = [epoch[place][inner[0]] if inner else epoch[place] for epoch in seed["history"]]
+            assert [event.value for event in read.Scalars(f"{name}/{score}")] == pytest.approx(expected, abs=1e-6)
+        assert read.Scalars(f"{name}/loss") and read.Scalars(f"{name}/learning_rate")
+    assert len(metrics["seeds"]) == 2 and len(expected) == 8
 
 
 def test_both_tasks_are_learnt_together_and_reported_beside_each_alone(run: tuple[Path, dict[str, Any]]) -> None:

@@ -34,6 +34,7 @@ from bertlab.training.processes import autocast, share_of, start
 # the second process's alone), four steps of Muon and AdamW, a measurement, and a question to which the answer is no.
 PROGRAM = """
 import json, sys
+from datetime import timedelta
 from pathlib import Path
 import safetensors.torch, torch
 from bertlab.batches.flat import PretrainingBatch
@@ -47,7 +48,8 @@ from bertlab.training.objectives import Pretraining
 from bertlab.training.optimizers import build_optimizers
 
 folder = Path(sys.argv[1])
-accelerator = processes.start(2, "cpu")
+accelerator = processes.start(2, "cpu", patience=timedelta(hours=7))
+waits = torch.distributed.group.WORLD._get_backend(torch.device("cpu")).options._timeout
 rank, world = accelerator.process_index, accelerator.num_processes
 assert (world, torch.distributed.get_world_size(), torch.distributed.get_rank()) == (2, 2, rank)
 try:
@@ -102,7 +104,8 @@ model = build(0.0)
 go("four steps", model, build_optimizers(model, "muon", learning_rate=1e-3), Pretraining(), 4)
 safetensors.torch.save_file(model.state_dict(), folder / f"weights-{rank}.safetensors")
 heldout = measure_heldout(build(0.0), batches[:3], accelerator, "fp32")
-(folder / f"{rank}.json").write_text(json.dumps({"results": results, "heldout": heldout, "refusal": refusal}))
+told = {"results": results, "heldout": heldout, "refusal": refusal, "waits": waits.total_seconds()}
+(folder / f"{rank}.json").write_text(json.dumps(told))
 accelerator.wait_for_everyone()
 accelerator.end_training()
 """
@@ -186,6 +189,7 @@ def test_two_processes_train_as_one(
         assert [result["skipped"] for result in told[rank]["results"]["poisoned"]] == [True]
         assert safetensors.torch.load_file(folder / f"poisoned-{rank}.safetensors") == {}
         assert "asked for 3 processes, 2 started" in told[rank]["refusal"]
+        assert told[rank]["waits"] == 7 * 60 * 60  # seconds
 
 
 def test_a_world_that_is_not_the_one_asked_for_is_refused() -> None:

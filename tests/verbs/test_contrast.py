@@ -8,6 +8,7 @@ import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from bertlab.model.heads import BertForPreTraining
 from bertlab.signals import Preempted
 from bertlab.tokens import tokenizer as tokenizers
 from bertlab.tokens.corpus import open_corpus
-from bertlab.training import chain
+from bertlab.training import chain, processes
 from bertlab.verbs import contrast, prepare
 from bertlab.verbs.contrast import Config
 
@@ -358,6 +359,15 @@ def test_one_of_two_processes_that_is_asked_to_end_ends_both_and_another_number_
     assert "note: processes=1, 2 before: the same batches, but other dropout masks" in capsys.readouterr().out
     assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
     assert largest_difference(tmp_path / "run", tmp_path / "whole") < 1e-5
+
+
+def test_the_others_wait_for_days_while_the_first_measures(base, files, tmp_path, monkeypatch):
+    def start(number: int | None, device: str | None, *, all_parts: bool, patience: timedelta) -> None:
+        raise Preempted(f"{number} {all_parts} {patience.days}")
+
+    monkeypatch.setattr(processes, "start", start)
+    with pytest.raises(Preempted, match="2 False 7"):
+        contrast.run(config(base, tmp_path / "run", train=files["pairs-train"], processes=2))
 
 
 def test_the_processes_that_are_asked_for_are_started(base, files, tmp_path, monkeypatch):

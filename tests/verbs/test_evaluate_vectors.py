@@ -93,6 +93,10 @@ def compared(tmp_path: Path, *options: str) -> dict[str, Any]:
 def test_similarity_is_written_as_cosines_that_compare_reads(models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write(tmp_path / "pairs.jsonl", pairs(60))
     of_a = evaluate("similarity", models[0], data, tmp_path / "a")
+    (tmp_path / "score").mkdir()  # the same by the other name of the column
+    data = write(
+        tmp_path / "score" / "pairs.jsonl", [{"score" if name == "label" else name: row[name] for name in row} for row in pairs(60)]
+    )
     of_b = evaluate("similarity", models[1], data, tmp_path / "b", "--pooling", "cls", "--dims", "8")
     assert of_a["spearman"] > 0.3 and of_a["vectors"] == {
         "pooling": "mean", "layers": [1], "dims": 16, "max_length": 24, "texts": 120, "truncated": 0,
@@ -189,5 +193,7 @@ def test_what_does_not_fit_together_is_refused_in_one_line(models: list[str], tm
     assert "no second texts" in refused(3, *model, "--task", "retrieval", "--data", rows)
     assert "rows are pairs" in refused(3, *model, "--task", "clustering", "--data", two)
     assert "is no finite number" in refused(3, *model, "--task", "similarity", "--data", unscored)
+    both = write(tmp_path / "both.jsonl", [{**row, "score": 1} for row in pairs(9)])
+    assert "columns 'score' and 'label' are both here" in refused(3, *model, "--task", "similarity", "--data", both)
     assert "no row has the label 'yes'" in refused(3, *model, "--task", "retrieval", "--relevant", "yes", "--data", two)
     assert "dims=99" in refused(2, *model, "--task", "similarity", "--data", two, "--dims", "99")
