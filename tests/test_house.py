@@ -143,6 +143,18 @@ def test_files_stay_readable():
         assert len(path.read_text().splitlines()) <= 450, f"{path}: would two rooms be clearer than one?"
 
 
+def test_no_file_holds_the_marks_of_an_unfinished_merge():
+    """In a docstring they break nothing."""
+    for path in (
+        *PACKAGE,
+        *(ROOT / "tests").rglob("*.py"),
+        *(ROOT / "recipes").rglob("*.py"),
+        *(ROOT / "docs").rglob("*.md"),
+        ROOT / "README.md",
+    ):
+        assert not re.search(r"^(<{7}|>{7}) ", path.read_text(), re.MULTILINE), path
+
+
 def test_every_test_that_the_docs_name_is_there():
     named = [match for page in (ROOT / "docs").glob("*.md") for match in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page.read_text())]
     assert len(named) > 10

@@ -130,8 +130,6 @@ def _of_methods(
     samples: np.ndarray, of_examples: float, num_examples: int, scores_a: np.ndarray, scores_b: np.ndarray, level: float
 ) -> dict[str, Any]:
     """One metric's result from (R,) samples, the variance that the examples alone give, and the scores of the seeds."""
-    from scipy.stats import norm, t
-
     estimate = float(scores_a.mean() - scores_b.mean())
     of_seeds = [(scores.var(ddof=1) / len(scores), len(scores) - 1) for scores in (scores_a, scores_b) if len(scores) > 1]
     once = of_examples + sum(variance for variance, _ in of_seeds)
