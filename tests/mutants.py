@@ -795,6 +795,20 @@ MUTANTS = (
         "if True else",
         ("tests/test_config.py::test_what_is_wrong_is_refused_with_its_place_and_a_way_out",),
     ),
+    Mutant(
+        "stumbles: what a model before this one has read is forgotten",
+        "model/folder.py",
+        '[*list_at(facts, "text_read"), *list_at(facts, "corpus", "sources")]',
+        'list_at(facts, "corpus", "sources")',
+        ("tests/model/test_folder.py::test_the_text_that_weights_have_read_is_told_as_far_as_facts_say_so",),
+    ),
+    Mutant(
+        "stumbles: a licence goes without saying once another text was read before",
+        "pages/card.py",
+        'licences=sorted({*corpus["licences"], *(source["licence"] for source in facts["text_read"])}),',
+        'licences=corpus["licences"],',
+        ("tests/pages/test_card.py::test_text_that_the_weights_have_read_goes_with_them_with_its_licence",),
+    ),
 )
 
 

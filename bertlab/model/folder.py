@@ -26,11 +26,13 @@ from bertlab.disk import (
     SEAL,
     bound_entries,
     hash_files,
+    list_at,
     read_json,
     read_object,
     read_sealed,
     refuse_full,
     sha256_file,
+    text_at,
     verify_files,
     whole_folder,
     write_sealed,
@@ -125,6 +127,14 @@ def load_facts(folder: str) -> dict[str, Any]:
     """bertlab.json of a folder of ours; {} for a published checkpoint."""
     path = Path(folder) / FACTS
     return read_object(path) if path.is_file() else {}
+
+
+def text_read(folder: str) -> list[dict[str, str]]:
+    """The sources of text that the weights of a folder of ours were pretrained on, by name and licence ("" where not stated), the earliest
+    first; [] where nothing is known of it."""
+    facts = load_facts(folder)
+    sources = [*list_at(facts, "text_read"), *list_at(facts, "corpus", "sources")]
+    return [{"name": name, "licence": text_at(source, "licence") or ""} for source in sources if (name := text_at(source, "name"))]
 
 
 def load_labels(folder: str) -> list[str]:

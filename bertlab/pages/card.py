@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from bertlab.tokens.corpus import Corpus
 
 _OF_VECTORS = ("sentence-transformers", "feature-extraction")  # what the hub's readers look for
+
+_BEFORE = "Text of the pretraining"
 
 _USE = """## Use
 
@@ -28,9 +31,15 @@ It opens as it is in transformers (`AutoModel.from_pretrained`) and sentence-tra
 
 
 def pretraining_facts(
-    corpus: "Corpus", model: "BertForPreTraining", state: dict[str, Any], *, steps: int, started_from: str | None
+    corpus: "Corpus",
+    model: "BertForPreTraining",
+    state: dict[str, Any],
+    *,
+    steps: int,
+    started_from: str | None,
+    text_read: Sequence[Mapping[str, str]],
 ) -> dict[str, Any]:
-    """bertlab.json of a pretrained model; state: what the run has counted and measured."""
+    """bertlab.json of a pretrained model; state: what the run has counted and measured; text_read: what was read before this run."""
     import torch
 
     sources = corpus.manifest["sources"]
@@ -52,6 +61,7 @@ def pretraining_facts(
         "layers": model.config.num_hidden_layers,
         "hidden_size": model.config.hidden_size,
         "started_from": started_from,
+        "text_read": list(text_read),
         "steps": steps,
         "tokens_seen": state["tokens_seen"],
         "skipped_steps": state["skipped"],
@@ -66,7 +76,7 @@ def pretraining_facts(
 def pretrained_card(facts: dict[str, Any]) -> str:
     """The card of a pretrained model, from its bertlab.json."""
     heldout, corpus, pipeline = facts["heldout"], facts["corpus"], "fill-mask"
-    names = [source["name"] for source in corpus["sources"]]
+    names = _names([*facts["text_read"], *corpus["sources"]])
     scores = {name: heldout[name] for name in ("mlm_loss", "masked_accuracy", "nsp_accuracy")} if heldout else {}
     results = results_on(scores, pipeline=pipeline, split="heldout", data="held-out documents of its corpus", sha256=corpus["sha256"])
     measured = (
@@ -80,7 +90,7 @@ def pretrained_card(facts: dict[str, Any]) -> str:
     lines = [
         *front_matter(
             pipeline,
-            licences=corpus["licences"],
+            licences=sorted({*corpus["licences"], *(source["licence"] for source in facts["text_read"])}),
             languages=corpus["languages"],
             sources=names,
             started_from=facts["started_from"],
@@ -98,10 +108,7 @@ def pretrained_card(facts: dict[str, Any]) -> str:
         "",
         "The pooler was trained by next-sentence prediction alone; a raw [CLS] is a poor sentence vector, so the pooling here is the mean.",
         "",
-        "## Training text",
-        "",
-        *[f"- {_safe(source['name'])} ({_safe(source.get('licence') or 'licence not stated')})" for source in corpus["sources"]],
-        "",
+        *_text_read("Training text", [*facts["text_read"], *corpus["sources"]]),
         _USE.format(folder="RUN/model", call='model.fill("the [MASK] of the river")\nmodel.embed(["a sentence", "another"])'),
     ]
     return "\n".join(lines)
@@ -126,7 +133,7 @@ def classifier_card(facts: dict[str, Any], labels: list[str]) -> str:
     of = task.of.format(count=len(labels))
     of = of if len(labels) < 2 else f"{of}: {', '.join(map(_safe, labels[:50]))}{' ...' if len(labels) > 50 else ''}"
     lines = [
-        *front_matter(task.pipeline, started_from=facts["started_from"], results=results),
+        *front_matter(task.pipeline, sources=_names(facts["text_read"]), started_from=facts["started_from"], results=results),
         f"# A {'classifier' if task.name == 'single-label' else f'{task.name} model'} fine-tuned by bertlab {facts['bertlab']}",
         "",
         f"{of[0].upper()}{of[1:]}. Started from {_safe(facts['started_from'])}; {facts['train_examples']:,} training examples;"
@@ -135,6 +142,7 @@ def classifier_card(facts: dict[str, Any], labels: list[str]) -> str:
         f"Dev: {scores(dev)}; chosen by these, so they flatter.",
         *([f"Test: {scores(test)}."] if test else []),
         "",
+        *_text_read(_BEFORE, facts["text_read"]),
         _USE.format(folder="RUN/model", call=task.call),
     ]
     return "\n".join(lines)
@@ -163,9 +171,11 @@ outputs = session.run(None, {{name: numpy.array(rows, dtype=numpy.int64) for nam
 def encoder_card(facts: dict[str, Any]) -> str:
     """The card of an encoder that was taken out of a model for its vectors, from its bertlab.json."""
     how = f"the {facts['pooling']} pooling{', scaled to length 1' * facts['normalize']}"
-    matter = front_matter("sentence-similarity", library="sentence-transformers", tags=_OF_VECTORS, started_from=facts["made_from"]["path"])
+    of_vectors: dict[str, Any] = {"library": "sentence-transformers", "tags": _OF_VECTORS, "sources": _names(facts["text_read"])}
+    matter = front_matter("sentence-similarity", **of_vectors, started_from=facts["made_from"]["path"])
     lines = [*matter, f"# Text vectors by bertlab {facts['bertlab']}", ""]
     lines += [f"The encoder of {_safe(facts['made_from']['path'])} as it was; a vector is {how}.", ""]
+    lines += _text_read(_BEFORE, facts["text_read"])
     return "\n".join([*lines, _USE.format(folder="DIR", call='model.embed(["a sentence", "another"])')])
 
 
@@ -213,6 +223,7 @@ def vectors_card(facts: dict[str, Any]) -> str:
     how: dict[str, Any] = {
         "library": "sentence-transformers",
         "tags": _OF_VECTORS,
+        "sources": _names(facts["text_read"]),
         "started_from": facts["started_from"],
         "results": results,
     }
@@ -230,9 +241,20 @@ def vectors_card(facts: dict[str, Any]) -> str:
         "",
         "Dev chose the weights, so it flatters.",
         "",
+        *_text_read(_BEFORE, facts["text_read"]),
         _USE.format(folder="RUN/model", call='model.embed(["a sentence", "another"])'),
     ]
     return "\n".join(lines)
+
+
+def _names(sources: Sequence[Mapping[str, str]]) -> list[str]:
+    return [source["name"] for source in sources]
+
+
+def _text_read(title: str, sources: Sequence[Mapping[str, str]]) -> list[str]:
+    """A section with the sources of text and their licences, which whoever passes the model on has to know; nothing where none is known."""
+    lines = [f"- {_safe(source['name'])} ({_safe(source.get('licence') or 'licence not stated')})" for source in sources]
+    return [f"## {title}", "", *dict.fromkeys(lines), ""] if lines else []
 
 
 def _safe(name: str) -> str:

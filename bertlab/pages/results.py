@@ -107,7 +107,9 @@ def result_files(folder: Path, metrics: dict[str, Any]) -> list[str]:
     return ["metrics.json", *of_test]
 
 
-def facts_of(data: Data, metrics: dict[str, Any], *, started_from: str, tokenizer_sha256: str) -> dict[str, Any]:
+def facts_of(
+    data: Data, metrics: dict[str, Any], *, started_from: str, text_read: Sequence[Mapping[str, str]], tokenizer_sha256: str
+) -> dict[str, Any]:
     """bertlab.json of the best seed's model."""
     (best,) = (state for state in metrics["seeds"] if state["seed"] == metrics["best_seed"])
     return {
@@ -115,6 +117,7 @@ def facts_of(data: Data, metrics: dict[str, Any], *, started_from: str, tokenize
         "kind": "classifier",
         "task": data.task.name,
         "started_from": started_from,
+        "text_read": list(text_read),
         "data": {split: {"name": Path(file).name, "sha256": sha256_file(Path(file))} for split, file in data.files.items()},
         "train_examples": metrics["examples"]["train"],
         "tokenizer_sha256": tokenizer_sha256,
@@ -145,7 +148,8 @@ def save_best(
     `write_results` left in `folder`, and to `files` there."""
     data, model = trained.data, trained.model.cpu()
     data.task.settle(model, data.labels)
-    facts = facts_of(data, metrics, started_from=start.origin, tokenizer_sha256=start.tokenizer.sha256) | dict(further)
+    origin: dict[str, Any] = {"started_from": start.origin, "text_read": start.text_read}
+    facts = facts_of(data, metrics, **origin, tokenizer_sha256=start.tokenizer.sha256) | dict(further)
     results = [(folder / file).relative_to(run).as_posix() for file in (*result_files(folder, metrics), *files)]
     save_model(
         folder / "model",

@@ -13,7 +13,7 @@ import torch
 from bertlab.disk import sha256_file
 from bertlab.errors import ConfigError
 from bertlab.model.encoder import EncoderConfig
-from bertlab.model.folder import fetch, load_config, load_model, refuse_misfit, weights_sha256
+from bertlab.model.folder import fetch, load_config, load_model, refuse_misfit, text_read, weights_sha256
 from bertlab.tasks.contract import Head, Task
 from bertlab.tasks.data import Data, read_task
 from bertlab.tasks.recipe import refuse_unfit, refuse_unlearnable
@@ -39,6 +39,11 @@ class Start:
     def origin(self) -> str:
         """What a model card says it started from."""
         return "random weights" if self.from_random else self.name
+
+    @property
+    def text_read(self) -> list[dict[str, str]]:
+        """What text the weights were pretrained on, as far as the folder says."""
+        return [] if self.from_random else text_read(self.folder)
 
     def model(self, task: Task, num_labels: int, seed: int) -> tuple[Head, list[str]]:
         """The encoder, or random weights of its size, with a fresh head drawn from `seed`; and the names of what the folder has not."""

@@ -253,7 +253,7 @@ def _save(config: Config, recipe: "Recipe", out: Path, tokenizer: "Tokenizer", m
     import torch
 
     import bertlab
-    from bertlab.model.folder import fetch, save_model
+    from bertlab.model.folder import fetch, save_model, text_read
     from bertlab.model.pooling import recorded
     from bertlab.pages.card import vectors_card
     from bertlab.training.runlog import run_files
@@ -262,6 +262,7 @@ def _save(config: Config, recipe: "Recipe", out: Path, tokenizer: "Tokenizer", m
         "bertlab": bertlab.__version__,
         "kind": "contrast",
         "started_from": config.model,
+        "text_read": text_read(fetch(config.model)),
         "tokenizer_sha256": tokenizer.sha256,
         "pooler_trained": False,
         "pooling": config.pooling,

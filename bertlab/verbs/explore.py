@@ -99,7 +99,7 @@ def _write(config: Config, answers: dict[str, Any]) -> None:
     snapshot["parted"] = answers["contexts"]({"word": config.word, "groups": _groups(config.contexts)}) if config.contexts else None
     text = page(snapshot)
     write_text(Path(config.out), text)
-    print(f"written     {config.out}: {len(text.encode()) / 1e6:,.1f} MB, opens by itself")
+    print(f"written     {config.out}: {len(text.encode()) / 1000:,.0f} kB, opens by itself")
 
 
 def _groups(path: str) -> Sequence[Sequence[str]]:

@@ -90,13 +90,18 @@ def run(config: Config) -> dict[str, Any]:
 def _as_vectors(config: Config, model: "LoadedModel", pooling: "Pooling", normalize: bool) -> dict[str, Any]:
     """Write the encoder as a model folder that records how its vectors are made."""
     import bertlab
-    from bertlab.model.folder import model_origin, save_model
+    from bertlab.model.folder import fetch, model_origin, save_model, text_read
     from bertlab.pages.card import encoder_card
 
     if any("pooler" in name for name in model.absent):
         model.encoder.pooler = None  # a random one would look like one that was trained
     facts: dict[str, Any] = {"bertlab": bertlab.__version__, "kind": "encoder", "made_from": model_origin(config.model), "pooling": pooling}
-    facts |= {"normalize": normalize, "prompt": model.recorded.prompt, "tokenizer_sha256": model.tokenizer.sha256}
+    facts |= {
+        "text_read": text_read(fetch(config.model)),
+        "normalize": normalize,
+        "prompt": model.recorded.prompt,
+        "tokenizer_sha256": model.tokenizer.sha256,
+    }
     how: dict[str, Any] = {"pooling": pooling, "normalize": normalize, "prompt": model.recorded.prompt, "max_length": model.max_length}
     save_model(Path(config.out), model.encoder, model.tokenizer, facts=facts, card=encoder_card(facts), **how)
     print(f"written     {config.out}: {pooling} pooling{', length 1' * normalize}; SentenceTransformer({config.out!r}) opens it")

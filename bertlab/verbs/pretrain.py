@@ -394,7 +394,7 @@ def phases(config: Config, corpus: "Corpus", fixed_shapes: bool = False) -> "Pha
 
 def _finish(config: Config, out: Path, model: "BertForPreTraining", corpus: "Corpus", state: dict[str, Any]) -> dict[str, Any]:
     """Write RUN/model from the best weights, print what came out, return its facts."""
-    from bertlab.model.folder import save_model
+    from bertlab.model.folder import fetch, save_model, text_read
     from bertlab.pages.card import pretrained_card, pretraining_facts
     from bertlab.pages.report import report_on
     from bertlab.pages.screen import pretraining_lines
@@ -409,7 +409,8 @@ def _finish(config: Config, out: Path, model: "BertForPreTraining", corpus: "Cor
         state["best"] = state["heldout"][-1]  # the kept weights are damaged, as was said: these are the last step's
     if state["best"] and state["best"]["step"] == 0:
         print("warning: no step predicted held-out text better than the start, which is what is kept: lower the learning rates?")
-    facts = pretraining_facts(corpus, model, state, steps=config.steps, started_from=config.model)
+    before: dict[str, Any] = {"started_from": config.model, "text_read": text_read(fetch(config.model)) if config.model else []}
+    facts = pretraining_facts(corpus, model, state, steps=config.steps, **before)
     save_model(
         out / "model",
         model.cpu(),

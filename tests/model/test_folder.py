@@ -19,7 +19,7 @@ from bertlab.batches.labelled import encode_examples
 from bertlab.errors import BertlabError, ConfigError, CorruptError
 from bertlab.model import folder as folders
 from bertlab.model.encoder import Bert, EncoderConfig
-from bertlab.model.folder import fetch, load_config, load_facts, load_labels, load_model, save_model
+from bertlab.model.folder import fetch, load_config, load_facts, load_labels, load_model, save_model, text_read
 from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
 from bertlab.tokens import tokenizer as tokenizers
 
@@ -493,3 +493,18 @@ def test_a_manifest_of_somebody_else_binds_nothing(broken: Path, theirs: str) ->
 
 def test_a_local_folder_is_fetched_from_nowhere(tmp_path: Path) -> None:
     assert fetch(str(tmp_path)) == str(tmp_path)
+
+
+def test_the_text_that_weights_have_read_is_told_as_far_as_facts_say_so(tmp_path: Path) -> None:
+    ours = {"name": "ours.txt", "licence": "CC0-1.0"}
+    for facts, told in (
+        ({"corpus": {"sources": [ours, {"name": "more"}]}, "text_read": [{"name": "first"}]}, ["first", "ours.txt", "more"]),
+        ({"text_read": [ours, "text", {"licence": "MIT"}, {"name": 3}, None]}, ["ours.txt"]),  # what a stranger may have written
+        ({"text_read": 3, "corpus": [1]}, []),
+        ({}, []),
+    ):
+        (tmp_path / "bertlab.json").write_text(json.dumps(facts))
+        read = text_read(str(tmp_path))
+        assert [source["name"] for source in read] == told and all(set(source) == {"name", "licence"} for source in read)
+        assert ours in read or "ours.txt" not in told
+    assert text_read(str(tmp_path / "published")) == []

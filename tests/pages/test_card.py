@@ -22,6 +22,7 @@ PRETRAINED: dict[str, Any] = {
     "steps": 600,
     "tokens_seen": 2_400_000,
     "started_from": None,
+    "text_read": [],
     "corpus": {
         "documents": 9129,
         "tokens": 800_000,
@@ -44,6 +45,7 @@ SCORES = {"accuracy": 0.8, "macro": {"f1": 0.75}, "n": 60}
 CLASSIFIER: dict[str, Any] = {
     "bertlab": "0.1.0",
     "started_from": "RUN/model",
+    "text_read": [{"name": "hf:someone/acts", "licence": "CC-BY-SA-4.0"}, {"name": "mine.txt", "licence": ""}],
     "train_examples": 1234,
     "seeds": 3,
     "dev": SCORES,
@@ -55,6 +57,7 @@ FOUND = {"score": "mrr", "difference": 0.0604, "low": 0.037, "high": 0.084, "wha
 VECTORS: dict[str, Any] = {
     "bertlab": "0.1.0",
     "started_from": "RUN/model",
+    "text_read": [{"name": "hf:someone/acts", "licence": "CC-BY-SA-4.0"}, {"name": "mine.txt", "licence": ""}],
     "texts": "pairs",
     "rows": 12_345,
     "batch_size": 64,
@@ -77,7 +80,13 @@ EXPORTED: dict[str, Any] = {
     "max_length": 128,
     "check": {"batches": 5, "largest_difference": 1e-6},
 }
-ENCODER: dict[str, Any] = {"bertlab": "0.1.0", "pooling": "mean", "normalize": True, "made_from": {"path": "hf:someone/a-bert"}}
+ENCODER: dict[str, Any] = {
+    "bertlab": "0.1.0",
+    "pooling": "mean",
+    "normalize": True,
+    "made_from": {"path": "hf:someone/a-bert"},
+    "text_read": [],
+}
 
 
 def metadata(card: str) -> dict[str, Any]:
@@ -149,6 +158,7 @@ def test_a_classifier_card_says_what_the_hub_needs_and_what_was_measured() -> No
         "library_name": "transformers",
         "pipeline_tag": "text-classification",
         "tags": ["bert", "bertlab"],
+        "datasets": ["someone/acts"],
         "metrics": ["f1", "accuracy"],
     }
     for fact in (
@@ -247,7 +257,7 @@ def test_what_came_from_the_hub_is_named_as_the_hub_names_it() -> None:
 def test_a_language_is_stated_where_somebody_chose_one(settings: dict[str, Any], languages: list[str], corpus_of: Any) -> None:
     state = {"tokens_seen": 1, "skipped": 0, "seconds": 1.0, "heldout": [], "best": None}
     corpus, model = corpus_of(settings)
-    facts = pretraining_facts(corpus, model, state, steps=1, started_from=None)
+    facts = pretraining_facts(corpus, model, state, steps=1, started_from=None, text_read=[])
     assert metadata(pretrained_card(facts)).get("language", []) == languages
     assert "language" not in metadata("\n".join([*front_matter("fill-mask", languages=["deutsch", "", "DE"]), "# x\n"]))
 
@@ -339,3 +349,17 @@ def test_a_card_of_vectors_says_how_they_are_made_and_what_training_was_worth():
     assert "length 1" not in vectors_card(VECTORS | {"normalize": False}) and "Matryoshka" not in vectors_card(
         VECTORS | {"matryoshka_dims": []}
     )
+
+
+def test_text_that_the_weights_have_read_goes_with_them_with_its_licence() -> None:
+    read = CLASSIFIER["text_read"]
+    for card in (classifier_card(CLASSIFIER, ["no", "yes"]), vectors_card(VECTORS), encoder_card(ENCODER | {"text_read": read})):
+        assert "## Text of the pretraining\n\n- hf:someone/acts (CC-BY-SA-4.0)\n- mine.txt (licence not stated)\n" in card
+        assert metadata(card)["datasets"] == ["someone/acts"] and "license" not in metadata(
+            card
+        )  # whose the labelled texts are nobody said
+    assert "## Text of" not in encoder_card(ENCODER)
+    more = pretrained(started_from="RUN/model", text_read=read)
+    assert "- hf:someone/acts (CC-BY-SA-4.0)\n- mine.txt (licence not stated)\n- articles.jsonl.xz (CC-BY-SA-4.0)\n" in more
+    assert "license" not in metadata(more) and metadata(pretrained())["license"] == "cc-by-sa-4.0"
+    assert metadata(pretrained(text_read=read[:1]))["license"] == "cc-by-sa-4.0"  # both the same

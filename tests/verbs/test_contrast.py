@@ -146,6 +146,7 @@ def test_the_folder_says_what_it_is(finished, base):
     facts = load_facts(str(out / "model"))
     assert (facts["kind"], facts["pooling"], facts["normalize"], facts["matryoshka_dims"]) == ("contrast", "mean", True, [32, 16, 8])
     assert facts["test"] == metrics["test"] and facts["started_from"] == base and not facts["pooler_trained"]
+    assert facts["text_read"] == load_facts(base)["corpus"]["sources"] != []
     assert load_config(str(out / "model"))["architectures"] == ["BertModel"]
     assert "MRR" in (out / "model" / "README.md").read_text()
     with pytest.raises(ConfigError):

@@ -167,6 +167,7 @@ def test_the_run_folder_holds_metrics_predictions_and_the_model_and_they_agree(
     np.testing.assert_allclose(probabilities, np.array(table["probabilities"].to_pylist()), atol=1e-6)
     facts = load_facts(str(out / "model"))
     assert facts["kind"] == "classifier" and facts["started_from"] == base and facts["best_seed"] == metrics["best_seed"]
+    assert facts["text_read"] == load_facts(base)["corpus"]["sources"] != []
     assert set(facts["data"]) == {"train", "test"} and facts["train_examples"] == metrics["examples"]["train"]
     assert "# A classifier" in (out / "model" / "README.md").read_text()
     assert (out / "config.yaml").is_file()
@@ -327,7 +328,8 @@ def test_the_start_is_the_folders_encoder_with_a_head_drawn_from_the_seed(base: 
 
 def test_a_run_from_random_weights_says_so(base: str, files: dict[str, str], tmp_path: Path) -> None:
     finetune.run(config(base, files, tmp_path / "run", from_random=True, epochs=1))
-    assert load_facts(str(tmp_path / "run" / "model"))["started_from"] == "random weights"
+    facts = load_facts(str(tmp_path / "run" / "model"))
+    assert facts["started_from"] == "random weights" and facts["text_read"] == []
 
 
 def test_label_smoothing_makes_the_classifier_less_sure(base: str, files: dict[str, str], tmp_path: Path) -> None:

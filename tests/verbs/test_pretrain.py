@@ -398,7 +398,7 @@ def test_a_saved_model_is_trained_on_from_where_it_stands(
 ) -> None:
     first = finished[1]
     facts = pretrain(tmp_path / "run", model=str(finished[0] / "model"), preset="base", seed=9)  # its own size, not the preset's
-    assert facts["started_from"] == str(finished[0] / "model")
+    assert facts["started_from"] == str(finished[0] / "model") and facts["text_read"] == first["corpus"]["sources"] != []
     assert (facts["layers"], facts["hidden_size"]) == (2, 128)
     assert facts["heldout_start"]["mlm_loss"] == pytest.approx(first["heldout"]["mlm_loss"], abs=1e-6)
     assert facts["heldout"]["mlm_loss"] < first["heldout"]["mlm_loss"]
