@@ -87,7 +87,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
         max_position_embeddings=24, initializer_range=0.15,
     )  # fmt: skip
     folder = tmp_path_factory.mktemp("pretraining-run") / "model"
-    save_model(folder, BertForPreTraining(config), tokenizer, facts={"kind": "pretrained"}, card="# A card\n")
+    facts = {"kind": "pretrained", "corpus": {"sources": [{"name": "made.txt", "licence": "CC0-1.0"}]}}
+    save_model(folder, BertForPreTraining(config), tokenizer, facts=facts, card="# A card\n")
     return str(folder)
 
 
