@@ -415,8 +415,12 @@ def _out_of_memory(error: Exception) -> bool:
 
 def _say(message: str, code: int) -> int:
     """One line on stderr, whatever the message holds: a file's name may carry line breaks and terminal commands."""
-    if os.environ.get("RANK", "0") != "0":
+    rank = os.environ.get("RANK")
+    if rank not in (None, "0"):
         # Rank 0 has most likely said the same: torchrun then ends this process during the wait. Where it has not, the line must be seen.
         time.sleep(2)
     print("bertlab: " + " ".join(_CONTROL.sub(" ", message).split()), file=sys.stderr)
+    if rank == "0" and code == LostError.exit_code:
+        # torchrun looks ten times a second and returns the code of the first process that it sees ended: let it see the one that died.
+        time.sleep(1)
     return code
