@@ -6,6 +6,7 @@ where comments or tags never close (measured: 5 s for 80 kB of "<!--", Python 3.
 Knows nothing of style sheets: what they hide is shown. Does not break copy protection.
 """
 
+import errno
 import html
 import posixpath
 import re
@@ -93,7 +94,8 @@ def _opened(path: Path) -> zipfile.ZipFile:
 
 
 def _damaged(path: Path, error: Exception) -> Exception:
-    if isinstance(error, OSError) and error.errno is not None:  # the disk, not the archive
+    # An OSError with a number is the disk's, not the archive's; but that a place before the file's start is invalid, the archive says.
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
         return error
     return DataError(f"{path}: no EPUB, or a damaged one ({' '.join(str(error).split())}): copy or download it again")
 

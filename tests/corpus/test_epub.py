@@ -291,6 +291,10 @@ def test_a_file_that_is_no_archive_or_is_cut_off_is_refused(tmp_path: Path) -> N
     for data in (b"", b"no archive", b"PK\x05\x06"):
         path.write_bytes(data)
         assert "no EPUB, or a damaged one" in refusal(path)
+    book = bytearray(one_chapter(tmp_path / "b.epub", page("<p>The mill stood still.</p>")).read_bytes())
+    book[-4] += 1  # the directory's place, 65,536 too far: every entry then lies before the file
+    path.write_bytes(book)
+    assert "no EPUB, or a damaged one" in refusal(path)
     with pytest.raises(FileNotFoundError):
         read(tmp_path / "missing.epub")
 
