@@ -659,6 +659,28 @@ MUTANTS = (
         "if len(json.dumps(written)) <= LARGEST:",
         ("tests/pages/test_vectors_report.py::test_the_longest_texts_labels_and_ids_are_cut_to_a_page_below_5_mb",),
     ),
+    # --- charts on a phone
+    Mutant(
+        "charts: the left margin knows no long numbers",
+        "pages/charts.py",
+        "left = max([LEFT, *(math.ceil(width(_tick(tick))) + 8 for tick in ticks(*y_ends))])",
+        "left = LEFT",
+        ("tests/pages/test_charts.py::test_no_number_and_no_name_goes_beyond_the_edge_of_its_chart_on_a_phone",),
+    ),
+    Mutant(
+        "charts: a number at the right end stands at its tick",
+        "pages/charts.py",
+        "middle = min(x, WIDTH - width(_tick(tick)) / 2)",
+        "middle = x",
+        ("tests/pages/test_charts.py::test_no_number_and_no_name_goes_beyond_the_edge_of_its_chart_on_a_phone",),
+    ),
+    Mutant(
+        "charts: a name beside intervals is as long as it likes",
+        "pages/charts.py",
+        "while width(name) > LONGEST_NAME - EM:",
+        "while width(name) > 2 * LONGEST_NAME:",
+        ("tests/pages/test_charts.py::test_no_number_and_no_name_goes_beyond_the_edge_of_its_chart_on_a_phone",),
+    ),
     # --- the page of contrast
     Mutant(
         "the page of contrast: measurements on dev are no records",

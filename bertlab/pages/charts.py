@@ -6,6 +6,7 @@ largest value, at their own places, so that no peak and no dip is lost. 100,000 
 """
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,8 @@ BUCKETS = 300  # of a chart that is about 350 pixels wide
 COLOURS = 8  # c0 to c7 of the stylesheet
 SHOWN = 10  # numbers of a series in its table
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 420, 250, 54, 12, 8, 40
-LONGEST_NAME = 24
+LONGEST_NAME = 215  # of WIDTH, beside a line of intervals
+EM = 15  # the letters of a chart on a phone, the largest there are (bertlab/pages/html.py)
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,9 @@ def line_chart(
     ys = np.concatenate([y for *_, y in drawn])
     x_ends = (0.0, 1.0) if square else _widened(float(xs.min()), float(xs.max()))
     y_ends = (0.0, 1.0) if square else bounds or _widened(float(ys.min()), float(ys.max()))
-    x_at, y_at = _scale(x_ends, LEFT, WIDTH - RIGHT), _scale(y_ends, HEIGHT - BOTTOM, TOP)
-    marks = [*_axes(x_ends, y_ends, x_at, y_at, x_label)]
+    left = max([LEFT, *(math.ceil(width(_tick(tick))) + 8 for tick in ticks(*y_ends))])
+    x_at, y_at = _scale(x_ends, left, WIDTH - RIGHT), _scale(y_ends, HEIGHT - BOTTOM, TOP)
+    marks = [*_axes(x_ends, y_ends, x_at, y_at, x_label, left)]
     if square:
         marks.append(element("path", d=_path(x_at(np.array([0.0, 1.0])), y_at(np.array([0.0, 1.0]))), class_="grid"))
     for colour, each, x, y in drawn:
@@ -91,7 +94,8 @@ def line_chart(
 
 def interval_chart(title: str, rows: Sequence[tuple[str, float, float | None, float | None]]) -> Markup:
     """Names, values and intervals between 0 and 1, a line each: a dot and whiskers. Its numbers stand in a table of the page's own."""
-    height, left = 18, 150
+    names = [_short(name) for name, *_ in rows]
+    height, left = 18, max([150, *(math.ceil(width(name)) + 10 for name in names)])
     at = _scale((0.0, 1.0), left, WIDTH - RIGHT)
     bottom = height * len(rows) + 4
     marks = [element("path", d=f"M{float(at(np.array(t))):.1f},2V{bottom}", class_="grid") for t in (0.0, 0.25, 0.5, 0.75, 1.0)]
@@ -99,9 +103,9 @@ def interval_chart(title: str, rows: Sequence[tuple[str, float, float | None, fl
         element("text", f"{t:g}", x=f"{float(at(np.array(t))):.1f}", y=bottom + 14, text_anchor="middle")
         for t in (0.0, 0.25, 0.5, 0.75, 1.0)
     ]
-    for number, (name, value, low, high) in enumerate(rows):
+    for number, (name, (_, value, low, high)) in enumerate(zip(names, rows, strict=True)):
         middle = number * height + 12
-        marks.append(element("text", _short(name), x=left - 8, y=middle + 4, text_anchor="end"))
+        marks.append(element("text", name, x=left - 8, y=middle + 4, text_anchor="end"))
         if low is not None and high is not None:
             marks.append(element("path", d=f"M{float(at(np.array(low))):.1f},{middle}H{float(at(np.array(high))):.1f}", class_="curve c0"))
         marks.append(element("circle", cx=f"{float(at(np.array(value))):.1f}", cy=middle, r=3.4, class_="c0"))
@@ -140,6 +144,17 @@ def amount(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
+def width(text: str) -> float:
+    """How wide a chart's letters may be, in its units: a wide typeface's, as DejaVu Sans, on a phone."""
+    return EM * sum(_ems(letter) for letter in text)
+
+
+def _ems(letter: str) -> float:
+    if letter in ".,:;'|!ijl ":
+        return 0.34
+    return 1.0 if unicodedata.east_asian_width(letter) in "WF" or letter in "mwMW@%…—" else 0.78 if letter.isupper() else 0.64
+
+
 def digits(value: float) -> Markup:
     """A number of a curve, rounded for the eye and whole in its value."""
     return element("data", f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}", value=repr(float(value)))
@@ -158,17 +173,22 @@ def _scale(ends: tuple[float, float], start: float, end: float) -> Any:
     return at
 
 
-def _axes(x_ends: tuple[float, float], y_ends: tuple[float, float], x_at: Any, y_at: Any, x_label: str) -> list[Markup]:
+def _tick(value: float) -> str:
+    return amount(round(value, 12))
+
+
+def _axes(x_ends: tuple[float, float], y_ends: tuple[float, float], x_at: Any, y_at: Any, x_label: str, left: int) -> list[Markup]:
     marks = []
     for tick in ticks(*y_ends):
         y = float(y_at(np.array(tick)))
-        marks.append(element("path", d=f"M{LEFT},{y:.1f}H{WIDTH - RIGHT}", class_="grid"))
-        marks.append(element("text", amount(round(tick, 12)), x=LEFT - 6, y=f"{y + 4:.1f}", text_anchor="end"))
+        marks.append(element("path", d=f"M{left},{y:.1f}H{WIDTH - RIGHT}", class_="grid"))
+        marks.append(element("text", _tick(tick), x=left - 6, y=f"{y + 4:.1f}", text_anchor="end"))
     for tick in ticks(*x_ends):
         x = float(x_at(np.array(tick)))
         marks.append(element("path", d=f"M{x:.1f},{HEIGHT - BOTTOM}v4", class_="grid"))
-        marks.append(element("text", amount(round(tick, 12)), x=f"{x:.1f}", y=HEIGHT - BOTTOM + 17, text_anchor="middle"))
-    return [*marks, element("text", x_label, x=(LEFT + WIDTH - RIGHT) / 2, y=HEIGHT - 5, text_anchor="middle")]
+        middle = min(x, WIDTH - width(_tick(tick)) / 2)  # a long one at the right end stands beside its tick
+        marks.append(element("text", _tick(tick), x=f"{middle:.1f}", y=HEIGHT - BOTTOM + 17, text_anchor="middle"))
+    return [*marks, element("text", x_label, x=(left + WIDTH - RIGHT) / 2, y=HEIGHT - 5, text_anchor="middle")]
 
 
 def _path(xs: np.ndarray, ys: np.ndarray) -> str:
@@ -188,4 +208,9 @@ def _some(x: np.ndarray, y: np.ndarray, level: bool) -> list[tuple[float, float]
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+    name = name[:LONGEST_NAME]  # a hostile one may be endless
+    if width(name) <= LONGEST_NAME:
+        return name
+    while width(name) > LONGEST_NAME - EM:
+        name = name[:-1]
+    return name + "…"

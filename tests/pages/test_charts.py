@@ -1,6 +1,7 @@
 """Charts: nothing seen is lost by thinning, ticks are round, what is spoken and tabled is what is drawn."""
 
 import re
+from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertlab.pages.charts import BUCKETS, Series, amount, interval_chart, line_chart, shaded_table, thinned, ticks
+from bertlab.pages.charts import BUCKETS, WIDTH, Series, amount, interval_chart, line_chart, shaded_table, thinned, ticks, width
 
 
 @settings(deadline=None, max_examples=60)
@@ -60,6 +61,26 @@ def test_points_stand_where_their_numbers_say() -> None:
     chart = line_chart("F1", [Series("a", [0.0, 0.5, 1.0], [0.0, 1.0, 0.5], dots=True)], "recall", "precision", square=True)
     dots = [tuple(map(float, each)) for each in re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', chart)]
     assert dots == [(54.0, 210.0), (231.0, 8.0), (408.0, 109.0)]  # 54 to 408 across, 210 up to 8
+
+
+def edges(chart: str) -> list[tuple[str, float, float]]:
+    """Every text of a chart with its left and right edge, as wide letters on a phone make it."""
+    found = []
+    for x, anchor, text in re.findall(r'<text x="([\d.]+)" y="[\d.]+" text-anchor="(end|middle)">([^<]*)</text>', chart):
+        text = unescape(text)
+        left = float(x) - width(text) * {"end": 1.0, "middle": 0.5}[anchor]
+        found.append((text, left, left + width(text)))
+    return found
+
+
+def test_no_number_and_no_name_goes_beyond_the_edge_of_its_chart_on_a_phone() -> None:
+    rates = line_chart("Rate", [Series("a", np.arange(991), np.linspace(-6e-4, 5.5e-4, 991))], "step", "rate")
+    names = ["a class with a long name, number 1", "<img src=x onerror=alert(1)>", "W" * 10**6, "語" * 40, "b"]
+    f1 = interval_chart("F1", [(name, 0.5, 0.25, 0.75) for name in names])
+    shown = [*edges(rates), *edges(f1)]
+    assert {"-0.0005", "1,000", "b", "1"} <= {text for text, *_ in shown} and sum(text.endswith("…") for text, *_ in shown) == 4
+    assert all(left >= 0 and right <= WIDTH for _, left, right in shown), shown
+    assert width("0.0005") == pytest.approx(53.1)  # measured 52.5 in DejaVu Sans
 
 
 def test_what_is_not_finite_or_not_there_is_not_drawn() -> None:

@@ -57,6 +57,13 @@ def pages(tmp_path_factory: pytest.TempPathFactory, topics: Path, bert: Path, ma
     return {name: folder / f"{name}.html" for name in runs}
 
 
+CUT_OFF = """
+() => [...document.querySelectorAll('svg text')].filter(each => {
+  const letters = each.getBoundingClientRect(), drawn = each.ownerSVGElement.getBoundingClientRect();
+  return letters.width && (letters.left < drawn.left - 0.5 || letters.right > drawn.right + 0.5);
+}).map(each => each.textContent)
+"""
+
 Look = Callable[..., tuple[Any, list[str]]]
 
 
@@ -94,6 +101,7 @@ def test_pages_ask_for_nothing_complain_of_nothing_and_fit_the_screen(look: Look
         page, happened = look(name, viewport={"width": width, "height": 800}, color_scheme=scheme)
         page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
         assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{name} scrolls sideways"
+        assert page.evaluate(CUT_OFF) == [], f"{name}: letters of a chart beyond its edge"
         ground, ink = page.evaluate("[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]")
         assert (ground == "rgb(255, 255, 255)") == (scheme == "light") and ink != ground
         assert happened == [], name
