@@ -17,6 +17,11 @@ from bertlab.verbs import prepare, pretrain
 SMALL: dict[str, Any] = {"preset": "tiny", "micro_tokens": 256, "max_length": 32, "device": "cpu", "precision": "fp32", "seconds": 0.1}
 
 
+@pytest.fixture(autouse=True)
+def measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "product_rate", product_rate)
+
+
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("bench")
