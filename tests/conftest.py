@@ -39,11 +39,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True, scope="session")
 def measured_elsewhere() -> Iterator[None]:
-    """A second that every run would take: this machine's rate of products, which goes into the MFU alone. tests/test_bench.py measures it."""
+    """A second of every run: this machine's rate of products, which goes into the MFU alone. tests/test_bench.py measures it."""
     from bertlab.training import speed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(speed, "product_rate", lambda *_: 1e12)
+        patch.setattr(speed, "product_rate", lambda *_, **__: 1e12)
         yield
 
 
