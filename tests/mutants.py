@@ -681,6 +681,74 @@ MUTANTS = (
         "while width(name) > 2 * LONGEST_NAME:",
         ("tests/pages/test_charts.py::test_no_number_and_no_name_goes_beyond_the_edge_of_its_chart_on_a_phone",),
     ),
+    # --- trackers
+    Mutant(
+        "trackers: wandb is told the step as its own",
+        "training/tracking.py",
+        'self._tracker.log(values | {"step": step})',
+        "self._tracker.log(values, step=step)",
+        ("tests/training/test_tracking.py::test_wandb_writes_into_the_run_and_loses_no_step_that_comes_after_a_higher_one",),
+    ),
+    Mutant(
+        "trackers: mlflow is told the names as they are",
+        "training/tracking.py",
+        'NOT_IN_MLFLOW.sub("_", name)',
+        "name",
+        ("tests/training/test_tracking.py::test_names_that_mlflow_refuses_are_written_in_its_letters",),
+    ),
+    Mutant(
+        "trackers: a run that goes on tells its settings again",
+        "training/tracking.py",
+        "if before is None:  # mlflow",
+        "if True:  # mlflow",
+        ("tests/training/test_tracking.py::test_a_run_that_goes_on_goes_on_in_its_tracker_and_tells_its_settings_once",),
+    ),
+    Mutant(
+        "trackers: trackio takes the latest run of the folder's name",
+        "training/tracking.py",
+        'before or f"{name}-{token_hex(3)}"',
+        "name",
+        ("tests/training/test_tracking.py::test_a_run_that_goes_on_goes_on_in_its_tracker_and_tells_its_settings_once",),
+    ),
+    Mutant(
+        "trackers: another tracker's name for the run is forgotten",
+        "training/tracking.py",
+        "memory | {kind: known}",
+        "{kind: known}",
+        ("tests/training/test_tracking.py::test_a_run_that_goes_on_goes_on_in_its_tracker_and_tells_its_settings_once",),
+    ),
+    Mutant(
+        "trackers: one that fails is asked again and again",
+        "training/tracking.py",
+        "self._failed = True",
+        "self._failed = False",
+        ("tests/training/test_tracking.py::test_a_tracker_that_fails_in_the_middle_is_said_once_and_ends_nothing",),
+    ),
+    # --- runs of contrast while they go on, and several
+    Mutant(
+        "contrast: the page is written at the end only",
+        "embedding/learning.py",
+        "            after_measuring()\n",
+        "",
+        (
+            "tests/verbs/test_contrast.py::"
+            "test_a_run_that_was_cut_off_ends_with_the_same_bits_its_page_goes_on_with_it_and_a_tracker_changes_nothing",
+        ),
+    ),
+    Mutant(
+        "several runs of contrast: the score of test is that of dev",
+        "pages/contrast_report.py",
+        'score = found.get("score", run.score)',
+        'split, score = "dev", run.score',
+        ("tests/pages/test_contrast_report.py::test_several_runs_stand_in_one_table_and_in_the_same_charts_whose_numbers_are_theirs",),
+    ),
+    Mutant(
+        "several runs of contrast: curves of the first only",
+        "pages/contrast_report.py",
+        'section("Their course", _curves(runs))',
+        'section("Their course", _curves(runs[:1]))',
+        ("tests/pages/test_contrast_report.py::test_several_runs_stand_in_one_table_and_in_the_same_charts_whose_numbers_are_theirs",),
+    ),
     # --- the page of contrast
     Mutant(
         "the page of contrast: measurements on dev are no records",

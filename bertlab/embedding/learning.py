@@ -33,6 +33,7 @@ from bertlab.training.contrastive import Contrast, TextVectors
 from bertlab.training.optimizers import build_optimizers
 from bertlab.training.processes import Precision, agree
 from bertlab.training.runlog import RunLog, plain, run_sha256
+from bertlab.training.tracking import Tracker
 
 # Widest model -> peak rate: SimCSE's is 3e-5 for BERT-base; for tiny docs/embeddings.md has what was measured.
 LEARNING_RATES = {128: 1e-3, 512: 1e-4, 2**30: 3e-5}
@@ -70,11 +71,14 @@ def learn(
     steps: int,
     measure_every: int,
     out: Path,
+    tracker: Tracker | None = None,
+    after_measuring: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Train `model` and leave it at its best measurement on dev; returns `best` (its step and scores) and the `history`.
 
-    masking: of the words to be predicted beside, where mlm_weight is not 0. Of several processes the first measures, writes and is left at
-    its best; the others are at the last step, and know of no measurement of this call.
+    masking: of the words to be predicted beside, where mlm_weight is not 0. after_measuring: called when a measurement of after a step is
+    in the log. Of several processes the first measures, writes and is left at its best; the others are at the last step, and know of no
+    measurement of this call.
     A signal ends it after the step's checkpoint. Raises ConfigError when too many steps in a row had no finite loss.
     """
     main, rank, ranks = accelerator.is_main_process, accelerator.process_index, accelerator.num_processes
@@ -92,7 +96,7 @@ def learn(
             print(f"note: processes={ranks}, {before} before: the same batches, but other dropout masks and last bits of the weights")
     state["processes"] = ranks
     agree(accelerator, start, f"the step to go on from: do all machines see the same {out}?")
-    log = RunLog(out / "metrics.jsonl", start if saved else -1) if main else None
+    log = RunLog(out / "metrics.jsonl", start if saved else -1, tracker) if main else None
 
     def measure(done: int) -> None:
         assert log is not None, "the first process measures"
@@ -117,6 +121,7 @@ def learn(
         last = done == steps
         if done % measure_every == 0 or last:
             measure(done)
+            after_measuring()
         if done % measure_every == 0 or last or result.asked:
             checkpoint.save_checkpoint(out / "checkpoints", done, wrapped.model, optimizers, plain(state), run=run_sha256(out))
 

@@ -4,6 +4,7 @@ Reads config.yaml, metrics.jsonl and, once the run is finished, metrics.json. Co
 is.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from markupsafe import Markup
 from bertlab.disk import read_object
 from bertlab.pages.charts import Series, line_chart
 from bertlab.pages.html import element, join, number, section, soft, table
-from bertlab.pages.pretraining_report import settings_table
+from bertlab.pages.pretraining_report import differing, settings_table
 from bertlab.pages.screen import metric_words
 from bertlab.training.runlog import full_records, read_settings
 
@@ -25,6 +26,7 @@ Facts = dict[str, Any]
 class ContrastRun:
     """A run folder as read: its settings, its records of steps, its measurements on dev; `facts`: metrics.json once it is finished."""
 
+    name: str
     settings: Facts
     steps: list[Facts]
     measured: list[Facts]
@@ -53,6 +55,7 @@ def read_contrast(folder: Path) -> ContrastRun:
     records = full_records(folder / "metrics.jsonl")
     metrics = folder / "metrics.json"
     return ContrastRun(
+        name=folder.resolve().name,
         settings=read_settings(folder),
         steps=[record for record in records if "losses" in record],
         measured=[record["dev"] for record in records if "dev" in record],
@@ -62,7 +65,7 @@ def read_contrast(folder: Path) -> ContrastRun:
 
 def sections(run: ContrastRun) -> list[Markup]:
     """The whole report but for its title."""
-    parts = [_verdict(run), _scores(run), _curves(run), _measurements(run), settings_table(run.settings)]
+    parts = [_verdict(run), _scores(run), _course(run), _measurements(run), settings_table(run.settings)]
     return [part for part in parts if part is not None]
 
 
@@ -111,24 +114,35 @@ def _scores(run: ContrastRun) -> Markup | None:
     return section("Before and after", table(columns, rows, "scores before and after"), *what)
 
 
-def _curves(run: ContrastRun) -> Markup:
-    steps = _of(run.steps, "step")
-    losses = [Series("training", steps, _of(run.steps, "loss"))]
-    chosen = [Series("chosen", [run.best["step"]], [run.best[run.score]], dots=True)] if run.best else []
-    dev = Series("dev", _of(run.measured, "step"), _of(run.measured, run.score), dots=True)
-    speed = _of(run.steps, "tokens") / _of(run.steps, "seconds")
-    charts = [
-        line_chart("Loss", losses, "step", "loss, nats"),
-        line_chart(f"{metric_words(run.score)} on dev", [dev, *chosen], "step", metric_words(run.score)),
-        line_chart("Learning rate", [Series("AdamW's", steps, _of(run.steps, "learning_rate"))], "step", "rate"),
-        line_chart("Gradient norm", [Series("before clipping", steps, _of(run.steps, "grad_norm"))], "step", "norm over all parameters"),
-        line_chart("Speed", [Series("real tokens a second", steps, speed)], "step", "tokens a second"),
-    ]
+def _course(run: ContrastRun) -> Markup:
     skipped = sum(bool(record.get("skipped")) for record in run.steps)
     note = soft(
         f"{skipped:,} of {len(run.steps):,} steps were skipped: loss or gradient was not finite." if skipped else "No step was skipped."
     )
-    return section("The course of the run", element("div", *charts, class_="charts"), note)
+    return section("The course of the run", _curves([run]), note)
+
+
+def _curves(runs: Sequence[ContrastRun]) -> Markup:
+    """Of one run with what was chosen, or of several under their names; dev's scores of each kind in a chart of their own."""
+    alone = len(runs) == 1
+
+    def lines(name: str, of: Callable[[ContrastRun], np.ndarray]) -> list[Series]:
+        return [Series(name if alone else run.name, _of(run.steps, "step"), of(run)) for run in runs]
+
+    charts = [line_chart("Loss", lines("training", lambda run: _of(run.steps, "loss")), "step", "loss, nats")]
+    for score in dict.fromkeys(run.score for run in runs):
+        its = [run for run in runs if run.score == score]
+        dev = [Series("dev" if alone else run.name, _of(run.measured, "step"), _of(run.measured, score), dots=True) for run in its]
+        if alone and (best := runs[0].best):
+            dev.append(Series("chosen", [best["step"]], [best[score]], dots=True))
+        charts.append(line_chart(f"{metric_words(score)} on dev", dev, "step", metric_words(score)))
+    rates = lines("AdamW's", lambda run: _of(run.steps, "learning_rate"))
+    norms = lines("before clipping", lambda run: _of(run.steps, "grad_norm"))
+    speeds = lines("real tokens a second", lambda run: _of(run.steps, "tokens") / _of(run.steps, "seconds"))
+    charts.append(line_chart("Learning rate", rates, "step", "rate"))
+    charts.append(line_chart("Gradient norm", norms, "step", "norm over all parameters"))
+    charts.append(line_chart("Speed", speeds, "step", "tokens a second"))
+    return element("div", *charts, class_="charts")
 
 
 def _measurements(run: ContrastRun) -> Markup | None:
@@ -143,6 +157,52 @@ def _measurements(run: ContrastRun) -> Markup | None:
         for place, each in enumerate(run.measured)
     ]
     return section("Measurements on dev", table(["step", *map(metric_words, names)], rows, "measurements on dev"))
+
+
+def comparison(runs: Sequence[ContrastRun]) -> list[Markup]:
+    """Several runs in one table and in the same charts."""
+    rows: list[list[object]] = []
+    for run in runs:
+        best, facts = run.best or {}, run.facts or {}
+        split = "test" if "test" in facts else "dev"
+        found = facts.get(split, {})
+        score = found.get("score", run.score)
+        sides = [number(found.get(side, {}).get(score), f"{run.name}.{split}.{side}.{score}") for side in ("before", "after")]
+        ends = [number(found.get(end), f"{run.name}.{split}.{end}", "+.3f") for end in ("low", "high")]
+        rows.append(
+            [
+                run.name,
+                f"{metric_words(score)}, {split}" if facts else "not finished",
+                *sides,
+                number(found.get("difference"), f"{run.name}.{split}.difference", "+.3f"),
+                join(ends[0], " to ", ends[1]) if found else "-",
+                number(found.get("after", {}).get("n"), f"{run.name}.{split}.after.n", ",d"),
+                metric_words(run.score),
+                number(best.get(run.score), f"{run.name}.best.{run.score}"),
+                number(best.get("step"), f"{run.name}.best.step", ",d"),
+                number(facts.get("rows"), f"{run.name}.rows", ",d"),
+            ]
+        )
+    columns = [
+        "run",
+        "score",
+        "before",
+        "after",
+        "difference",
+        "95% interval",
+        "n",
+        "chosen by",
+        "best on dev",
+        "at step",
+        "rows trained on",
+    ]
+    notes = [
+        "Scores can be compared where the texts measured on are the same; intervals are of each run's own difference from its start.",
+        "Losses can be compared where batch size, temperature and negatives are the same.",
+    ]
+    different = differing([(run.name, run.settings) for run in runs], [name for run in runs for name in run.settings if name != "out"])
+    side = section("Runs of contrast side by side", table(columns, rows, "runs of contrast"), *map(soft, notes))
+    return [side, section("Their course", _curves(runs)), *([different] if different else [])]
 
 
 def _of(records: list[Facts], key: str) -> np.ndarray:

@@ -159,6 +159,13 @@ def settings_table(settings: Facts) -> Markup:
     return folded("All settings of the run", table(["setting", "value"], rows, "settings"))
 
 
+def differing(runs: Sequence[tuple[str, Facts]], names: Sequence[str]) -> Markup | None:
+    """Of runs, each its name and its settings, those of the settings `names` that are not the same in all; None where all are."""
+    differ = [name for name in dict.fromkeys(names) if len({str(settings.get(name)) for _, settings in runs}) > 1]
+    rows = [[name, *(str(settings.get(name)) for _, settings in runs)] for name in differ]
+    return section("Settings that differ", table(["setting", *(name for name, _ in runs)], rows, "settings")) if differ else None
+
+
 # --- curves -----------------------------------------------------------------------------------------------------------------------------
 
 
@@ -303,12 +310,8 @@ def comparison(runs: Sequence[PretrainingRun]) -> list[Markup]:
         effort = [number((run.facts or {}).get(key), f"{run.name}.{key}", ",.0f") for key in ("parameters", "tokens_seen", "seconds")]
         rows.append([run.name, *scores, *effort])
     columns = ["run", "MLM loss", "masked accuracy", "NSP loss", "NSP accuracy", "parameters", "tokens", "seconds"]
-    differ = [name for name in dict.fromkeys(names) if len({str(run.settings.get(name)) for run in runs}) > 1]
-    settings = table(
-        ["setting", *(run.name for run in runs)], [[name, *(str(run.settings.get(name)) for run in runs)] for name in differ], "settings"
-    )
     note = soft("Best held-out measurement of each. Losses can be compared where corpus, vocabulary and held-out text are the same.")
-    different = section("Settings that differ", settings) if differ else None
+    different = differing([(run.name, run.settings) for run in runs], names)
     return [each for each in (section("Runs side by side", table(columns, rows, "runs"), note), curves(runs), different) if each]
 
 

@@ -53,8 +53,6 @@ def write_report(
             read.append(_read(folder, texts, label))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise _not_ours(folder, error) from error
-    if len(runs) > 1 and any(isinstance(run, ContrastRun) for run in read):
-        raise ConfigError("a run of contrast has a page of its own: give it alone")
     finished = all(not isinstance(run, PretrainingRun | ContrastRun) or run.facts is not None for run in read)
     try:
         page = _page(runs, read, corpus, None if finished else refresh)
@@ -118,19 +116,22 @@ def _page(folders: Sequence[Path], runs: Sequence[Run], corpus: dict[str, Any] |
         head = [element("h1", title), soft(f"bertlab {bertlab.__version__}")]
         return document(title, *head, *body, style=vectors_report.style(), script=vectors_report.script())
     pretraining = [run for run in runs if isinstance(run, PretrainingRun)]
+    contrasted = [run for run in runs if isinstance(run, ContrastRun)]
     scored = [each for run in runs if isinstance(run, list) for each in run]
     if len(runs) == 1:
         (folder,) = folders
         title = f"Run {folder.resolve().name}"
-        if isinstance(runs[0], ContrastRun):
-            body = contrast_report.sections(runs[0])
+        if contrasted:
+            body = contrast_report.sections(contrasted[0])
         else:
             body = pretraining_report.sections(pretraining[0], corpus) if pretraining else _of_tasks(scored, folder)
     else:
         title = f"{len(runs)} runs"
         body = pretraining_report.comparison(pretraining) if pretraining else []
+        body += contrast_report.comparison(contrasted) if contrasted else []
         body += finetuning_report.comparison(scored) if scored else []
-    kinds = [f"{len(pretraining)} of pretraining"] * bool(pretraining) + [f"{len(scored)} fine-tuned"] * bool(scored)
+    counts = {"of pretraining": pretraining, "of contrast": contrasted, "fine-tuned": scored}
+    kinds = [f"{len(its)} {kind}" for kind, its in counts.items() if its]
     about = f"bertlab {bertlab.__version__}" + ("" if len(runs) == 1 else f": {', '.join(kinds)}")
     if refresh:
         about += f". The run goes on: this page is read again every {refresh} seconds."

@@ -1,20 +1,27 @@
 """The numbers of a run in a tracker of the user's beside its own files: tensorboard, wandb, mlflow, trackio, by Accelerate's classes.
 
-Off unless asked for. tensorboard writes into the run folder (RUN/track); what the others write, and whether they reach a network, is theirs
-and their settings' (WANDB_MODE=offline, MLFLOW_TRACKING_URI, ...). A run that goes on sends some of its steps again.
+Off unless asked for. Files of one run stand in its folder: tensorboard's in RUN/track, wandb's in RUN/wandb unless WANDB_DIR says where.
+mlflow and trackio keep many runs in a store of the user's, which stays where their settings put it (MLFLOW_TRACKING_URI, TRACKIO_DIR).
+Whether a tracker reaches a network is its own and its settings' (WANDB_MODE=offline). RUN/track.json knows the tracker's name of the run,
+under which a run that goes on goes on, too; it sends some of its steps again.
 """
 
 import math
+import os
+import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, Literal, Protocol
 
+from bertlab.disk import read_object, write_json
 from bertlab.errors import ConfigError
 
 Kind = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
-FOLDER = "track"
+FOLDER, MEMORY, PROJECT = "track", "track.json", "bertlab"
+NOT_IN_MLFLOW = re.compile(r"[^/\w.\- ]")  # recall@1 is no name of a metric there
 
 
 class Tracker(Protocol):
@@ -25,31 +32,89 @@ class Tracker(Protocol):
     def finish(self) -> None: ...
 
 
-def start(kind: Kind | None, out: Path, settings: Mapping[str, Any]) -> Tracker | None:
-    """The tracker of a run, told of its settings; None for none. Of the main process; Accelerate must have been started.
+class Told:
+    """A tracker of `kind` that ends no run by failing: this is said in one line, once, and it is told no more."""
 
-    Raises ConfigError where it is not installed.
+    def __init__(self, kind: Kind, tracker: Tracker) -> None:
+        self._kind, self._tracker, self._failed = kind, tracker, False
+
+    def log(self, values: dict[str, Any], step: int | None = None) -> None:
+        if self._kind == "wandb":  # its own steps never fall, and those of the next seed, or of a run that goes on, do
+            self._try(lambda: self._tracker.log(values | {"step": step}))
+        elif self._kind == "mlflow":
+            self._try(lambda: self._tracker.log({NOT_IN_MLFLOW.sub("_", name): value for name, value in values.items()}, step=step))
+        else:
+            self._try(lambda: self._tracker.log(values, step=step))
+
+    def finish(self) -> None:
+        self._try(self._tracker.finish)
+
+    def _try(self, act: Any) -> None:
+        if self._failed:
+            return
+        try:
+            act()
+        except Exception as error:
+            self._failed = True
+            print(f"note: {self._kind} failed and is told no more ({_reason(error)}); metrics and report miss nothing", flush=True)
+
+
+def start(kind: Kind | None, out: Path, settings: Mapping[str, Any]) -> Tracker | None:
+    """The tracker of a run, told of its settings the first time; None for none. Of the main process; Accelerate must have been started.
+
+    Raises ConfigError where it is not installed, or does not start.
     """
     if kind is None:
         return None
     if find_spec(kind) is None:
         raise ConfigError(f"track={kind} needs {kind}: pip install {kind}" + (" (or 'bertlab[track]')" if kind == "tensorboard" else ""))
+    memory = read_object(out / MEMORY) if (out / MEMORY).is_file() else {}
+    before = memory.get(kind)
+    try:
+        tracker = _open(kind, out, before)
+        if before is None:  # mlflow takes no other value for a setting that it knows, as `processes` may have now
+            tracker.store_init_configuration(
+                {name: value if isinstance(value, int | float | str) else str(value) for name, value in settings.items()}
+            )
+        known = _known(kind, tracker)
+    except Exception as error:
+        anew = f", delete {out / MEMORY} to begin another run there" * (before is not None)
+        raise ConfigError(f"track={kind} did not start ({_reason(error)}): see to its settings{anew}, or leave --track out") from error
+    write_json(out / MEMORY, memory | {kind: known})
+    return Told(kind, tracker)
+
+
+def _open(kind: Kind, out: Path, before: str | None) -> Any:
+    """Accelerate's tracker, started: a run of its own, or the one that it knows as `before`."""
     from accelerate import tracking
 
     name = out.resolve().name
     if kind == "tensorboard":
         tracker = tracking.TensorBoardTracker(FOLDER, logging_dir=out)
     elif kind == "mlflow":
-        tracker = tracking.MLflowTracker(experiment_name="bertlab", run_name=name)
+        tracker = tracking.MLflowTracker(experiment_name=PROJECT, run_name=name, run_id=before)
     elif kind == "wandb":
-        tracker = tracking.WandBTracker("bertlab", name=name)
+        folder = {} if "WANDB_DIR" in os.environ else {"dir": str(out)}
+        tracker = tracking.WandBTracker(os.environ.get("WANDB_PROJECT", PROJECT), name=name, id=before, resume="allow", **folder)
     else:
-        tracker = tracking.TrackioTracker("bertlab", name=name)
+        own = before or f"{name}-{token_hex(3)}"  # it finds a run by its name, and another's may be the same
+        tracker = tracking.TrackioTracker(PROJECT, name=own, resume="must" if before else "never")
     tracker.start()
-    tracker.store_init_configuration(
-        {name: value if isinstance(value, int | float | str) else str(value) for name, value in settings.items()}
-    )
+    if kind == "wandb":
+        tracker.run.define_metric("*", step_metric="step")
     return tracker
+
+
+def _known(kind: Kind, tracker: Any) -> str:
+    """What the tracker calls the run."""
+    if kind == "mlflow":
+        return tracker.active_run.info.run_id
+    return {"tensorboard": lambda: FOLDER, "wandb": lambda: tracker.run.id, "trackio": lambda: tracker.run.name}[kind]()
+
+
+def _reason(error: Exception) -> str:
+    first = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {first[:200]}" if first else type(error).__name__
 
 
 def numbers_of(record: Mapping[str, Any]) -> dict[str, float]:

@@ -10,6 +10,7 @@ there is one, before and after. The same command again goes on where it was cut 
 
 from dataclasses import dataclass, fields
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from bertlab.model.encoder import EncoderConfig
     from bertlab.tokens.tokenizer import Tokenizer
 
-FREE = {"out", "model", "corpus", "train", "dev", "test", "dev_pairs", "processes", "workers"}  # what may differ when a run goes on
+FREE = {"out", "model", "corpus", "train", "dev", "test", "dev_pairs", "processes", "workers", "track"}  # may differ when a run goes on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,8 @@ class Config:
     negatives are those of the whole batch."""
     workers: int = 0
     """Processes that make batches ahead; batches are the same whatever their number."""
+    track: Literal["tensorboard", "wandb", "mlflow", "trackio"] | None = None
+    """Also send the numbers to this tracker, which must be installed; metrics.jsonl and report.html are always written."""
 
     def __post_init__(self) -> None:
         if (self.corpus is None) == (self.train is None):
@@ -196,6 +199,7 @@ def recipe_of(config: Config, width: int) -> "Recipe":
 
 def _contrast(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, Any]:
     from bertlab.batches.masking import masking_for
+    from bertlab.config import to_dict
     from bertlab.disk import write_json
     from bertlab.embedding.learning import learn, vectors_of
     from bertlab.embedding.likeness import improvement, per_text
@@ -204,6 +208,7 @@ def _contrast(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     from bertlab.model.heads import BertForPreTraining
     from bertlab.pages.report import report_on
     from bertlab.tokens import tokenizer as tokenizers
+    from bertlab.training import tracking
     from bertlab.training.runlog import remember_inputs
 
     folder = fetch(config.model)
@@ -231,10 +236,12 @@ def _contrast(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         vectors = vectors_of(bert, tokenizer, recipe, accelerator.device)
         return {name: per_text(task, vectors) for name, task in (("dev", texts.dev), ("test", texts.test)) if task is not None}
 
+    tracker = tracking.start(config.track, out, to_dict(config)) if main else None
     at_start = measured(load_model(folder, Bert)[0]) if main else {}
     state = learn(
         recipe, texts.groups, masking_for(tokenizer) if config.mlm_weight else None, texts.dev, model, tokenizer, accelerator,
-        steps=steps, measure_every=config.measure_every or max(1, steps // 10), out=out,
+        steps=steps, measure_every=config.measure_every or max(1, steps // 10), out=out, tracker=tracker,
+        after_measuring=partial(report_on, out, refresh=60),
     )  # fmt: skip
     if not main:
         return {}

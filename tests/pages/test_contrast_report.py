@@ -8,7 +8,7 @@ import pytest
 
 from bertlab.config import save
 from bertlab.disk import write_json
-from bertlab.errors import ConfigError, CorruptError
+from bertlab.errors import CorruptError
 from bertlab.pages.report import write_report
 from bertlab.training.runlog import RunLog
 from bertlab.verbs import contrast
@@ -93,10 +93,33 @@ def test_a_run_that_goes_on_is_shown_as_far_as_it_is(tmp_path: Path) -> None:
     assert "not finished: step 0" in page(tmp_path, run).text
 
 
-def test_a_run_beside_others_or_damaged_ends_in_one_line(tmp_path: Path, bert: Path) -> None:
+def test_several_runs_stand_in_one_table_and_in_the_same_charts_whose_numbers_are_theirs(tmp_path: Path, bert: Path) -> None:
+    runs = [
+        made(tmp_path / "first"),
+        made(tmp_path / "second", test=False, said="other pairs"),
+        made(tmp_path / "scored", score="spearman", low=None),
+        made(tmp_path / "going-on", finished=False),
+    ]
+    assert not write_report(tmp_path / "page.html", [bert, *runs], refresh=30)
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    shown = Page(text).numbers
+    for run, split, score in ((runs[0], "test", "mrr"), (runs[1], "dev", "mrr"), (runs[2], "test", "spearman")):
+        known = leaves(json.loads((run / "metrics.json").read_text()))
+        of_it = {place.removeprefix(f"{run.name}."): exact for place, (exact, _) in shown.items() if place.startswith(f"{run.name}.")}
+        assert of_it == {place: known[place] for place in of_it}
+        sides = {f"{split}.{side}" for side in (f"before.{score}", f"after.{score}", "difference", "after.n")}
+        assert sides | {f"best.{score}", "best.step", "rows"} <= set(of_it)
+    assert shown["going-on.best.mrr"][0] == DEV[2] and "going-on.rows" not in shown
+    assert "1 of pretraining, 4 of contrast" in text and "not finished" in text and "refresh content=30" in text
+    loss, dev = (text.partition(f"<h3>{title}</h3>")[2].partition("</figure>")[0] for title in ("Loss", "MRR on dev"))
+    assert [f'<li class="c{place}">{run.name}</li>' in loss for place, run in enumerate(runs)] == [True] * 4
+    assert dev.count("<circle") == 15 and "scored" not in dev, "five measurements of each that is chosen by MRR"
+    different = text.rpartition("<h2>Settings that differ</h2>")[2]
+    assert "other pairs" in different and "my-corpus" not in different and str(tmp_path) not in different.partition("</section>")[0]
+
+
+def test_a_damaged_run_ends_in_one_line(tmp_path: Path) -> None:
     run = made(tmp_path / "run")
-    with pytest.raises(ConfigError, match="a run of contrast has a page of its own"):
-        write_report(tmp_path / "page.html", [bert, run])
     for damage in ('{"dev": 3}', "[1]", '{"dev": {"low": "a"}, "best": {}}'):
         (run / "metrics.json").write_text(damage)
         with pytest.raises(CorruptError) as caught:

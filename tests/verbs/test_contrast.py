@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from bertlab.model.heads import BertForPreTraining
 from bertlab.signals import Preempted
 from bertlab.tokens import tokenizer as tokenizers
 from bertlab.tokens.corpus import open_corpus
-from bertlab.training import chain, processes
+from bertlab.training import chain, processes, tracking
 from bertlab.verbs import contrast, prepare
 from bertlab.verbs.contrast import Config
 
@@ -196,7 +197,9 @@ def test_sentence_transformers_and_transformers_open_the_folder_as_it_is(base, f
     assert not found["missing_keys"] and not found["unexpected_keys"]
 
 
-def test_a_run_that_was_cut_off_ends_with_the_same_bits(base, files, tmp_path, monkeypatch):
+def test_a_run_that_was_cut_off_ends_with_the_same_bits_its_page_goes_on_with_it_and_a_tracker_changes_nothing(
+    base, files, tmp_path, monkeypatch
+):
     settings = {"train": files["pairs-train"], "steps": 6, "measure_every": 2, "micro_tokens": 64, "mlm_weight": 0.1}
     whole = contrast.run(config(base, tmp_path / "whole", **settings))
     save = learning.checkpoint.save_checkpoint
@@ -207,13 +210,24 @@ def test_a_run_that_was_cut_off_ends_with_the_same_bits(base, files, tmp_path, m
             raise KeyboardInterrupt
         return made
 
+    told: list[tuple[int, dict[str, float]]] = []
+    played = SimpleNamespace(log=lambda values, step: told.append((step, values)), finish=lambda: told.append((-1, {})))
+    monkeypatch.setattr(tracking, "start", lambda kind, *_: played if kind == "wandb" else None)
     monkeypatch.setattr(learning.checkpoint, "save_checkpoint", cut_off)
     with pytest.raises(KeyboardInterrupt):
-        contrast.run(config(base, tmp_path / "cut", **settings))
-    monkeypatch.undo()
+        contrast.run(config(base, tmp_path / "cut", track="wandb", **settings))
+    monkeypatch.setattr(learning.checkpoint, "save_checkpoint", save)
     assert not (tmp_path / "cut" / "model").exists()
-    assert contrast.run(config(base, tmp_path / "cut", **settings)) == whole
+    page = (tmp_path / "cut" / "report.html").read_text()
+    assert "not finished: step 4" in page and "refresh content=60" in page and "history.2.mrr" in page
+    assert contrast.run(config(base, tmp_path / "cut", track="wandb", **settings)) == whole
+    assert "not finished" not in (tmp_path / "cut" / "report.html").read_text()
     assert weights(tmp_path / "cut" / "model") == weights(tmp_path / "whole" / "model")
+    logged = [json.loads(line) for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
+    assert [(step, values["loss"]) for step, values in told if "loss" in values] == [(r["step"], r["loss"]) for r in logged if "loss" in r]
+    measured = [(record["step"], record["dev"]["mrr"]) for record in logged if "dev" in record]
+    assert [(step, values["dev/mrr"]) for step, values in told if "dev/mrr" in values] == measured and len(measured) == 4
+    assert told[-1] == (-1, {})
     # with masked words kept the folder has their head
     assert load_config(str(tmp_path / "cut" / "model"))["architectures"] == ["BertForPreTraining"]
     assert len(bertlab.load(str(tmp_path / "cut" / "model")).fill("the [MASK]")) == 1
