@@ -21,6 +21,7 @@ from bertlab.errors import ConfigError
 Kind = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 FOLDER, MEMORY, PROJECT = "track", "track.json", "bertlab"
+LONGEST = 500  # characters of a setting: every version of MLflow takes as many; config.yaml has it whole
 NOT_IN_MLFLOW = re.compile(r"[^/\w.\- ]")  # recall@1 is no name of a metric there
 
 
@@ -60,7 +61,7 @@ class Told:
 
 
 def start(kind: Kind | None, out: Path, settings: Mapping[str, Any]) -> Tracker | None:
-    """The tracker of a run, told of its settings the first time; None for none. Of the main process; Accelerate must have been started.
+    """The tracker of a run, told of its settings; None for none. Of the main process; Accelerate must have been started.
 
     Raises ConfigError where it is not installed, or does not start.
     """
@@ -72,9 +73,9 @@ def start(kind: Kind | None, out: Path, settings: Mapping[str, Any]) -> Tracker 
     before = memory.get(kind)
     try:
         tracker = _open(kind, out, before)
-        if before is None:  # mlflow takes no other value for a setting that it knows, as `processes` may have now
+        if before is None or kind in ("wandb", "trackio"):  # trackio forgets them; mlflow takes no other value, as of `processes`
             tracker.store_init_configuration(
-                {name: value if isinstance(value, int | float | str) else str(value) for name, value in settings.items()}
+                {name: value if isinstance(value, int | float) else str(value)[:LONGEST] for name, value in settings.items()}
             )
         known = _known(kind, tracker)
     except Exception as error:
