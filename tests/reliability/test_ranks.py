@@ -67,6 +67,9 @@ def test_two_processes_that_were_asked_to_end_and_killed_end_as_if_nothing_had_b
 ) -> None:
     out = tmp_path / "run"
 
+    def its(rank: int) -> Callable[[int], int]:
+        return lambda _: ranks_of(out)[rank]
+
     def disturbed(number: signal.Signals, whom: Callable[[int], int]) -> int:
         """Start it, send a signal when it has taken five steps; returns the exit code."""
         pid = runs.start(out, processes=2, **SHARED)
@@ -79,7 +82,7 @@ def test_two_processes_that_were_asked_to_end_and_killed_end_as_if_nothing_had_b
 
     polite: list[tuple[signal.Signals, Callable[[int], int], int]] = [
         (signal.SIGTERM, lambda pid: pid, 75),  # to the launcher
-        (signal.SIGUSR1, lambda pid: ranks_of(out)[1], 75),  # to one process alone
+        (signal.SIGUSR1, its(1), 75),  # to one process alone
         (signal.SIGINT, lambda pid: pid, 130),
     ][: trials(2, 3)]
     for number, whom, code in polite:
@@ -93,7 +96,7 @@ def test_two_processes_that_were_asked_to_end_and_killed_end_as_if_nothing_had_b
 
     began = time.monotonic()
     for rank in (1, 0)[: trials(1, 2)]:
-        assert disturbed(signal.SIGKILL, lambda pid, rank=rank: ranks_of(out)[rank]) == 128 + signal.SIGKILL, runs.said(out)
+        assert disturbed(signal.SIGKILL, its(rank)) == 128 + signal.SIGKILL, runs.said(out)
         told = "another process of this run has died: the same command goes on from the last checkpoint" in runs.said(out)
         assert told or rank == 0  # whose line it is; the others wait to be ended
     assert time.monotonic() - began < 4 * PATIENCE
