@@ -130,8 +130,8 @@ def _page(folders: Sequence[Path], runs: Sequence[Run], corpus: dict[str, Any] |
         body = pretraining_report.comparison(pretraining) if pretraining else []
         body += contrast_report.comparison(contrasted) if contrasted else []
         body += finetuning_report.comparison(scored) if scored else []
-    counts = {"of pretraining": pretraining, "of contrast": contrasted, "fine-tuned": scored}
-    kinds = [f"{len(its)} {kind}" for kind, its in counts.items() if its]
+    counts = {"of pretraining": len(pretraining), "of contrast": len(contrasted), "fine-tuned": len(scored)}
+    kinds = [f"{count} {kind}" for kind, count in counts.items() if count]
     about = f"bertlab {bertlab.__version__}" + ("" if len(runs) == 1 else f": {', '.join(kinds)}")
     if refresh:
         about += f". The run goes on: this page is read again every {refresh} seconds."

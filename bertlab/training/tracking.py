@@ -21,7 +21,7 @@ from bertlab.errors import ConfigError
 Kind = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 FOLDER, MEMORY, PROJECT = "track", "track.json", "bertlab"
-LONGEST = 500  # characters of a setting: every version of MLflow takes as many; config.yaml has it whole
+LONGEST = 500  # characters of a setting: MLflow takes no more than 6,000, and took 500; config.yaml has it whole
 NOT_IN_MLFLOW = re.compile(r"[^/\w.\- ]")  # recall@1 is no name of a metric there
 
 
