@@ -507,6 +507,40 @@ MUTANTS = (
         ("tests/tasks/test_shots.py::test_every_seed_learns_from_other_examples_and_all_choose_by_the_same",),
     ),
     Mutant(
+        "label errors: a weak model suspects what it gets wrong",
+        "evaluation/label_errors.py",
+        "return np.where(undecided(labels, probabilities), 0, most)",
+        "return most",
+        (
+            "tests/evaluation/test_label_errors.py::test_a_weak_model_suspects_no_label_and_a_middling_one_no_more_than_its_surest_answers_allow",
+        ),
+    ),
+    Mutant(
+        "label errors: an answer to all is not compared with drawing by lot",
+        "evaluation/label_errors.py",
+        "np.minimum(TOO_MANY, by_lot / 2)",
+        "TOO_MANY",
+        (
+            "tests/evaluation/test_label_errors.py::test_a_weak_model_suspects_no_label_and_a_middling_one_no_more_than_its_surest_answers_allow",
+        ),
+    ),
+    Mutant(
+        "label errors: the share is that of the least sure answers",
+        "evaluation/label_errors.py",
+        "np.lexsort((-probabilities.max(1), answers))",
+        "np.lexsort((probabilities.max(1), answers))",
+        ("tests/evaluation/test_label_errors.py::test_the_joint_and_the_suspects_follow_the_definition_row_by_row",),
+    ),
+    Mutant(
+        "label errors: as many are suspected as reach a threshold",
+        "evaluation/label_errors.py",
+        "[: most[answer]]",
+        "",
+        (
+            "tests/evaluation/test_label_errors.py::test_a_weak_model_suspects_no_label_and_a_middling_one_no_more_than_its_surest_answers_allow",
+        ),
+    ),
+    Mutant(
         "mistakes: errors of numbers that are too small come last",
         "evaluation/mistakes.py",
         "-np.abs(errors)",
