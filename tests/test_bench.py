@@ -26,7 +26,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder / "corpus")
 
 
-def test_the_figures_hang_together_and_are_written(corpus: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_figures_hang_together_and_are_written(
+    corpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(speed, "product_rate", product_rate)  # measured, as for a user
     path = tmp_path / "bench.json"
     figures = bench.run(bench.Config(corpus=corpus, steps=500, price_per_hour=3.0, json=str(path), **SMALL))
     assert json.loads(path.read_text()) == figures
@@ -84,7 +87,7 @@ def test_a_size_that_does_not_fit_ends_the_sizes(corpus: str, monkeypatch: pytes
         return whole(config, *rest)
 
     monkeypatch.setattr(bench, "_steps", steps)
-    figures = bench.run(bench.Config(corpus=corpus, **(SMALL | {"seconds": 12.0})))
+    figures = bench.run(bench.Config(corpus=corpus, **(SMALL | {"seconds": 5.0})))
     assert [size["micro_tokens"] for size in figures["sizes"]] == [128, 256]
 
 

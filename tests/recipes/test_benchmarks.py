@@ -2,7 +2,9 @@
 
 import argparse
 import importlib
+import itertools
 import json
+import lzma
 import mmap
 import os
 import re
@@ -21,6 +23,7 @@ import transformers
 from transformers import BertConfig
 from transformers import BertForPreTraining as PeerBert
 
+from bertlab import sample
 from bertlab.model import attention
 from bertlab.model.encoder import EncoderConfig
 from bertlab.tokens.corpus import Corpus, open_corpus
@@ -30,15 +33,16 @@ from bertlab.verbs import prepare, pretrain
 
 BENCHMARKS = Path(__file__).parents[2] / "recipes" / "benchmarks"
 SCRIPTS = ("batches", "pretrain_step", "gpu", "finetune")
+IMPORTED = (*SCRIPTS, "recipes", "prepare")
 
 
 @pytest.fixture(scope="module")
 def modules() -> Iterator[dict[str, ModuleType]]:
     """The scripts as modules, by name: Python finds those beside a script, not beside a test."""
     sys.path.insert(0, str(BENCHMARKS))
-    yield {name: importlib.import_module(name) for name in SCRIPTS}
+    yield {name: importlib.import_module(name) for name in IMPORTED}
     sys.path.remove(str(BENCHMARKS))
-    for name in SCRIPTS:
+    for name in IMPORTED:
         del sys.modules[name]
 
 
@@ -276,24 +280,40 @@ def test_the_gpu_script_runs_its_logic_on_a_cpu(folder: str) -> None:
         assert figures[f"{name}_mfu"] == pytest.approx(flops_a_second / figures["product_flops_per_second"])
 
 
-def test_the_preparing_script_runs() -> None:
-    figures = json.loads(ran("prepare", "--megabytes", "0.2", "--rounds", "1").splitlines()[-1])
+def test_the_preparing_script_runs(
+    modules: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with lzma.open(sample.path("articles.jsonl.xz")) as whole, lzma.open(tmp_path / "few.jsonl.xz", "w") as few:
+        few.writelines(itertools.islice(whole, 300))
+    monkeypatch.setattr(sample, "path", lambda _: tmp_path / "few.jsonl.xz")
+    monkeypatch.setattr(sys, "argv", ["prepare.py", "--megabytes", "0.1", "--rounds", "1"])
+    modules["prepare"].main()
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     for kind in ("text", "wikipedia"):
         assert figures[f"{kind}_megabytes_per_second_a_core"] > 0 and figures[f"{kind}_scaling"] > 0
     assert figures["peak_bytes"] > 50_000_000 and figures["vocabulary_seconds_of_4.4_megabytes"] > 0
 
 
-def test_the_recipes_script_judges_and_goes_on(folder: str, tmp_path: Path) -> None:
+def test_the_recipes_script_judges_and_goes_on(
+    modules: dict[str, ModuleType], folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = [{"text": f"words of {'bread' if number % 2 else 'iron'} number {number}", "label": str(number % 2)} for number in range(40)]
     for name in ("train", "test"):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     options = ["--minutes", "0.001", "--seeds", "1", "--recipe", "muon", "--corpus", folder, "--out", str(tmp_path / "out")]
     options += ["--train", str(tmp_path / "train.jsonl"), "--test", str(tmp_path / "test.jsonl")]
-    figures = json.loads(ran("recipes", *options).splitlines()[-1])["recipes"]["muon"]
+    monkeypatch.setattr(modules["recipes"], "TRIAL_STEPS", 7)
+    monkeypatch.setattr(sys, "argv", ["recipes.py", *options])
+
+    def figures_of_muon() -> dict[str, Any]:
+        modules["recipes"].main()
+        found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])["recipes"]["muon"]
+        return found
+
+    figures = figures_of_muon()
     assert figures["steps"][0] >= 1 and figures["mlm_loss"][0] > 0 and 0 <= figures["probe_macro_f1"][0] <= 1
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.json")}
-    again = json.loads(ran("recipes", *options).splitlines()[-1])["recipes"]["muon"]
-    assert again == figures and {path: path.stat().st_mtime_ns for path in kept if "min-" in path.name}.items() <= kept.items()
+    assert figures_of_muon() == figures and {path: path.stat().st_mtime_ns for path in kept if "min-" in path.name}.items() <= kept.items()
 
 
 def test_the_reports_script_draws_a_run_of_as_many_steps_as_asked_for() -> None:
