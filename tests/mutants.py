@@ -529,7 +529,7 @@ MUTANTS = (
         "evaluation/label_errors.py",
         "np.lexsort((-probabilities.max(1), answers))",
         "np.lexsort((probabilities.max(1), answers))",
-        ("tests/evaluation/test_label_errors.py::test_the_joint_and_the_suspects_follow_the_definition_row_by_row",),
+        ("tests/evaluation/test_label_errors.py::test_it_is_the_surest_answers_that_say_how_many_can_be_wrong",),
     ),
     Mutant(
         "label errors: as many are suspected as reach a threshold",
@@ -835,6 +835,20 @@ MUTANTS = (
         '[*list_at(facts, "text_read"), *list_at(facts, "corpus", "sources")]',
         'list_at(facts, "corpus", "sources")',
         ("tests/model/test_folder.py::test_the_text_that_weights_have_read_is_told_as_far_as_facts_say_so",),
+    ),
+    Mutant(
+        "stumbles: an export forgets what its weights have read",
+        "verbs/export.py",
+        '{"text_read": text_read(model.folder), ',
+        '{"text_read": [], ',
+        ("tests/verbs/test_export.py::test_the_text_that_the_weights_have_read_is_told_on",),
+    ),
+    Mutant(
+        "stumbles: the corpus that vectors were trained on is no text that they have read",
+        "verbs/contrast.py",
+        "{} if sources is None else",
+        "{} if sources else",
+        ("tests/verbs/test_contrast.py::test_a_corpus_brings_its_sentences_and_its_held_out_documents",),
     ),
     Mutant(
         "stumbles: a licence goes without saying once another text was read before",

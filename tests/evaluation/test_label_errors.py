@@ -136,6 +136,15 @@ def test_a_weak_model_suspects_no_label_and_a_middling_one_no_more_than_its_sure
     assert len(likely_label_errors(true, sure)) <= at_most_wrong(true, sure).sum() < 0.2 * (off.sum() - np.trace(off))
 
 
+def test_it_is_the_surest_answers_that_say_how_many_can_be_wrong() -> None:
+    sure = np.linspace(0.99, 0.6, 100)
+    probabilities = np.concatenate([np.stack([sure, 1 - sure], 1), np.stack([1 - sure, sure], 1)])
+    labels = np.repeat([0, 1], 100)
+    labels[60:100] = 1  # where the model is unsure it is wrong
+    assert undecided(labels, probabilities).tolist() == [False, False]
+    assert at_most_wrong(labels, probabilities).tolist() == [5, 5]  # none of the surest 20 differs: 1 of 21 of 100, rounded up
+
+
 def test_clean_labels_of_a_good_model_are_hardly_suspected() -> None:
     features, true = make_classification(1200, 12, n_informative=8, n_classes=3, class_sep=4.0, flip_y=0, random_state=0)
     probabilities = cross_val_predict(LogisticRegression(max_iter=2000), features, true, cv=4, method="predict_proba")
