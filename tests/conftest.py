@@ -47,8 +47,8 @@ def measured_elsewhere() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def in_processes(tmp_path: Path) -> Callable[[int, Callable[[int], Any]], list[Any]]:
+@pytest.fixture(scope="session")
+def in_processes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, Callable[[int], Any]], list[Any]]:
     """in_processes(ranks, work): what work(rank) returns, as JSON has it, in `ranks` processes of one world (gloo, on the CPU).
 
     They are forked, so that they cost no imports; this process has one thread of torch's.
@@ -59,9 +59,8 @@ def in_processes(tmp_path: Path) -> Callable[[int, Callable[[int], Any]], list[A
         pytest.skip("a process that uses a GPU, or an operating system without it, cannot fork")
 
     def run(ranks: int, work: Callable[[int], Any]) -> list[Any]:
-        answers = [tmp_path / f"{rank}-of-{ranks}.json" for rank in range(ranks)]
-        store = tmp_path / f"world-of-{ranks}"
-        children = []
+        folder, children = tmp_path_factory.mktemp("world"), []
+        answers, store = [folder / f"{rank}.json" for rank in range(ranks)], folder / "store"
         for rank in range(ranks):
             if not (child := os.fork()):
                 _join(rank, ranks, store, work, answers[rank])

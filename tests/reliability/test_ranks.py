@@ -63,9 +63,12 @@ def undisturbed(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 def test_two_processes_that_were_asked_to_end_and_killed_end_as_if_nothing_had_been(
-    runs: Runs, undisturbed: dict[str, Any], tmp_path: Path, tally: Tally
+    runs: Runs, undisturbed: dict[str, Any], tmp_path: Path, trials: Callable[[int, int], int], tally: Tally
 ) -> None:
     out = tmp_path / "run"
+
+    def its(rank: int) -> Callable[[int], int]:
+        return lambda _: ranks_of(out)[rank]
 
     def disturbed(number: signal.Signals, whom: Callable[[int], int]) -> int:
         """Start it, send a signal when it has taken five steps; returns the exit code."""
@@ -79,9 +82,9 @@ def test_two_processes_that_were_asked_to_end_and_killed_end_as_if_nothing_had_b
 
     polite: list[tuple[signal.Signals, Callable[[int], int], int]] = [
         (signal.SIGTERM, lambda pid: pid, 75),  # to the launcher
-        (signal.SIGUSR1, lambda pid: ranks_of(out)[1], 75),  # to one process alone
+        (signal.SIGUSR1, its(1), 75),  # to one process alone
         (signal.SIGINT, lambda pid: pid, 130),
-    ]
+    ][: trials(2, 3)]
     for number, whom, code in polite:
         assert disturbed(number, whom) == code, runs.said(out)
         done = last_step(out)
@@ -89,12 +92,13 @@ def test_two_processes_that_were_asked_to_end_and_killed_end_as_if_nothing_had_b
         (line,) = mistakes(runs.said(out))
         assert f"stopped after step {done:,}: the same command goes on from its checkpoint" in line
         assert not list(out.rglob(f"{TEMPORARY}*"))
-    tally("F10", "two processes: SIGTERM, SIGUSR1 to one, SIGINT", len(polite), len(polite))
+    tally("F10", "two processes: SIGTERM, SIGUSR1 to one; of the full tier, SIGINT", len(polite), len(polite))
 
     began = time.monotonic()
-    assert disturbed(signal.SIGKILL, lambda pid: ranks_of(out)[1]) == 128 + signal.SIGKILL, runs.said(out)
-    assert "another process of this run has died: the same command goes on from the last checkpoint" in runs.said(out)
-    assert disturbed(signal.SIGKILL, lambda pid: ranks_of(out)[0]) == 128 + signal.SIGKILL, runs.said(out)
+    for rank in (1, 0)[: trials(1, 2)]:
+        assert disturbed(signal.SIGKILL, its(rank)) == 128 + signal.SIGKILL, runs.said(out)
+        told = "another process of this run has died: the same command goes on from the last checkpoint" in runs.said(out)
+        assert told or rank == 0  # whose line it is; the others wait to be ended
     assert time.monotonic() - began < 4 * PATIENCE
     pid = runs.start(out, processes=2, **SHARED)
     begun_at(runs, out, pid)
@@ -106,7 +110,7 @@ def test_two_processes_that_were_asked_to_end_and_killed_end_as_if_nothing_had_b
     # the launcher: its processes are asked to end by the kernel, and save
     assert disturbed(signal.SIGKILL, lambda pid: pid) == -signal.SIGKILL
     assert saved_steps(out)[-1] == last_step(out), runs.said(out)
-    tally("F13", "one of two processes or their launcher killed", 4, 4)
+    tally("F13", "one of two processes or their launcher killed", trials(3, 4), trials(3, 4))
 
     assert runs.finish(out, processes=2, **SHARED) == 0, runs.said(out)
     assert trace(out) == undisturbed

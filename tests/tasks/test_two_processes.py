@@ -1,13 +1,11 @@
 """Every verb that fine-tunes, in two real processes: what they leave is what one process leaves.
 
-Costs one start of two processes (gloo, on the CPU), in which all verbs run one after the other. Without dropout, whose masks are a
+Costs one fork of two processes (gloo, on the CPU), in which all verbs run one after the other. Without dropout, whose masks are a
 process's own.
 """
 
-import json
-import os
-import subprocess
-import sys
+import contextlib
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,16 +17,10 @@ from bertlab.disk import read_json
 from bertlab.verbs import crossval, finetune, multitask, tune
 
 VERBS: dict[str, Any] = {"finetune": finetune, "tune": tune, "crossval": crossval, "multitask": multitask}
-PROGRAM = """
-import json, sys
-from bertlab.verbs import crossval, finetune, multitask, tune
 
-for verb, settings in json.loads(sys.argv[1]).items():
-    module = {"finetune": finetune, "tune": tune, "crossval": crossval, "multitask": multitask}[verb]
-    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-    module.run(module.Config(processes=2, **settings))
-    module.run(module.Config(processes=2, **settings))  # finished: nothing to do
-"""
+
+def config_of(verb: str, given: dict[str, Any], **more: Any) -> Any:
+    return VERBS[verb].Config(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()} | more)
 
 
 @pytest.fixture(scope="module")
@@ -55,17 +47,22 @@ def settings(
 
 
 @pytest.fixture(scope="module")
-def runs(settings: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def runs(
+    settings: dict[str, dict[str, Any]],
+    in_processes: Callable[[int, Callable[[int], Any]], list[Any]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, str]:
     """A folder with a run a verb, and what was said."""
     folder = tmp_path_factory.mktemp("two")
-    (folder / "program.py").write_text(PROGRAM)
-    asked = {verb: its | {"out": str(folder / verb)} for verb, its in settings.items()}
-    path = str(Path(finetune.__file__).parents[2])
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "program.py", json.dumps(asked)]
-    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder, done.stdout
+
+    def work(_: int) -> str:
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            for verb, given in settings.items():
+                for _ in range(2):  # finished the second time: nothing to do
+                    VERBS[verb].run(config_of(verb, given, processes=2, out=str(folder / verb)))
+        return said.getvalue()
+
+    return folder, "".join(in_processes(2, work))
 
 
 def close(one: Any, two: Any, where: str = "") -> None:
@@ -86,8 +83,7 @@ def close(one: Any, two: Any, where: str = "") -> None:
 def test_two_processes_leave_what_one_leaves(
     verb: str, settings: dict[str, dict[str, Any]], runs: tuple[Path, str], tmp_path: Path
 ) -> None:
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in settings[verb].items()}
-    alone = VERBS[verb].run(VERBS[verb].Config(out=str(tmp_path / verb), **given))
+    alone = VERBS[verb].run(config_of(verb, settings[verb], out=str(tmp_path / verb)))
     folder, _ = runs
     close(alone, read_json(folder / verb / "metrics.json"), verb)
     left = {path.relative_to(tmp_path / verb) for path in (tmp_path / verb).rglob("*") if path.is_file()}
