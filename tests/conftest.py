@@ -172,7 +172,7 @@ def every_model(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     classifier = heads.BertForSequenceClassification(config, 3)
     models: dict[str, tuple[Any, dict[str, Any]]] = {
         "words": (heads.BertForPreTraining(config), {}),
-        "single": (classifier, {"labels": labels, "facts": {"pairs": False}}),
+        "single": (classifier, {"labels": labels, "facts": {"pairs": False, "text_read": [{"name": "acts.txt", "licence": "CC0-1.0"}]}}),
         "pairs": (classifier, {"labels": labels, "facts": {"pairs": True}}),
         "several": (classifier, {"labels": labels, "problem_type": "multi_label_classification"}),
         "number": (heads.BertForSequenceClassification(config, 1), {"labels": ["LABEL_0"], "problem_type": "regression"}),

@@ -507,6 +507,40 @@ MUTANTS = (
         ("tests/tasks/test_shots.py::test_every_seed_learns_from_other_examples_and_all_choose_by_the_same",),
     ),
     Mutant(
+        "label errors: a weak model suspects what it gets wrong",
+        "evaluation/label_errors.py",
+        "return np.where(undecided(labels, probabilities), 0, most)",
+        "return most",
+        (
+            "tests/evaluation/test_label_errors.py::test_a_weak_model_suspects_no_label_and_a_middling_one_no_more_than_its_surest_answers_allow",
+        ),
+    ),
+    Mutant(
+        "label errors: an answer to all is not compared with drawing by lot",
+        "evaluation/label_errors.py",
+        "np.minimum(TOO_MANY, by_lot / 2)",
+        "TOO_MANY",
+        (
+            "tests/evaluation/test_label_errors.py::test_a_weak_model_suspects_no_label_and_a_middling_one_no_more_than_its_surest_answers_allow",
+        ),
+    ),
+    Mutant(
+        "label errors: the share is that of the least sure answers",
+        "evaluation/label_errors.py",
+        "np.lexsort((-probabilities.max(1), answers))",
+        "np.lexsort((probabilities.max(1), answers))",
+        ("tests/evaluation/test_label_errors.py::test_it_is_the_surest_answers_that_say_how_many_can_be_wrong",),
+    ),
+    Mutant(
+        "label errors: as many are suspected as reach a threshold",
+        "evaluation/label_errors.py",
+        "[: most[answer]]",
+        "",
+        (
+            "tests/evaluation/test_label_errors.py::test_a_weak_model_suspects_no_label_and_a_middling_one_no_more_than_its_surest_answers_allow",
+        ),
+    ),
+    Mutant(
         "mistakes: errors of numbers that are too small come last",
         "evaluation/mistakes.py",
         "-np.abs(errors)",
@@ -898,6 +932,20 @@ MUTANTS = (
         '[*list_at(facts, "text_read"), *list_at(facts, "corpus", "sources")]',
         'list_at(facts, "corpus", "sources")',
         ("tests/model/test_folder.py::test_the_text_that_weights_have_read_is_told_as_far_as_facts_say_so",),
+    ),
+    Mutant(
+        "stumbles: an export forgets what its weights have read",
+        "verbs/export.py",
+        '{"text_read": text_read(model.folder), ',
+        '{"text_read": [], ',
+        ("tests/verbs/test_export.py::test_the_text_that_the_weights_have_read_is_told_on",),
+    ),
+    Mutant(
+        "stumbles: the corpus that vectors were trained on is no text that they have read",
+        "verbs/contrast.py",
+        "{} if sources is None else",
+        "{} if sources else",
+        ("tests/verbs/test_contrast.py::test_a_corpus_brings_its_sentences_and_its_held_out_documents",),
     ),
     Mutant(
         "stumbles: a licence goes without saying once another text was read before",

@@ -6,6 +6,11 @@ rows labelled so; a row counts as confidently of a class when its probability re
 several). Counted by label and confident class this is the confident joint, and a row off its diagonal is suspected. A threshold for each
 class allows for a model that is surer of some classes than of others.
 
+Thresholds are means, so that of a weak model too about half of the rows reach one: its own mistakes would all be suspected. Labels that
+are wrong whatever the text says are as frequent among a model's surest answers as among all; the share of labels that differ from the
+surest tenth of the answers of a class is therefore about the most that can be wrong, and no more are suspected, the likeliest first.
+Where that share is large the model cannot tell (`undecided`), and none is suspected by those answers.
+
 Costs a few passes over the (n, K) probabilities. A suspicion is not a proof: where the model is weak it is the model that is wrong, and
 errors that follow a rule (all of a class mislabelled) are learnt, not found. Who corrects a test set by this must score every system anew.
 """
@@ -14,6 +19,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+SUREST = 0.1  # of the answers of a class; at least LEAST of them, as of fewer a share says nothing
+LEAST = 20
+TOO_MANY = 0.25  # of the ten public test sets of Northcutt, Athalye and Mueller (2021) the worst has 10 % of wrong labels
 
 
 @dataclass(frozen=True)
@@ -60,8 +69,42 @@ def estimated_errors(labels: Sequence[int] | np.ndarray, probabilities: np.ndarr
     return float(stretched.sum() - np.trace(stretched))
 
 
+def undecided(labels: Sequence[int] | np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """(K,) bool: the classes that the model is too weak to tell label errors by.
+
+    More than TOO_MANY of the labels differ from its surest answers of the class, or more than half of those that would differ from rows
+    drawn by lot; or it never answers with a class that rows are labelled with.
+    """
+    labels = np.asarray(labels)
+    answered, surest, differing = _surest_answers(labels, probabilities)
+    labelled = np.bincount(labels, minlength=len(answered))
+    by_lot = 1 - labelled / max(len(labels), 1)
+    return np.where(answered > 0, differing > np.minimum(TOO_MANY, by_lot / 2) * surest, labelled > 0)
+
+
+def at_most_wrong(labels: Sequence[int] | np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """(K,) how many of the rows answered with a class can be label errors, by the share among the surest; 0 for one that is undecided.
+
+    The share of the surest has one more that differs than is seen: of few rows none may differ by luck.
+    """
+    answered, surest, differing = _surest_answers(np.asarray(labels), probabilities)
+    most = -(-(differing + 1) * answered // (surest + 1))  # rounded up, exactly
+    return np.where(undecided(labels, probabilities), 0, most)
+
+
+def _surest_answers(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(K,) each: the rows of which a class is the likeliest; how many are the surest of them; of how many of these the label differs."""
+    answers, classes = probabilities.argmax(1), probabilities.shape[1]
+    answered = np.bincount(answers, minlength=classes)
+    surest = np.minimum(answered, np.maximum(LEAST, np.ceil(SUREST * answered).astype(int)))
+    order = np.lexsort((-probabilities.max(1), answers))  # by class, the surest first
+    place = np.arange(len(labels)) - np.repeat(np.cumsum(answered) - answered, answered)
+    counted = order[place < surest[answers[order]]]
+    return answered, surest, np.bincount(answers[counted], labels[counted] != answers[counted], classes).astype(int)
+
+
 def likely_label_errors(labels: Sequence[int] | np.ndarray, probabilities: np.ndarray) -> list[Suspect]:
-    """The rows off the diagonal of the confident joint, the likeliest errors first: by margin, then by row.
+    """The rows off the diagonal of the confident joint, of each answer no more than can be wrong: by margin, then by row.
 
     labels: (n,) class numbers; probabilities: (n, K), of models that did not see the labels. The margin is the label's probability less the
     largest other one, from -1 to 1. A row whose label is its likeliest class is never among them.
@@ -75,6 +118,9 @@ def likely_label_errors(labels: Sequence[int] | np.ndarray, probabilities: np.nd
     confident = confident_classes(labels, exact)
     rows = np.flatnonzero((confident >= 0) & (confident != labels) & (exact.argmax(1) != labels))
     rows = rows[np.lexsort((rows, margins[rows]))]
+    answers, most = exact[rows].argmax(1), at_most_wrong(labels, exact)
+    kept = [rows[answers == answer][: most[answer]] for answer in np.unique(answers)]
+    rows = rows[np.isin(rows, np.concatenate(kept))] if kept else rows
     return [Suspect(int(row), int(labels[row]), int(confident[row]), float(own[row]), float(margins[row])) for row in rows]
 
 

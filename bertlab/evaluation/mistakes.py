@@ -69,9 +69,14 @@ def suspected_in_sets(gold: np.ndarray, probabilities: np.ndarray) -> np.ndarray
     """(n, K) bool: which labels are likely given wrongly, or wrongly left out; each label is two classes on its own."""
     found = np.zeros(gold.shape, dtype=bool)
     for label in range(gold.shape[1]):
-        for suspect in likely_label_errors(gold[:, label].astype(int), two_class(probabilities[:, label])):
+        for suspect in likely_label_errors(*as_classes(gold, probabilities, label)):
             found[suspect.row, label] = True
     return found
+
+
+def as_classes(gold: np.ndarray, probabilities: np.ndarray, label: int) -> tuple[np.ndarray, np.ndarray]:
+    """Truth values and probabilities (n, K) -> of one label 0 or 1 (n,), and the probabilities of both (n, 2)."""
+    return gold[:, label].astype(int), two_class(probabilities[:, label])
 
 
 def of_numbers(gold: np.ndarray, predicted: np.ndarray) -> list[Mistake]:

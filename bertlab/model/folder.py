@@ -130,7 +130,7 @@ def load_facts(folder: str) -> dict[str, Any]:
 
 
 def text_read(folder: str) -> list[dict[str, str]]:
-    """The sources of text that the weights of a folder of ours were pretrained on, by name and licence ("" where not stated), the earliest
+    """The sources of text that the weights of a folder of ours were trained on, by name and licence ("" where not stated), the earliest
     first; [] where nothing is known of it."""
     facts = load_facts(folder)
     sources = [*list_at(facts, "text_read"), *list_at(facts, "corpus", "sources")]

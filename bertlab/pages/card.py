@@ -42,7 +42,7 @@ def pretraining_facts(
     """bertlab.json of a pretrained model; state: what the run has counted and measured; text_read: what was read before this run."""
     import torch
 
-    sources = corpus.manifest["sources"]
+    sources = named_sources(corpus)
     return {
         "bertlab": bertlab.__version__,
         "kind": "pretrained",
@@ -50,8 +50,8 @@ def pretraining_facts(
             "sha256": corpus.sha256,
             "documents": corpus.train.num_documents,
             "tokens": corpus.train.num_tokens,
-            "sources": [{"name": source["name"], "licence": source.get("licence", "")} for source in sources],
-            "licences": sorted({source.get("licence", "") for source in sources}),
+            "sources": sources,
+            "licences": sorted({source["licence"] for source in sources}),
             "languages": _languages(corpus.manifest.get("settings", {})),
         },
         "tokenizer_sha256": corpus.tokenizer.sha256,
@@ -71,6 +71,11 @@ def pretraining_facts(
         "heldout": state["best"],
         "torch": torch.__version__,
     }
+
+
+def named_sources(corpus: "Corpus") -> list[dict[str, str]]:
+    """What a corpus was prepared from, by name and licence, as bertlab.json has it under `corpus`."""
+    return [{"name": source["name"], "licence": source.get("licence", "")} for source in corpus.manifest["sources"]]
 
 
 def pretrained_card(facts: dict[str, Any]) -> str:
@@ -196,7 +201,8 @@ def exported_card(facts: dict[str, Any]) -> str:
         pairs = facts["pairs"] or facts["task"] == "answers"
         texts = '[("a text", "its second text"), ("another", "text")]' if pairs else '["a text", "another, longer text"]'
     lines = [
-        *front_matter(pipeline, library=None, tags=["onnx"]),  # no library of the hub's list loads the folder by itself
+        # no library of the hub's list loads the folder by itself
+        *front_matter(pipeline, library=None, tags=["onnx"], sources=_names(facts["text_read"])),
         "# A BERT as ONNX",
         "",
         f"Exported by bertlab {facts['bertlab']}. `model.onnx` gives {outputs}: {what}",
@@ -209,12 +215,12 @@ def exported_card(facts: dict[str, Any]) -> str:
     if quantised:
         found = json.dumps({name: value for name, value in quantised.items() if name not in ("bytes", "whole_bytes")})
         lines.append(f"`model_int8.onnx` has 8-bit weights; against the whole model it was measured: {_safe(found)}.")
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", *_text_read(_BEFORE, facts["text_read"])])
 
 
 def vectors_card(facts: dict[str, Any]) -> str:
     """The card of a model trained for vectors, from its bertlab.json."""
-    dims = facts["matryoshka_dims"]
+    dims, sources = facts["matryoshka_dims"], facts["corpus"]["sources"] if "corpus" in facts else []
     results = []
     if "test" in facts:
         found, pipeline = facts["test"], "sentence-similarity"
@@ -223,7 +229,7 @@ def vectors_card(facts: dict[str, Any]) -> str:
     how: dict[str, Any] = {
         "library": "sentence-transformers",
         "tags": _OF_VECTORS,
-        "sources": _names(facts["text_read"]),
+        "sources": _names([*facts["text_read"], *sources]),
         "started_from": facts["started_from"],
         "results": results,
     }
@@ -242,6 +248,7 @@ def vectors_card(facts: dict[str, Any]) -> str:
         "Dev chose the weights, so it flatters.",
         "",
         *_text_read(_BEFORE, facts["text_read"]),
+        *_text_read("Training text", sources),
         _USE.format(folder="RUN/model", call='model.embed(["a sentence", "another"])'),
     ]
     return "\n".join(lines)

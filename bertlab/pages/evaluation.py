@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bertlab.disk import write_text
+from bertlab.evaluation.label_errors import TOO_MANY
 from bertlab.pages.screen import inert, metric_words, table
 
 MISTAKES, LABEL_ERRORS = "mistakes.jsonl", "label_errors.jsonl"
@@ -162,6 +163,18 @@ def suspect_lines(suspects: Sequence[dict[str, Any]] | None, of: int, most: int 
         for each in suspects[:most]
     ]
     return [table(["likely label error", "label", "likelier", "margin"], rows), f"{count}, suspicions and no proofs: {LABEL_ERRORS}"]
+
+
+def weak_lines(metrics: dict[str, Any]) -> list[str]:
+    """In a line of which labels of metrics.json the model is too weak to tell errors, if of any."""
+    weak, of = metrics.get("label_errors", {}).get("too_weak"), len(metrics.get("labels", ()))
+    if not weak:
+        return []
+    why = f"its surest answers differ from more than {TOO_MANY:.0%} of the labels, or from nearly as many as by lot"
+    if len(weak) == of:
+        return [f"label errors cannot be told: the model is too weak or the labels too poor ({why})"]
+    names = ", ".join(clipped(name) for name in weak[:SHOWN]) + (" and others" if len(weak) > SHOWN else "")
+    return [f"of {len(weak)} of {of} labels ({names}) the model is too weak to tell what belongs to them: {why}"]
 
 
 def _likelier(suspect: dict[str, Any]) -> str:

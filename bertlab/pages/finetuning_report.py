@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from bertlab.disk import read_object
 from bertlab.pages.charts import Series, interval_chart, line_chart, shaded_table
-from bertlab.pages.evaluation import MISTAKES, as_cell, clipped, leak_lines
+from bertlab.pages.evaluation import MISTAKES, as_cell, clipped, leak_lines, weak_lines
 from bertlab.pages.figures import most_frequent
 from bertlab.pages.html import element, join, number, section, soft, table
 from bertlab.pages.screen import metric_words
@@ -381,7 +381,7 @@ def _mistakes(scored: Scored) -> Markup | None:
         return section("Furthest off" if by == "error" else "Most confidently wrong", shown)
     count = rest + sum(bool(each["likely_label_error"]) for each in first)
     note = soft(f"Of {count:,} wrong answers the label itself is a likely error (confident learning): read them in {MISTAKES}.")
-    return section("Most confidently wrong", shown, note)
+    return section("Most confidently wrong", shown, note, *(soft(f"{line}.") for line in weak_lines(scored.metrics)))
 
 
 # --- several ----------------------------------------------------------------------------------------------------------------------------

@@ -78,6 +78,7 @@ def write_results(folder: Path, trained: Trained, *, baselines: bool, known: Map
         metrics["over_seeds"] = {name: mean_and_deviation([each[name] for each in of_seeds]) for name in task.scores}
         metrics["baselines"] = task.baselines(train, data.gold["train"], test, gold, labels) if baselines else {}
         metrics["test_probabilities"] = measures.of_probabilities(task, gold, outputs, labels, learnt)
+        metrics |= measures.suspects_of(task, test, gold, outputs, labels)[1]
         write_mistakes(folder, measures.mistakes_of(task, test, gold, outputs, labels))
         if task.exclusive is not None:
             truth, calibrated = measures.is_gold(task, gold, labels), calibrated_of(outputs, labels, exclusive=task.exclusive)

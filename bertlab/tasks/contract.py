@@ -157,8 +157,9 @@ class Task:
 
     mistakes: Callable[[Any, Gold, Outputs, Labels], list[Mistake]]
     """Rows, gold, outputs, labels -> the wrong answers, the worst first (evaluation/mistakes.py)."""
-    suspects: Callable[[Any, Gold, Outputs, Labels], list[Mistake]] | None = None
-    """The same of models that have not seen the gold -> labels that are likely wrong, the likeliest first. None: not of this kind."""
+    suspects: Callable[[Any, Gold, Outputs, Labels], tuple[list[Mistake], list[str]]] | None = None
+    """The same of models that have not seen the gold -> labels that are likely wrong, the likeliest first, and the names of those that the
+    models are too weak to tell errors by (evaluation/label_errors.py). None: not of this kind."""
     gather: Callable[[Sequence[Outputs], np.ndarray, Sequence[Labels]], tuple[Outputs, dict[str, Any]]] = put_back
     """Outputs of several models for parts of the examples, where each of them, one part after the other, has its place (n,), and what each
     model knew of the labels -> the outputs of all in the order of the places, and the `tuned` by which they are all read."""

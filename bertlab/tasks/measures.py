@@ -74,9 +74,15 @@ def mistakes_of(task: Task, rows: Rows, gold: Gold, outputs: Outputs, labels: La
     return with_texts(rows, task.mistakes(rows, gold, outputs, labels))
 
 
-def suspects_of(task: Task, rows: Rows, gold: Gold, outputs: Outputs, labels: Labels) -> list[Mistake] | None:
-    """Labels that are likely wrong, by outputs of models that have not seen them, with ids and texts; None for kinds without suspicion."""
-    return None if task.suspects is None else with_texts(rows, task.suspects(rows, gold, outputs, labels))
+def suspects_of(
+    task: Task, rows: Rows, gold: Gold, outputs: Outputs, labels: Labels
+) -> tuple[list[Mistake] | None, dict[str, dict[str, Any]]]:
+    """Labels that are likely wrong, by outputs of models that have not seen them, with ids and texts (None for kinds without suspicion),
+    and of them for metrics.json, under `label_errors`: how many, and `too_weak`, the labels that the model is too weak to tell them by."""
+    if task.suspects is None:
+        return None, {}
+    found, weak = task.suspects(rows, gold, outputs, labels)
+    return with_texts(rows, found), {"label_errors": {"suspected": len(found), "too_weak": weak}}
 
 
 def with_texts(rows: Rows, found: Sequence[Mistake]) -> list[Mistake]:

@@ -15,8 +15,9 @@ from bertlab.batches.labelled import Examples
 from bertlab.corpus.labelled import Labelled, set_ids, set_names
 from bertlab.evaluation.baselines import most_frequent_set, tfidf_one_vs_rest
 from bertlab.evaluation.intervals import of_set_metrics
+from bertlab.evaluation.label_errors import undecided
 from bertlab.evaluation.metrics import set_metrics
-from bertlab.evaluation.mistakes import Mistake, of_sets, suspected_in_sets
+from bertlab.evaluation.mistakes import Mistake, as_classes, of_sets, suspected_in_sets
 from bertlab.evaluation.predictions import write_set_predictions
 from bertlab.model.heads import BertForSequenceClassification
 from bertlab.tasks import sentences
@@ -92,8 +93,9 @@ def baselines(train: Labelled, train_gold: np.ndarray, test: Labelled, test_gold
     }
 
 
-def suspects(rows: Labelled, gold: np.ndarray, probabilities: np.ndarray, labels: Labels) -> list[Mistake]:
+def suspects(rows: Labelled, gold: np.ndarray, probabilities: np.ndarray, labels: Labels) -> tuple[list[Mistake], list[str]]:
     """Labels that are likely given or left out wrongly, each on its own: with its probability, and how far it is on the other side."""
+    weak = [name for place, name in enumerate(labels.names) if undecided(*as_classes(gold, probabilities, place)).all()]
     places = np.argwhere(suspected_in_sets(gold, probabilities))
     margins = [float((1 - 2 * gold[row, label]) * (1 - 2 * probabilities[row, label])) for row, label in places]
     found = [
@@ -106,7 +108,7 @@ def suspects(rows: Labelled, gold: np.ndarray, probabilities: np.ndarray, labels
         }
         for (row, label), margin in zip(places.tolist(), margins, strict=True)
     ]
-    return sorted(found, key=lambda each: each["margin"])
+    return sorted(found, key=lambda each: each["margin"]), weak
 
 
 def write(path: Path, rows: Labelled, gold: np.ndarray | None, probabilities: np.ndarray, labels: Labels) -> None:

@@ -13,7 +13,7 @@ from bertlab.batches.labelled import Examples
 from bertlab.corpus.labelled import Labelled, label_ids, label_names
 from bertlab.evaluation.baselines import majority_class, tfidf_logistic_regression
 from bertlab.evaluation.intervals import of_metrics
-from bertlab.evaluation.label_errors import likely_label_errors
+from bertlab.evaluation.label_errors import likely_label_errors, undecided
 from bertlab.evaluation.metrics import classification_metrics
 from bertlab.evaluation.mistakes import Mistake, of_classes
 from bertlab.evaluation.predictions import write_predictions
@@ -69,9 +69,9 @@ def baselines(train: Labelled, train_gold: Sequence[int], test: Labelled, test_g
     }
 
 
-def suspects(rows: Labelled, gold: Sequence[int], probabilities: np.ndarray, labels: Labels) -> list[Mistake]:
+def suspects(rows: Labelled, gold: Sequence[int], probabilities: np.ndarray, labels: Labels) -> tuple[list[Mistake], list[str]]:
     """Labels that are likely wrong, by confident learning: with the likelier class, the label's probability and its distance to it."""
-    return [
+    found: list[Mistake] = [
         {
             "row": suspect.row,
             "label": labels.names[suspect.label],
@@ -81,6 +81,7 @@ def suspects(rows: Labelled, gold: Sequence[int], probabilities: np.ndarray, lab
         }
         for suspect in likely_label_errors(gold, probabilities)
     ]
+    return found, [labels.names[place] for place in np.flatnonzero(undecided(gold, probabilities))]
 
 
 def write(path: Path, rows: Labelled, gold: Sequence[int] | None, probabilities: np.ndarray, labels: Labels) -> None:

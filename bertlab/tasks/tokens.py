@@ -20,7 +20,7 @@ from bertlab.corpus.schemes import Span, spans_of, strict_spans_of
 from bertlab.errors import DataError
 from bertlab.evaluation.baselines import commonest_tags
 from bertlab.evaluation.entities import entity_intervals, entity_metrics
-from bertlab.evaluation.label_errors import likely_label_errors
+from bertlab.evaluation.label_errors import likely_label_errors, undecided
 from bertlab.evaluation.mistakes import Mistake, of_entities
 from bertlab.evaluation.span_predictions import write_tagged_predictions
 from bertlab.model.heads import BertForTokenClassification
@@ -119,13 +119,13 @@ def baselines(train: LabelledTokens, train_gold: Gold, test: LabelledTokens, tes
     return {"each word's commonest tag": entity_metrics(spans(gold_tags(test_gold, labels)), spans(tags))}
 
 
-def suspects(rows: LabelledTokens, gold: Gold, tagged: Tagged, labels: Labels) -> list[Mistake]:
+def suspects(rows: LabelledTokens, gold: Gold, tagged: Tagged, labels: Labels) -> tuple[list[Mistake], list[str]]:
     """Tags that are likely wrong, word by word: those of words that the model saw."""
     sentence = np.repeat(np.arange(len(gold)), [len(tags) for tags in gold])
     word = np.concatenate([np.arange(len(tags)) for tags in gold])
     right = np.concatenate([np.array(tags, dtype=np.int64) for tags in gold])
     seen = np.flatnonzero(tagged.of_words.any(1))
-    return [
+    found: list[Mistake] = [
         {
             "row": int(sentence[seen[suspect.row]]),
             "word": rows.tokens[sentence[seen[suspect.row]]][word[seen[suspect.row]]],
@@ -137,6 +137,7 @@ def suspects(rows: LabelledTokens, gold: Gold, tagged: Tagged, labels: Labels) -
         }
         for suspect in likely_label_errors(right[seen], tagged.of_words[seen])
     ]
+    return found, [labels.names[place] for place in np.flatnonzero(undecided(right[seen], tagged.of_words[seen]))]
 
 
 def gather(parts: Sequence[Tagged], places: np.ndarray, known: Sequence[Labels]) -> tuple[Tagged, dict[str, Any]]:

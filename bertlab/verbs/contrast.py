@@ -162,11 +162,14 @@ def run(config: Config) -> dict[str, Any]:
         return _contrast(config, out, accelerator)
 
 
-def read(config: Config, tokenizer: "Tokenizer", encoder: "EncoderConfig") -> tuple["RelatedTexts", dict[str, str | None]]:
-    """The texts of the run, and the sha256 of what they were read from."""
+def read(
+    config: Config, tokenizer: "Tokenizer", encoder: "EncoderConfig"
+) -> tuple["RelatedTexts", dict[str, str | None], list[dict[str, str]] | None]:
+    """The texts of the run, the sha256 of what they were read from, and the sources of a corpus."""
     from bertlab.corpus.related import Names
     from bertlab.disk import sha256_file
     from bertlab.embedding.related_texts import of_corpus, of_files
+    from bertlab.pages.card import named_sources
     from bertlab.tokens.corpus import open_corpus
 
     length = min(config.max_length, encoder.max_position_embeddings)
@@ -177,13 +180,13 @@ def read(config: Config, tokenizer: "Tokenizer", encoder: "EncoderConfig") -> tu
             raise ConfigError(
                 f"{config.model} and {config.corpus} have different vocabularies: prepare the corpus with --tokenizer {config.model}"
             )
-        return of_corpus(corpus, positives=config.positives, **sizes), {"corpus": corpus.sha256}
+        return of_corpus(corpus, positives=config.positives, **sizes), {"corpus": corpus.sha256}, named_sources(corpus)
     names = Names(config.text, config.text_b, config.negatives, config.label)
     files = {name: file for name in ("train", "dev", "test") if (file := getattr(config, name)) is not None}
     kind = None if config.kind == "auto" else config.kind
     texts = of_files(files, kind, names, tokenizer, dev_pairs=config.dev_pairs, dev_share=config.dev_share, **sizes)
     read_from = files | ({"dev_pairs": config.dev_pairs} if config.dev_pairs else {})
-    return texts, {f"{name} file": sha256_file(Path(file)) for name, file in read_from.items()}
+    return texts, {f"{name} file": sha256_file(Path(file)) for name, file in read_from.items()}, None
 
 
 def recipe_of(config: Config, width: int) -> "Recipe":
@@ -225,7 +228,7 @@ def _contrast(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     encoder = model.config
     refuse_misfit(tokenizer, encoder, folder)
     recipe = recipe_of(config, encoder.hidden_size)
-    texts, read_from = read(config, tokenizer, encoder)
+    texts, read_from, sources = read(config, tokenizer, encoder)
     main, steps = accelerator.is_main_process, config.steps or config.epochs * texts.groups.steps_per_epoch
     if main:
         remember_inputs(config, out, read_from | {"model": weights_sha256(folder)})
@@ -250,13 +253,21 @@ def _contrast(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     metrics: dict[str, Any] = {"texts": texts.kind, "rows": len(texts.groups), "steps": steps, "best": state["best"]}
     metrics |= {name: {"what": task.what} | improvement(task, at_start[name], at_end[name]) for name, task in tasks.items() if task}
     write_json(out / "metrics.json", metrics | {"history": state["history"]})
-    _save(config, recipe, out, tokenizer, model, metrics)
+    _save(config, recipe, out, tokenizer, model, metrics, sources)
     report_on(out)
     print(_summary(out, metrics), flush=True)
     return metrics | {"history": state["history"]}
 
 
-def _save(config: Config, recipe: "Recipe", out: Path, tokenizer: "Tokenizer", model: Any, metrics: dict[str, Any]) -> None:
+def _save(
+    config: Config,
+    recipe: "Recipe",
+    out: Path,
+    tokenizer: "Tokenizer",
+    model: Any,
+    metrics: dict[str, Any],
+    sources: list[dict[str, str]] | None,
+) -> None:
     import torch
 
     import bertlab
@@ -270,6 +281,7 @@ def _save(config: Config, recipe: "Recipe", out: Path, tokenizer: "Tokenizer", m
         "kind": "contrast",
         "started_from": config.model,
         "text_read": text_read(fetch(config.model)),
+        **({} if sources is None else {"corpus": {"sources": sources}}),
         "tokenizer_sha256": tokenizer.sha256,
         "pooler_trained": False,
         "pooling": config.pooling,

@@ -56,7 +56,7 @@ def run(config: Config) -> dict[str, Any]:
 
 def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, Any]:
     from bertlab.disk import MANIFEST, hash_some, write_json, write_sealed
-    from bertlab.pages.evaluation import suspect_lines, write_label_errors, write_mistakes
+    from bertlab.pages.evaluation import suspect_lines, weak_lines, write_label_errors, write_mistakes
     from bertlab.pages.figures import write_figures
     from bertlab.pages.report import report_on
     from bertlab.pages.results import headline_words
@@ -112,10 +112,11 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
     pooled, labels = out_of_fold(folds, outputs, known)
     further = measures.of_probabilities(task, folds.gold, pooled, labels, None)
     mistakes = measures.mistakes_of(task, rows, folds.gold, pooled, labels)
-    suspects = measures.suspects_of(task, rows, folds.gold, pooled, labels)
+    suspects, suspicion = measures.suspects_of(task, rows, folds.gold, pooled, labels)
     metrics = task.metrics(folds.gold, pooled, labels) | {
         "intervals": task.intervals(folds.gold, pooled, labels) | further.pop("intervals", {}),
         **further,
+        **suspicion,
         "task": task.name,
         "labels": labels.names,
         "folds": states,
@@ -137,7 +138,7 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
     write_sealed(out / MANIFEST, {"files": hash_some(out, files)})  # last: now the run is finished
     forget_weights(out)
     report_on(out)
-    print("\n".join([*_summary(config, task, metrics), *suspect_lines(suspects, len(rows))]))
+    print("\n".join([*_summary(config, task, metrics), *suspect_lines(suspects, len(rows)), *weak_lines(metrics)]))
     print(f"predictions {out / 'predictions.parquet'}\nmetrics     {out / 'metrics.json'}\nreport      {out / 'report.html'}")
     return metrics
 

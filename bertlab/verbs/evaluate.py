@@ -183,7 +183,7 @@ def _answers(
     said: list[str],
 ) -> dict[str, Any]:
     """What is measured, written and said of a task's answers, whoever gave them."""
-    from bertlab.pages.evaluation import mistake_lines, probability_lines, vector_lines, write_mistakes
+    from bertlab.pages.evaluation import mistake_lines, probability_lines, vector_lines, weak_lines, write_mistakes
     from bertlab.pages.figures import write_figures
     from bertlab.pages.screen import score_table
     from bertlab.tasks import measures
@@ -196,6 +196,7 @@ def _answers(
         "intervals": task.intervals(gold, outputs, labels) | probabilities.pop("intervals", {}),
         **probabilities,
         **further,
+        **measures.suspects_of(task, rows, gold, outputs, labels)[1],
         "task": task.name,
         "labels": labels.names,
     }
@@ -207,7 +208,14 @@ def _answers(
             write_figures(out, truth, outputs, labels.names, exclusive=task.exclusive, calibrated=calibrated)
         task.write(out / PREDICTIONS, rows, gold, outputs, labels)
 
-    lines = [score_table(metrics), *probability_lines(metrics), *vector_lines(metrics), *mistake_lines(mistakes), *said]
+    lines = [
+        score_table(metrics),
+        *probability_lines(metrics),
+        *vector_lines(metrics),
+        *mistake_lines(mistakes),
+        *weak_lines(metrics),
+        *said,
+    ]
     return _leave(config, out, metrics, write, lines)
 
 

@@ -54,7 +54,7 @@ def run(config: Config) -> dict[str, Any]:
     from bertlab.disk import MANIFEST, hash_files, refuse_used, whole_folder, write_json, write_sealed, write_text
     from bertlab.exporting import Exported, checked, facts_of, write_onnx
     from bertlab.inference import LoadedModel
-    from bertlab.model.folder import CARD, FACTS, load_config, model_origin
+    from bertlab.model.folder import CARD, FACTS, load_config, model_origin, text_read
     from bertlab.pages.card import exported_card
 
     out = Path(config.out)
@@ -73,7 +73,7 @@ def run(config: Config) -> dict[str, Any]:
     exported = Exported(model, pooling, normalize)
     with whole_folder(out) as folder:
         write_onnx(exported, folder / WHOLE)
-        facts = facts_of(exported) | {"check": checked(exported, folder / WHOLE)}
+        facts = facts_of(exported) | {"text_read": text_read(model.folder), "check": checked(exported, folder / WHOLE)}
         print(_compared(facts["check"]))
         if config.quantise:
             facts["quantised"] = _quantised(config, exported, folder)

@@ -12,7 +12,8 @@ PROBABILITIES = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.2, 0.8], [0.3, 
 
 
 def test_classes_say_which_labels_are_suspected() -> None:
-    assert of_classes(LABELS, PROBABILITIES, ["ham", "spam"]) == [
+    labels, probabilities = [*LABELS, *4 * [0], *4 * [1]], np.array([*PROBABILITIES, *4 * [[0.7, 0.3]], *4 * [[0.3, 0.7]]])
+    assert of_classes(labels, probabilities, ["ham", "spam"]) == [
         {"row": 2, "gold": "ham", "predicted": "spam", "probability": 0.9, "gold_probability": 0.1, "likely_label_error": True},
         {"row": 5, "gold": "spam", "predicted": "ham", "probability": 0.7, "gold_probability": 0.3, "likely_label_error": True},
     ]

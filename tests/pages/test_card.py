@@ -78,6 +78,7 @@ EXPORTED: dict[str, Any] = {
     "labels": ["O", "B-river"],
     "pairs": False,
     "max_length": 128,
+    "text_read": [],
     "check": {"batches": 5, "largest_difference": 1e-6},
 }
 ENCODER: dict[str, Any] = {
@@ -353,12 +354,16 @@ def test_a_card_of_vectors_says_how_they_are_made_and_what_training_was_worth():
 
 def test_text_that_the_weights_have_read_goes_with_them_with_its_licence() -> None:
     read = CLASSIFIER["text_read"]
-    for card in (classifier_card(CLASSIFIER, ["no", "yes"]), vectors_card(VECTORS), encoder_card(ENCODER | {"text_read": read})):
+    of_onnx = exported_card(EXPORTED | {"text_read": read, "quantised": {"lost": 0}})
+    for card in (classifier_card(CLASSIFIER, ["no", "yes"]), vectors_card(VECTORS), encoder_card(ENCODER | {"text_read": read}), of_onnx):
         assert "## Text of the pretraining\n\n- hf:someone/acts (CC-BY-SA-4.0)\n- mine.txt (licence not stated)\n" in card
         assert metadata(card)["datasets"] == ["someone/acts"] and "license" not in metadata(
             card
         )  # whose the labelled texts are nobody said
-    assert "## Text of" not in encoder_card(ENCODER)
+    assert "## Text of" not in encoder_card(ENCODER) + exported_card(EXPORTED)
+    on_corpus = vectors_card(VECTORS | {"corpus": {"sources": [{"name": "hf:someone/more", "licence": "MIT"}]}})
+    assert "- mine.txt (licence not stated)\n\n## Training text\n\n- hf:someone/more (MIT)\n" in on_corpus
+    assert metadata(on_corpus)["datasets"] == ["someone/acts", "someone/more"] and "## Training text" not in vectors_card(VECTORS)
     more = pretrained(started_from="RUN/model", text_read=read)
     assert "- hf:someone/acts (CC-BY-SA-4.0)\n- mine.txt (licence not stated)\n- articles.jsonl.xz (CC-BY-SA-4.0)\n" in more
     assert "license" not in metadata(more) and metadata(pretrained())["license"] == "cc-by-sa-4.0"

@@ -16,6 +16,7 @@ from bertlab.pages.evaluation import (
     mistake_lines,
     probability_lines,
     suspect_lines,
+    weak_lines,
     write_label_errors,
     write_mistakes,
 )
@@ -107,6 +108,13 @@ def test_likely_label_errors_are_a_table_and_a_file(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert count == "3 likely label errors in 30 examples, suspicions and no proofs: label_errors.jsonl"
     assert suspect_lines([], 30) == ["0 likely label errors in 30 examples"] and suspect_lines(None, 30) == []
+    few = {"labels": ["a", "b", "c", "d", "e"], "label_errors": {"suspected": 0, "too_weak": ["a", "b\x1b", "c", "d"]}}
+    (line,) = weak_lines(few)
+    assert (
+        line.startswith("of 4 of 5 labels (a, b") and "c and others) the model is too weak" in line and "25%" in line and "\x1b" not in line
+    )
+    assert weak_lines(few | {"labels": list("abcd")})[0].startswith("label errors cannot be told: the model is too weak")
+    assert weak_lines({"labels": ["a"]}) == [] == weak_lines(few | {"label_errors": {"suspected": 2, "too_weak": []}})
     assert write_label_errors(tmp_path, [one]) == ["label_errors.jsonl"] and write_label_errors(tmp_path / "none", None) == []
     assert json.loads((tmp_path / "label_errors.jsonl").read_text()) == one and not (tmp_path / "none").exists()
 

@@ -21,6 +21,7 @@ from bertlab.tasks.measures import leakage, learnt_on_dev, mistakes_of, of_proba
 from bertlab.tasks.multi_label import MULTI_LABEL
 from bertlab.tasks.regression import REGRESSION
 from bertlab.tasks.single_label import SINGLE_LABEL
+from bertlab.tasks.tokens import TOKENS, Tagged
 
 
 def two_classes(seed: int, n: int = 300) -> tuple[list[int], np.ndarray]:
@@ -105,12 +106,36 @@ def test_probabilities_at_devs_temperature_are_a_column_and_an_answer_of_their_o
         assert read_predictions(tmp_path / name).predicted == ["spam", "ham"]
 
 
+def test_of_every_kind_that_has_suspects_it_is_said_which_labels_cannot_be_told() -> None:
+    draw, ids = np.random.default_rng(5), [str(row) for row in range(200)]
+    gold = np.repeat([0, 1], 100)
+    rows, labels = Labelled(ids, ids, None, ["ham"] * 200, ""), Labels(["ham", "spam"])
+    right, by_lot = softmax(4 * np.eye(2)[gold], 1), softmax(draw.normal(size=(200, 2)), 1)
+    right[7] = right[7, ::-1]
+    found, counted = suspects_of(SINGLE_LABEL, rows, gold.tolist(), right, labels)
+    assert found is not None and [each["id"] for each in found] == ["7"]
+    assert counted == {"label_errors": {"suspected": 1, "too_weak": []}}
+    nothing = {"label_errors": {"suspected": 0, "too_weak": ["ham", "spam"]}}
+    assert suspects_of(SINGLE_LABEL, rows, gold.tolist(), by_lot, labels) == ([], nothing)
+    sets = np.stack([gold == 0, gold == 1], 1)
+    half = np.stack([right[:, 0], by_lot[:, 1]], 1)
+    found, counted = suspects_of(MULTI_LABEL, rows, sets, half, labels)
+    assert found is not None and [each["id"] for each in found] == ["7"] and counted["label_errors"]["too_weak"] == ["spam"]
+    words = LabelledTokens(ids[:100], [["a", "b"]] * 100, [["O", "B-X"]] * 100, "IOB2", 0, "")
+    tags = [[0, 1]] * 100
+    tagged = Tagged([], [], softmax(draw.normal(size=(200, 2)), 1))
+    assert suspects_of(TOKENS, words, tags, tagged, Labels(["O", "B-X"])) == (
+        [],
+        {"label_errors": {"suspected": 0, "too_weak": ["O", "B-X"]}},
+    )
+
+
 def test_numbers_have_none_of_it() -> None:
     values = np.arange(5.0)
     labels = Labels(["number"])
     assert learnt_on_dev(REGRESSION, values, values, labels) is None and of_probabilities(REGRESSION, values, values, labels, None) == {}
     rows = Labelled(list("abcde"), list("abcde"), None, ["1"] * 5, "")
-    assert suspects_of(REGRESSION, rows, values, values, labels) is None
+    assert suspects_of(REGRESSION, rows, values, values, labels) == (None, {})
 
 
 def test_mistakes_have_their_own_texts_though_ids_are_not_unique() -> None:

@@ -27,7 +27,7 @@ from bertlab.embedding import learning, related_texts
 from bertlab.embedding.related_texts import likeness_of, of_files
 from bertlab.errors import ConfigError, DataError
 from bertlab.model.encoder import EncoderConfig
-from bertlab.model.folder import load_config, load_facts, save_model
+from bertlab.model.folder import load_config, load_facts, save_model, text_read
 from bertlab.model.heads import BertForPreTraining
 from bertlab.signals import Preempted
 from bertlab.tokens import tokenizer as tokenizers
@@ -240,6 +240,12 @@ def test_a_corpus_brings_its_sentences_and_its_held_out_documents(base, corpus, 
     assert metrics["texts"] == "sentences" and metrics["rows"] == 84 * 3
     assert metrics["dev"]["after"]["n"] == metrics["test"]["after"]["n"] == 18
     assert load_facts(str(tmp_path / "run" / "model"))["positives"] == positives
+    assert [source["name"] for source in text_read(str(tmp_path / "run" / "model"))] == [
+        "made.txt",
+        "texts.txt",
+    ]  # who starts from it tells
+    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert "## Text of the pretraining\n\n- made.txt (CC0-1.0)\n" in card and "## Training text\n\n- texts.txt (" in card
     if positives == "neighbours":
         assert metrics["test"]["after"]["mrr"] > metrics["test"]["before"]["mrr"]
     assert {"corpus"} <= {link.name for link in chain.follow([tmp_path / "run"]) if link.status == "ok"}

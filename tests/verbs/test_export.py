@@ -142,6 +142,14 @@ def test_the_readmes_lines_give_the_numbers_of_embed_and_of_predict(models: Any,
     assert facts_in(folders["single"])["labels"] == ["hills", "rivers", "seas"]
 
 
+def test_the_text_that_the_weights_have_read_is_told_on(folders: Any) -> None:
+    assert (
+        facts_in(folders["single"])["text_read"] == [{"name": "acts.txt", "licence": "CC0-1.0"}]
+        and not facts_in(folders["tags"])["text_read"]
+    )
+    assert (folders["single"] / "README.md").read_text().endswith("## Text of the pretraining\n\n- acts.txt (CC0-1.0)\n")
+
+
 def test_all_files_are_bound_and_followed_to_the_model(folders: Any) -> None:
     names = {"model.onnx", "tokenizer.json", "tokenizer_config.json", "config.json", "bertlab.json", "README.md", MANIFEST}
     assert {path.name for path in folders["words"].iterdir()} == names | {"model_int8.onnx"}
