@@ -84,7 +84,7 @@ def test_each_systems_scores_are_of_the_test_rows_and_of_its_own_run(walked: tup
     assert read_json(out / "from-random" / "model" / "bertlab.json")["started_from"] == "random weights"
 
 
-def test_the_screen_names_all_systems_and_says_loses_to_where_the_numbers_do(walked: tuple[Path, dict[str, Any], str]) -> None:
+def test_the_screen_names_all_systems_and_says_below_where_the_numbers_do(walked: tuple[Path, dict[str, Any], str]) -> None:
     out, result, printed = walked
     shown = screen(result, out)
     assert printed.endswith(shown + "\n")
@@ -92,8 +92,8 @@ def test_the_screen_names_all_systems_and_says_loses_to_where_the_numbers_do(wal
     assert [header.index(name) for name in SYSTEMS] == sorted(header.index(name) for name in SYSTEMS)
     scores = {system["name"]: system["macro_f1"] for system in result["systems"]}
     for name in SYSTEMS[1:]:
-        for words, said in (("beats", scores["fine-tuned"] > scores[name]), ("loses to", scores["fine-tuned"] < scores[name])):
-            assert (f"The fine-tuned BERT {words} {name}" in shown) == said
+        for words, said in (("above", scores["fine-tuned"] > scores[name]), ("below", scores["fine-tuned"] < scores[name])):
+            assert (f"{words} {scores[name]:.3f} ({name})" in shown) == said
     for topic in result["systems"][0]["per_class"]:
         assert any(line.startswith(topic) for line in shown.splitlines())
     assert f"{result['heldout']['unigram_loss']:.3f}" in shown and f"{result['heldout']['mlm_loss_end']:.3f}" in shown
@@ -142,15 +142,15 @@ def test_the_same_command_again_trains_nothing_and_shows_the_same(
 
 def test_verdicts_say_what_the_numbers_say() -> None:
     scores = dict(zip(SYSTEMS, (0.5, 0.4, 0.6, 0.5), strict=True))
-    random, counts, majority, why = verdicts(scores)
-    assert random == "The fine-tuned BERT beats from random weights: macro-F1 0.500 against 0.400."
-    assert counts == "The fine-tuned BERT loses to TF-IDF + logistic regression: macro-F1 0.500 against 0.600."
-    assert majority == "The fine-tuned BERT equals majority class: macro-F1 0.500 against 0.500."
-    assert "more text and time" in why
+    random, counts, majority, why, again = verdicts(scores)
+    assert random == "Macro-F1 fine-tuned: 0.500, above 0.400 (from random weights)."
+    assert counts == "Macro-F1 fine-tuned: 0.500, below 0.600 (TF-IDF + logistic regression)."
+    assert majority == "Macro-F1 fine-tuned: 0.500, equal to 0.500 (majority class)."
+    assert "more text and time" in why and "bertlab compare" in again
     better = verdicts(scores | {"fine-tuned": 0.7})
-    assert len(better) == 3 and all(" beats " in sentence for sentence in better)
+    assert len(better) == 4 and all(", above 0." in sentence for sentence in better[:3])
     worse = verdicts(scores | {"fine-tuned": 0.1})
-    assert sum(" loses to " in sentence for sentence in worse) == 3
+    assert sum(", below 0." in sentence for sentence in worse) == 3
 
 
 def test_a_strangers_text_cannot_steer_the_screen(walked: tuple[Path, dict[str, Any], str]) -> None:

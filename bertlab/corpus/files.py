@@ -256,6 +256,6 @@ def lines(path: Path | str, invalid_utf8: InvalidUtf8, tally: Counter[str]) -> I
 def refused(place: str, replaced: int, invalid_utf8: InvalidUtf8, tally: Counter[str]) -> bool:
     """Count a text with `replaced` invalid characters; True when the policy drops it. Raises DataError when the policy is "stop"."""
     if invalid_utf8 == "stop":
-        raise DataError(f"{place}: not valid UTF-8: convert the file to UTF-8 (iconv), or choose invalid_utf8 replace or drop")
+        raise DataError(f"{place}: not valid UTF-8: convert the file to UTF-8 (iconv); prepare has --invalid-utf8 replace or drop")
     tally["invalid_utf8"] += 1 if invalid_utf8 == "drop" else replaced
     return invalid_utf8 == "drop"

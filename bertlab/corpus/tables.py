@@ -233,6 +233,11 @@ def refuse_missing(required: Mapping[str, str], there: Collection[str], place: s
     """Raise ColumnError for the first column (column -> its role) that is not there, naming those that are."""
     for column, role in required.items():
         if column not in there:
+            if len(there) == 1 and (mark := next((mark for mark in ";\t" if mark in "".join(there)), None)):
+                name = "semicolons" if mark == ";" else "tabs"
+                raise DataError(
+                    f"{place}: one column, {_quoted(there)}: separated by {name}? Save it with commas" + " or as .tsv" * (mark == "\t")
+                )
             error = ColumnError(f"{place}: no column '{column}': the columns are {_quoted(islice(there, 20)) or 'none'}")
             error.column, error.role = column, role
             raise error

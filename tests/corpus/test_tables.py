@@ -16,7 +16,7 @@ from bertlab.corpus.related import Names, read_related
 from bertlab.corpus.sources import File, How, documents
 from bertlab.corpus.tables import rows
 from bertlab.corpus.texts import texts
-from bertlab.errors import ColumnError
+from bertlab.errors import ColumnError, DataError
 
 
 def of_table(path: Path, columns: list[str]) -> Path:
@@ -48,6 +48,14 @@ def test_every_reader_says_alike_where_a_text_is_missing(tmp_path: Path, name: s
             reader(path)
         assert str(caught.value) == f"{path}{place}: no column 'text': the columns are 'body', 'label'"
         assert (caught.value.column, caught.value.role) == ("text", "text")
+
+
+@pytest.mark.parametrize(("mark", "word"), [(";", "semicolons"), ("\t", "tabs")])
+def test_a_csv_that_is_separated_otherwise_is_told_so_and_not_to_name_its_one_column(tmp_path: Path, mark: str, word: str) -> None:
+    (tmp_path / "a.csv").write_text(f"text{mark}label\nthe mill{mark}a\n")
+    with pytest.raises(DataError, match=f"separated by {word}\\? Save it with commas") as caught:
+        read_labelled(tmp_path / "a.csv")
+    assert not isinstance(caught.value, ColumnError)
 
 
 @pytest.mark.parametrize(("name", "place"), [("a.csv", ":2"), ("a.jsonl", ":2"), ("a.parquet", "")])
