@@ -1,4 +1,4 @@
-"""How far long work has come: a bar on a terminal, a plain line every few seconds elsewhere. Both go to standard error.
+"""How far long work has come: a bar on a terminal, elsewhere a plain line every 5 seconds, later every minute. Both go to standard error.
 
 Knows nothing of the work. Costs a clock reading a call.
 """
@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-SECONDS_BETWEEN_LINES = 5.0
+# Of a long work a log need not have a line every 5 seconds: a twelfth of the time so far, so that a line a minute comes after 12 minutes.
+FIRST_WAIT, LONGEST_WAIT, SHARE_WAITED = 5.0, 60.0, 1 / 12  # seconds, seconds
 
 # called with the amount done in all, and words to show beside it
 Report = Callable[[float, str], None]
@@ -68,7 +69,7 @@ def _lines(what: str, unit: str, total: float | None, before: float) -> Iterator
     def report(done: float, more: str) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last < SECONDS_BETWEEN_LINES:
+        if now - last < min(LONGEST_WAIT, max(FIRST_WAIT, (now - start) * SHARE_WAITED)):
             return
         last = now
         rate = (done - before) / max(now - start, 1e-9)

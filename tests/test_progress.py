@@ -31,3 +31,15 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         printed = capsys.readouterr().err
         assert "reading" in printed
         assert "3 documents" in printed
+
+
+def test_an_hour_leaves_lines_by_the_minute(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    told = []
+    with progress("reading", "MB", total=3600.0) as report:
+        for second in range(1, 3601):
+            now = float(second)
+            report(now, "")
+            told += [second] * bool(capsys.readouterr().err)
+    assert told[:12] == list(range(5, 61, 5)) and told[-1] - told[-2] == 60 and len(told) < 100
