@@ -67,13 +67,14 @@ def is_flag(hint: Any) -> bool:
 
 def leaves(Config: type) -> dict[str, Leaf]:
     """Every value of a Config by its dotted name, in the order in which the fields are declared, what must be given first, its own before
-    those that it extends."""
+    those of the Config that it extends, and so on."""
     return {leaf.name: leaf for leaf in _leaves(Config, "", dataclasses.MISSING)}
 
 
 def _leaves(Config: type, prefix: str, instance: Any) -> Iterator[Leaf]:
-    hints, own = typing.get_type_hints(Config), inspect.get_annotations(Config)
-    for field in sorted(dataclasses.fields(Config), key=lambda field: (not _is_required(field), field.name not in own)):
+    hints = typing.get_type_hints(Config)
+    depth = {name: place for place, cls in reversed(list(enumerate(Config.__mro__))) for name in inspect.get_annotations(cls)}
+    for field in sorted(dataclasses.fields(Config), key=lambda field: (not _is_required(field), depth[field.name])):
         hint = hints[field.name]
         default = _default(field) if instance is dataclasses.MISSING else getattr(instance, field.name)
         if dataclasses.is_dataclass(hint):
