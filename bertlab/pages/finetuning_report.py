@@ -20,7 +20,7 @@ from bertlab.pages.charts import Series, interval_chart, line_chart, shaded_tabl
 from bertlab.pages.evaluation import MISTAKES, as_cell, clipped, leak_lines, weak_lines
 from bertlab.pages.figures import most_frequent
 from bertlab.pages.html import element, join, number, section, soft, table
-from bertlab.pages.screen import metric_words
+from bertlab.pages.screen import absent_lines, metric_words
 from bertlab.tasks.choosing import TASKS
 from bertlab.tasks.contract import Task
 
@@ -264,7 +264,8 @@ def _classes(scored: Scored) -> Markup | None:
             rows.append([f"{kind} average", *(cell for pair in pairs for cell in pair), ""])
     columns = ["class" if of == "per_class" else "type", "precision", "", "recall", "", "F1", "", "n"]
     chart = element("div", interval_chart("F1 with its interval", dots[:60]), class_="charts")
-    return section("By class" if of == "per_class" else "By type", chart, table(columns, rows, "scores by class"))
+    notes = [soft(f"{line}.") for line in absent_lines(scored.at(*scored.scores, of))]
+    return section("By class" if of == "per_class" else "By type", chart, table(columns, rows, "scores by class"), *notes)
 
 
 def _confusion(scored: Scored) -> Markup | None:

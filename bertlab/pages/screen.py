@@ -48,7 +48,18 @@ def class_table(metrics: dict[str, Any]) -> str:
         lines.append(f"{metric_words(name)} {metrics[name]:.3f} of {metrics['n']:,}")
     else:
         lines.append(f"entities of {metrics['n']:,} sentences; strict IOB2 micro-F1 {metrics['strict']['f1']:.3f}")
-    return "\n".join([*lines, *interval_lines(metrics.get("intervals", {}))])
+    return "\n".join([*lines, *absent_lines(metrics[of]), *interval_lines(metrics.get("intervals", {}))])
+
+
+def absent_lines(per_class: dict[str, Any]) -> list[str]:
+    """In a line which classes have no example, and what that does to macro-F1; none where all have one, or none has."""
+    absent = [name for name, scores in per_class.items() if scores["support"] == 0]
+    if not absent or len(absent) == len(per_class):
+        return []
+    names = ", ".join(map(inert, absent[:3])) + " and others" * (len(absent) > 3)
+    most = 1 - len(absent) / len(per_class)
+    why = f"F1 counts as 0 of a class without one, so that macro-F1 can be {most:.3f} at most"
+    return [f"note: no example of {len(absent)} of {len(per_class)} here ({names}): {why}"]
 
 
 def answer_table(metrics: dict[str, Any]) -> str:

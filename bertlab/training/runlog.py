@@ -1,13 +1,13 @@
 """A run folder's memory: config.yaml, which a resumed run must agree with, and metrics.jsonl, one JSON object a line."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertlab.config import load, read_plain, save, to_dict
-from bertlab.disk import append_text, locked, read_json, sha256_file, write_sealed, write_text
+from bertlab.disk import MANIFEST, append_text, locked, read_json, sha256_file, write_sealed, write_text
 from bertlab.errors import ConfigError, CorruptError
 from bertlab.training.tracking import Tracker, numbers_of
 
@@ -124,13 +124,43 @@ def remember_inputs(config: Any, out: Path, inputs: dict[str, str | None]) -> No
     Raises ConfigError in a folder that was started from other inputs: half a run on each would be neither.
     """
     if (out / INPUTS).is_file():
-        before = read_json(out / INPUTS)
-        changed = [name for name, sha256 in inputs.items() if before.get(name) != sha256]
-        if changed:
-            raise ConfigError(f"{out} was started with another {' and another '.join(changed)}: choose another --out")
+        _refuse_others(out, inputs)
         return
     save(config, out / CONFIG)
     write_sealed(out / INPUTS, inputs | {CONFIG: sha256_file(out / CONFIG)})
+
+
+def refuse_other_inputs(config: Any, out: Path, named: Mapping[str, str | None]) -> None:
+    """Of a finished run that is asked for again: raise ConfigError where what is named now is not what it was made from, or is not there.
+    That what it read is gone since, or stands elsewhere, is no mistake.
+
+    named: a labelled file, the "corpus" or the "model", by what inputs.json calls it; None is passed over.
+    """
+    from bertlab.model.folder import WEIGHTS
+
+    holds = {"corpus": MANIFEST, "model": WEIGHTS}  # the file of a folder that stands for it
+    read, now = (_texts(to_dict(each)) for each in (load(type(config), [str(out / CONFIG)]), config))
+    found = {}
+    for what, place in named.items():
+        if place is None or place.startswith("hf:"):
+            continue
+        if (file := Path(place) / holds.get(what, "")).is_file():
+            found[what] = sha256_file(file)
+        elif place in now - read:
+            raise ConfigError(f"{place} does not exist, and {out} is finished: give {what} as it is called from the working directory")
+    _refuse_others(out, found)
+
+
+def _refuse_others(out: Path, inputs: Mapping[str, str | None]) -> None:
+    before = read_json(out / INPUTS)
+    if changed := [name for name, sha256 in inputs.items() if before.get(name) != sha256]:
+        raise ConfigError(f"{out} was started with another {' and another '.join(changed)}: choose another --out")
+
+
+def _texts(value: Any) -> set[str]:
+    """All texts in a value of dictionaries, lists and others."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    return {value} if isinstance(value, str) else set().union(*map(_texts, inner))
 
 
 def full_records(path: Path) -> list[dict[str, Any]]:

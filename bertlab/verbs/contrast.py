@@ -151,12 +151,13 @@ def run(config: Config) -> dict[str, Any]:
     """
     from bertlab.disk import read_json
     from bertlab.training import processes
-    from bertlab.training.runlog import run_folder
+    from bertlab.training.runlog import refuse_other_inputs, run_folder
 
     # pooler and next-sentence head have no gradient; while the first process measures on dev the others wait
     accelerator = processes.start(config.processes, config.device, all_parts=False, patience=timedelta(days=7))
     with run_folder(config, accelerator, FREE) as out:
         if (out / "model").is_dir():
+            refuse_other_inputs(config, out, files_of(config) | {"corpus": config.corpus, "model": config.model})
             accelerator.print(f"{out} is finished: nothing to do (its model is {out / 'model'})")
             return read_json(out / "metrics.json")
         return _contrast(config, out, accelerator)
@@ -185,8 +186,12 @@ def read(
     files = {name: file for name in ("train", "dev", "test") if (file := getattr(config, name)) is not None}
     kind = None if config.kind == "auto" else config.kind
     texts = of_files(files, kind, names, tokenizer, dev_pairs=config.dev_pairs, dev_share=config.dev_share, **sizes)
-    read_from = files | ({"dev_pairs": config.dev_pairs} if config.dev_pairs else {})
-    return texts, {f"{name} file": sha256_file(Path(file)) for name, file in read_from.items()}, None
+    return texts, {name: sha256_file(Path(file)) for name, file in files_of(config).items() if file is not None}, None
+
+
+def files_of(config: Config) -> dict[str, str | None]:
+    """The files of texts by what inputs.json calls them."""
+    return {f"{name} file": getattr(config, name) for name in ("train", "dev", "test", "dev_pairs")}
 
 
 def recipe_of(config: Config, width: int) -> "Recipe":

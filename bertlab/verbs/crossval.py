@@ -42,11 +42,12 @@ def run(config: Config) -> dict[str, Any]:
     from bertlab.disk import MANIFEST, read_json
     from bertlab.tasks.folds import forget_weights
     from bertlab.training import processes
-    from bertlab.training.runlog import run_folder
+    from bertlab.training.runlog import refuse_other_inputs, run_folder
 
     accelerator = processes.start(config.processes, config.device)
     with run_folder(config, accelerator, free={"out", "model", "train", "processes", "workers"}) as out:
         if (out / MANIFEST).is_file():
+            refuse_other_inputs(config, out, {"train file": config.train, "model": config.model})
             accelerator.print(f"{out} is finished: nothing to do")
             if accelerator.is_main_process:
                 forget_weights(out)

@@ -67,11 +67,12 @@ def run(config: Config) -> dict[str, Any]:
     """
     from bertlab.disk import read_json
     from bertlab.training import processes
-    from bertlab.training.runlog import run_folder
+    from bertlab.training.runlog import refuse_other_inputs, run_folder
 
     accelerator = processes.start(config.processes, config.device, all_parts=False)
     with run_folder(config, accelerator, free={"out", "model", "tasks", "processes", "workers", "track"}) as out:
         if (out / "metrics.json").is_file():
+            refuse_other_inputs(config, out, files_of(config) | {"model": config.model})
             accelerator.print(f"{out} is finished: nothing to do")
             return read_json(out / "metrics.json")
         return _train(config, out, accelerator)
@@ -92,6 +93,12 @@ def task_files(config: Config) -> dict[str, TaskFile]:
             raise ConfigError(f"{path}: two tasks are called {name!r}: rename one file")
         found[name] = load(TaskFile, [path])
     return found
+
+
+def files_of(config: Config) -> dict[str, str | None]:
+    """The labelled files by what inputs.json calls them; none where a file of a task is gone."""
+    tasks = task_files(config) if all(Path(path).is_file() for path in config.tasks) else {}
+    return {f"{name} {split} file": getattr(task, split) for name, task in tasks.items() for split in ("train", "dev", "test")}
 
 
 def _read(config: Config, start: "Start") -> dict[str, tuple["Data", str]]:

@@ -176,7 +176,7 @@ def run(config: Config) -> dict[str, Any]:
     """
     from bertlab.model.folder import load_facts
     from bertlab.training import processes
-    from bertlab.training.runlog import run_folder
+    from bertlab.training.runlog import refuse_other_inputs, run_folder
 
     accelerator = processes.start(config.processes, config.device)
     processes.share_of(config.micro_batches, accelerator.num_processes)
@@ -184,6 +184,7 @@ def run(config: Config) -> dict[str, Any]:
         raise ConfigError("shard=true divides a model over processes, and there is one: give --processes 2 or more")
     with run_folder(config, accelerator, FREE) as out:
         if (out / "model").is_dir():
+            refuse_other_inputs(config, out, {"corpus": config.corpus, "model": config.model})
             accelerator.print(f"{out} is finished: nothing to do (its model is {out / 'model'})")
             return load_facts(str(out / "model"))
         return _pretrain(config, out, accelerator)

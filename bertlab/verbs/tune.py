@@ -62,11 +62,12 @@ def run(config: Config) -> dict[str, Any]:
     """
     from bertlab.disk import read_json
     from bertlab.training import processes
-    from bertlab.training.runlog import run_folder
+    from bertlab.training.runlog import refuse_other_inputs, run_folder
 
     accelerator = processes.start(config.processes, config.device)
     with run_folder(config, accelerator, free={"out", "model", "train", "dev", "test", "processes", "workers"}) as out:
         if (out / "model").is_dir():
+            refuse_other_inputs(config, out, {f"{split} file": file for split, file in config.files.items()} | {"model": config.model})
             accelerator.print(f"{out} is finished: nothing to do (its model is {out / 'model'})")
             return read_json(out / "metrics.json")
         return _tune(config, out, accelerator)

@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 
 from bertlab.evaluation.metrics import classification_metrics
-from bertlab.pages.screen import class_table, inert, table
+from bertlab.pages.screen import absent_lines, class_table, inert, table
 
 HOSTILE = [
     "\x1b[2J\x1b]0;owned\x07",  # clears the screen, names the window
@@ -63,6 +63,14 @@ def test_hostile_class_names_keep_the_table_in_its_lines() -> None:
     assert lines == shown.split("\n") and len(lines) == 2 + 3 + 3 + 1
     assert len({len(line) for line in lines[:-1]}) == 1
     assert not any(steers(character) for line in lines for character in line)
+
+
+def test_a_class_without_an_example_is_told_with_the_most_that_macro_f1_can_be() -> None:
+    metrics = classification_metrics([0, 1, 1, 0], [0, 1, 1, 0], ["a", "b", "c", "d"])
+    assert metrics["macro"]["f1"] == 0.5
+    note = next(line for line in class_table(metrics).splitlines() if line.startswith("note"))
+    assert "no example of 2 of 4 here (c, d)" in note and "macro-F1 can be 0.500 at most" in note
+    assert absent_lines({name: {"support": 0} for name in "ab"}) == []
 
 
 def test_the_class_table_shows_the_numbers_of_the_metrics() -> None:

@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import random
+import shutil
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from accelerate import Accelerator
 import bertlab
 from bertlab import cli
 from bertlab.batches.labelled import encode_examples
+from bertlab.config import save
 from bertlab.corpus.labelled import Labelled, overlap, read_labelled
 from bertlab.disk import read_json
 from bertlab.errors import ConfigError, DataError
@@ -431,6 +433,27 @@ def test_a_run_goes_on_with_the_settings_that_it_was_started_with_and_no_others(
 ) -> None:
     with pytest.raises(ConfigError, match="was started with other settings .*epochs was 8, is 5"):
         finetune.run(config(base, files, finished[0], seeds=2, epochs=5, baselines=True))
+
+
+def test_a_finished_run_is_none_of_other_files_but_of_the_same_elsewhere_or_gone(
+    finished: tuple[Path, dict[str, Any]], base: str, files: dict[str, str], tmp_path: Path
+) -> None:
+    def again(out: Path, **named: Any) -> dict[str, Any]:
+        return finetune.run(replace(config(base, files, out, seeds=2, epochs=8, baselines=True), **named))
+
+    out, metrics = finished
+    more = tmp_path / "more.jsonl"
+    more.write_text(2 * Path(files["train"]).read_text())
+    with pytest.raises(ConfigError, match=r"was started with another train file: choose another --out$"):
+        again(out, train=str(more))
+    for name in ("test", "model"):
+        with pytest.raises(ConfigError, match=r"nothere does not exist, and .* is finished"):
+            again(out, **{name: str(tmp_path / "nothere")})
+    moved = str(shutil.copy(files["train"], tmp_path / "moved.jsonl"))
+    assert again(out, train=moved) == metrics
+    copy = shutil.copytree(out, tmp_path / "copy")
+    save(replace(config(base, files, copy, seeds=2, epochs=8, baselines=True), train="gone.jsonl"), copy / "config.yaml")
+    assert again(copy, train="gone.jsonl") == metrics
 
 
 # ---- mistakes
