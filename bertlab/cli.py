@@ -309,7 +309,10 @@ def _guarded(args: list[str]) -> int:
         return _say(where + (error.strerror or str(error) or type(error).__name__), _ENVIRONMENT)
     except KeyboardInterrupt as error:
         code = PREEMPTED if isinstance(error, Preempted) else INTERRUPTED
-        return _say(str(error) or "stopped", code) if os.environ.get("RANK", "0") == "0" else code
+        goes_on = ": what is finished is kept, and the same command goes on" * (
+            args[:1] in (["finetune"], ["multitask"], ["tune"], ["crossval"])
+        )
+        return _say(str(error) or f"stopped{goes_on}", code) if os.environ.get("RANK", "0") == "0" else code
 
 
 def _run(args: list[str]) -> int:

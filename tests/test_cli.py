@@ -299,6 +299,11 @@ def test_each_kind_of_mishap_has_its_line_and_exit_code(verb, capsys, error, cod
     assert refused(capsys, ["echo", "--source", "a", "--out", "here"], code) == line
 
 
+def test_a_fine_tuning_that_is_stopped_says_what_the_same_command_does(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "_run", raiser(KeyboardInterrupt()))
+    assert refused(capsys, ["finetune"], 130) == "stopped: what is finished is kept, and the same command goes on"
+
+
 def test_a_bug_of_ours_shows_its_traceback(verb):
     verb(raiser(ZeroDivisionError("x")))
     with pytest.raises(ZeroDivisionError):

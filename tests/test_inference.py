@@ -238,6 +238,8 @@ def test_texts_b_must_be_one_for_each_text(classifier: Path) -> None:
     model = bertlab.load(str(classifier))
     refused(DataError, "2 texts and 1 second texts", lambda: model.predict(["a", "b"], ["c"]))
     refused(DataError, "one text was given where a list", lambda: model.predict(["a"], "b"))
+    refused(DataError, "text 1 is nan, no text", lambda: model.predict(["a", float("nan")]))
+    refused(DataError, "text 0 is None, no text", lambda: model.predict([None]))
 
 
 # ---- gaps
@@ -333,6 +335,8 @@ def test_a_vocabulary_larger_than_the_models_is_refused(pretrained: Path, tmp_pa
 def test_what_is_no_model_folder_is_refused_with_a_hint(pretrained: Path, tmp_path: Path) -> None:
     refused(ConfigError, "no config.json there: is it a model folder", lambda: bertlab.load(str(tmp_path / "nothing")))
     refused(ConfigError, "did you mean the folder `model` inside it", lambda: bertlab.load(str(pretrained.parent)))
+    (tmp_path / "config.yaml").touch()
+    refused(ConfigError, "a run that is not finished: the command that began it goes on", lambda: bertlab.load(str(tmp_path)))
 
 
 def test_predicting_leaves_dropout_off_and_the_same_question_gets_the_same_answer(classifier: Path) -> None:

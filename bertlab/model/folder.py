@@ -117,6 +117,8 @@ def load_config(folder: str) -> dict[str, Any]:
     path = Path(folder)
     if not (path / "config.json").is_file():
         hint = " (did you mean the folder `model` inside it?)" if (path / "model" / "config.json").is_file() else ""
+        if not hint and (path / "config.yaml").is_file():
+            hint = " (a run that is not finished: the command that began it goes on with it)"
         hint = hint if path.exists() else f" (it does not exist; a name on the hub is written hf:{path.name})"
         raise ConfigError(f"{folder}: no config.json there: is it a model folder?{hint}")
     verify_files(path, {name: entry for name, entry in _bound(path).items() if name not in (WEIGHTS, CARD)})

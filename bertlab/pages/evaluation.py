@@ -147,7 +147,7 @@ def mistake_lines(mistakes: Sequence[dict[str, Any]], most: int = 5) -> list[str
     heading = ["furthest off" if by == "error" else "most confidently wrong", "gold", "predicted", by]
     count = f"{len(mistakes):,} {'differ' if by == 'error' else 'wrong'}"
     if suspected:
-        count += f", of {sum(each['likely_label_error'] for each in mistakes):,} the label is a likely error"
+        count += f", the label of {sum(each['likely_label_error'] for each in mistakes):,} of them is likely an error"
     return [table([*heading, "label wrong?"] if suspected else heading, rows), f"{count}: {MISTAKES}"]
 
 

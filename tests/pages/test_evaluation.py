@@ -75,7 +75,7 @@ def test_mistakes_have_the_beginning_of_their_text() -> None:
     shown, count = mistake_lines(wrong)
     _, _, first, second = shown.splitlines()
     assert "some text some text" in first and "…" in first and "0.987" in first and first.endswith("yes") and "\x1b" not in first
-    assert second.startswith("short") and count == "2 wrong, of 1 the label is a likely error: mistakes.jsonl"
+    assert second.startswith("short") and count == "2 wrong, the label of 1 of them is likely an error: mistakes.jsonl"
     assert len(mistake_lines(wrong, most=1)[0].splitlines()) == 3 and mistake_lines([]) == []
 
 
@@ -89,7 +89,7 @@ def test_the_file_of_mistakes_has_a_line_each(tmp_path: Path) -> None:
 def test_mistakes_of_every_kind_have_a_table() -> None:
     sets = {"text": "a", "gold": ["x", "y"], "predicted": [], "probability": 0.9, "likely_label_error": False}
     shown, count = mistake_lines([sets])
-    assert "x; y" in shown and shown.splitlines()[2].split() == ["a", "x;", "y", "-", "0.900"] and "of 0 the label" in count
+    assert "x; y" in shown and shown.splitlines()[2].split() == ["a", "x;", "y", "-", "0.900"] and "the label of 0 of them" in count
     number = {"text": "b", "gold": 1.5, "predicted": -2.0, "error": -3.5}
     shown, count = mistake_lines([number])
     assert shown.startswith("furthest off") and shown.splitlines()[2].split() == ["b", "1.5", "-2", "-3.500"]

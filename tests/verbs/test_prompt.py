@@ -82,7 +82,7 @@ def test_the_files_are_those_of_an_evaluation(folders: dict[str, str], tmp_path:
     assert metrics["accuracy"] == accuracy_score(columns["gold"], columns["predicted"])
     assert metrics["macro"]["f1"] == f1_score(columns["gold"], columns["predicted"], labels=LABELS, average="macro", zero_division=0.0)
     evaluated = evaluate.run(evaluate.Config(model=folders["classifier"], data=data, out=str(tmp_path / "evaluated"), device="cpu"))
-    of_a_trained_model = {"calibration", "cut", "roc_auc", "pr_auc", "leakage"}
+    of_a_trained_model = {"calibration", "cut", "roc_auc", "pr_auc", "leakage", "label_errors"}
     assert (
         evaluated.keys() - of_a_trained_model <= metrics.keys()
         and metrics["labels"] == LABELS
