@@ -264,7 +264,7 @@ def _classes(scored: Scored) -> Markup | None:
             rows.append([f"{kind} average", *(cell for pair in pairs for cell in pair), ""])
     columns = ["class" if of == "per_class" else "type", "precision", "", "recall", "", "F1", "", "n"]
     chart = element("div", interval_chart("F1 with its interval", dots[:60]), class_="charts")
-    notes = [soft(f"{line}.") for line in absent_lines(scored.at(*scored.scores, of))]
+    notes = [soft(f"{line}.") for line in absent_lines(scored.at(*scored.scores, "per_class") or {})]
     return section("By class" if of == "per_class" else "By type", chart, table(columns, rows, "scores by class"), *notes)
 
 

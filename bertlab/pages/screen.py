@@ -48,7 +48,7 @@ def class_table(metrics: dict[str, Any]) -> str:
         lines.append(f"{metric_words(name)} {metrics[name]:.3f} of {metrics['n']:,}")
     else:
         lines.append(f"entities of {metrics['n']:,} sentences; strict IOB2 micro-F1 {metrics['strict']['f1']:.3f}")
-    return "\n".join([*lines, *absent_lines(metrics[of]), *interval_lines(metrics.get("intervals", {}))])
+    return "\n".join([*lines, *absent_lines(metrics.get("per_class", {})), *interval_lines(metrics.get("intervals", {}))])
 
 
 def absent_lines(per_class: dict[str, Any]) -> list[str]:
