@@ -171,7 +171,7 @@ class LoadedModel:
 def _refuse_one_text(texts: Any, texts_b: Any = None) -> None:
     if isinstance(texts, str) or isinstance(texts_b, str):
         raise DataError("one text was given where a list of texts is wanted: write [text]")
-    for place, text in (pair for each in (texts, texts_b or ()) for pair in enumerate(each)):
+    for place, text in (pair for each in (texts, () if texts_b is None else texts_b) for pair in enumerate(each)):
         if text is None or isinstance(text, int | float):  # an empty cell is NaN in a table of pandas
             raise DataError(f"text {place} is {text}, no text: give texts, and leave out rows that have none")
     if texts_b is not None and len(texts_b) != len(texts):
