@@ -240,7 +240,7 @@ def test_texts_b_must_be_one_for_each_text(classifier: Path) -> None:
     refused(DataError, "one text was given where a list", lambda: model.predict(["a"], "b"))
     refused(DataError, "text 1 is nan, no text", lambda: model.predict(["a", float("nan")]))
     refused(DataError, "text 0 is None, no text", lambda: model.predict([None]))
-    two = np.array(["a", "b"])  # as a column of a table, whose truth nobody knows
+    two: Any = np.array(["a", "b"])  # as a column of a table, whose truth nobody knows
     assert [answer.label for answer in model.predict(two, two)] == [answer.label for answer in model.predict(["a", "b"], ["a", "b"])]
 
 
