@@ -10,9 +10,10 @@ from bertlab.disk import sha256_file, write_json
 from bertlab.evaluation.metrics import mean_and_deviation
 from bertlab.model.folder import save_model
 from bertlab.pages.card import classifier_card
+from bertlab.pages.comparison import p_words
 from bertlab.pages.evaluation import MISTAKES, leak_lines, probability_lines, write_mistakes
 from bertlab.pages.figures import figures_in, write_figures
-from bertlab.pages.screen import metric_words
+from bertlab.pages.screen import inert, metric_words
 from bertlab.tasks import measures
 from bertlab.tasks.choosing import TASKS
 from bertlab.tasks.contract import Task, calibrated_of
@@ -56,8 +57,8 @@ def shots_line(shots: int) -> str:
 
 
 def write_results(folder: Path, trained: Trained, *, baselines: bool, known: Mapping[str, Any]) -> dict[str, Any]:
-    """Write metrics.json with what is `known` already and what dev taught of probabilities, the predictions of every seed and the best
-    seed's pictures; returns the metrics."""
+    """Write metrics.json with what is `known` already and what dev taught of probabilities, the predictions of every seed and of the
+    strongest baseline, and the best seed's pictures; returns the metrics."""
     data, states, best, test_outputs = trained.data, trained.states, trained.best, trained.test_outputs
     task = data.task
     learnt = measures.learnt_on_dev(task, data.gold["dev"], trained.dev_outputs, data.labels)
@@ -76,7 +77,8 @@ def write_results(folder: Path, trained: Trained, *, baselines: bool, known: Map
         metrics["test_intervals"] = task.intervals(gold, outputs, labels)
         of_seeds = [task.headlines(state["test"]) for state in states]
         metrics["over_seeds"] = {name: mean_and_deviation([each[name] for each in of_seeds]) for name in task.scores}
-        metrics["baselines"] = task.baselines(train, data.gold["train"], test, gold, labels) if baselines else {}
+        answered = task.baselines(train, data.gold["train"], test, labels) if baselines else {}
+        metrics["baselines"] = {name: task.metrics(gold, its, labels) for name, its in answered.items()}
         metrics["test_probabilities"] = measures.of_probabilities(task, gold, outputs, labels, learnt)
         metrics |= measures.suspects_of(task, test, gold, outputs, labels)[1]
         write_mistakes(folder, measures.mistakes_of(task, test, gold, outputs, labels))
@@ -87,6 +89,7 @@ def write_results(folder: Path, trained: Trained, *, baselines: bool, known: Map
         for state in states:  # what `bertlab compare` makes claims about methods from
             path = folder / "predictions" / f"seed-{state['seed']}.parquet"
             task.write(path, test, gold, test_outputs[state["seed"]], labels_of(data, state))
+        metrics |= measures.against_baseline(folder, task, test, gold, answered, labels)[0]
     write_json(folder / "metrics.json", metrics)
     return metrics
 
@@ -104,7 +107,8 @@ def failed_lines(task: Task, metrics: Mapping[str, Any]) -> list[str]:
 def result_files(folder: Path, metrics: dict[str, Any]) -> list[str]:
     """The files of `write_results` by name: what a model folder binds."""
     by_seed = [f"predictions/seed-{state['seed']}.parquet" for state in metrics["seeds"]]
-    of_test = ["predictions.parquet", *by_seed, MISTAKES, *figures_in(folder)] if "test" in metrics else []
+    of_baseline = [metrics[measures.AGAINST]["file"]] if measures.AGAINST in metrics else []
+    of_test = ["predictions.parquet", *by_seed, *of_baseline, MISTAKES, *figures_in(folder)] if "test" in metrics else []
     return ["metrics.json", *of_test]
 
 
@@ -182,4 +186,21 @@ def lines_of_test(task: Task, metrics: Mapping[str, Any]) -> list[str]:
         f"           {metric_words(first)} over seeds {spread['mean']:.3f}{deviation}",
         *(f"           {line}" for line in probability_lines(metrics["test"] | metrics["test_probabilities"])),
         *(f"           {name}: {metric_words(first)} {task.score(baseline):.3f}" for name, baseline in metrics["baselines"].items()),
+        *verdict_lines(metrics),
+    ]
+
+
+def verdict_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """In a line whether the model is better than the strongest baseline, and how sure that is (tasks/measures.py); nothing without one."""
+    found = metrics.get(measures.AGAINST)
+    if found is None:
+        return []
+    seeds, name, interval = len(metrics.get("seeds", ())), inert(found["baseline"]), found["interval"]
+    kept = f" (seed {metrics['best_seed']}, the best of {seeds} on dev)" if seeds > 1 else ""
+    between = "no interval" if interval["low"] is None else f"{100 * found['level']:g} % {interval['low']:+.3f} to {interval['high']:+.3f}"
+    says = {"model": "the model is better", "baseline": f"{name} is better", None: "not shown to differ"}[found["better"]]
+    return [
+        f"verdict    {metric_words(found['metric'])} {found['a']:.3f}{kept} against {found['b']:.3f} of {name}: "
+        f"difference {found['difference']:+.3f} ({between}), p = {p_words(found['p'])}, R = {found['R']:,}, seed {found['seed']}: "
+        f"{says} on this test set"
     ]

@@ -25,8 +25,9 @@ from bertlab import cli
 from bertlab.batches.labelled import encode_examples
 from bertlab.config import save
 from bertlab.corpus.labelled import Labelled, overlap, read_labelled
-from bertlab.disk import read_json
-from bertlab.errors import ConfigError, DataError
+from bertlab.disk import MANIFEST, read_json, read_sealed
+from bertlab.errors import ConfigError, CorruptError, DataError
+from bertlab.evaluation.alignment import read_predictions
 from bertlab.evaluation.baselines import majority_class
 from bertlab.evaluation.metrics import classification_metrics
 from bertlab.model.encoder import EncoderConfig
@@ -40,6 +41,7 @@ from bertlab.tasks.measures import leaks_of
 from bertlab.tasks.single_label import SINGLE_LABEL
 from bertlab.tasks.start import open_start, read_splits
 from bertlab.tokens import tokenizer as tokenizers
+from bertlab.training.chain import follow
 from bertlab.training.checkpoint import newest_checkpoint
 from bertlab.training.objectives import IGNORED
 from bertlab.verbs import finetune
@@ -174,6 +176,25 @@ def test_the_run_folder_holds_metrics_predictions_and_the_model_and_they_agree(
     assert set(facts["data"]) == {"train", "test"} and facts["train_examples"] == metrics["examples"]["train"]
     assert "# A classifier" in (out / "model" / "README.md").read_text()
     assert (out / "config.yaml").is_file()
+
+
+def test_the_baselines_answers_are_of_the_run_and_damage_to_them_is_found(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    out, metrics = finished
+    found = metrics["against_baseline"]
+    assert found["file"] == "baselines/tf-idf-logistic-regression/predictions.parquet" and found["a"] == metrics["test"]["macro"]["f1"]
+    assert found["b"] == metrics["baselines"]["TF-IDF + logistic regression"]["macro"]["f1"]
+    assert found["file"] in read_sealed(out / "model" / MANIFEST)["run"]
+    kept = (out / found["file"]).parent
+    assert list(follow([kept])) == list(follow([out])) and not [link for link in follow([kept]) if link.status == "differs"]
+    copy = shutil.copytree(out, tmp_path / "run")
+    damaged = bytearray((copy / found["file"]).read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (copy / found["file"]).write_bytes(damaged)
+    assert [link.message for link in follow([copy]) if link.status == "differs"] == [
+        f"{copy / found['file']} is not the file that {copy / 'model'} was made with: copy the run folder again"
+    ]
+    with pytest.raises(CorruptError, match="not the file that was written"):
+        read_predictions(copy / found["file"])
 
 
 def test_the_best_epoch_of_each_seed_and_the_best_seed_are_those_of_highest_dev_macro_f1(finished: tuple[Path, dict[str, Any]]) -> None:
