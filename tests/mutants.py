@@ -676,7 +676,7 @@ MUTANTS = (
         "labelling.py",
         '"data": data, "form"',
         '"form"',
-        ("tests/verbs/test_predict.py::test_the_same_command_goes_on_where_it_was_cut_off_and_the_file_is_the_same",),
+        ("tests/verbs/test_predict.py::test_parts_are_of_one_job_alone_and_damage_is_seen",),
     ),
     # --- the column of the labels
     Mutant(

@@ -184,7 +184,12 @@ def test_the_same_command_goes_on_where_it_was_cut_off_and_the_file_is_the_same(
             assert "going on: 1 of 3 parts" in capsys.readouterr().err
             assert seen == [8, 8, 8, len(texts) - 16], "what was done is not done again"
         assert (tmp_path / name).read_bytes() == whole
-    parts = tmp_path / ".predicting-a.jsonl"
+
+
+def test_parts_are_of_one_job_alone_and_damage_is_seen(
+    every_model: dict[str, str], texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, parts = table(tmp_path / "t.jsonl", texts), tmp_path / ".predicting-a.jsonl"
     config = Config(model=every_model["single"], input=source, output=str(tmp_path / "a.jsonl"), device="cpu")
     with monkeypatch.context() as patch:
         patch.setattr(labelling, "assemble", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -194,9 +199,10 @@ def test_the_same_command_goes_on_where_it_was_cut_off_and_the_file_is_the_same(
     part.write_bytes(part.read_bytes()[:-1] + b"?")
     with pytest.raises(CorruptError, match="same command again"):
         predict.run(config)
-    predict.run(config)
-    table(tmp_path / "t.jsonl", texts[:9])  # other texts are another job
-    assert predict.run(config)["rows"] == 9
+    assert sorted(path.name for path in parts.glob("*/*.part")) == ["000000.part", "000002.part"]
+    table(tmp_path / "t.jsonl", texts[::-1])
+    backwards = answered(every_model["single"], source, tmp_path / "a.jsonl")
+    assert [each["label"] for each in backwards] == [said.label for said in bertlab.load(every_model["single"], "cpu").predict(texts[::-1])]
     with locked(parts), pytest.raises(LockedError):
         predict.run(config)
 
