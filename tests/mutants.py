@@ -422,6 +422,27 @@ MUTANTS = (
         (f"{RECIPE}::test_a_seed_that_learns_nothing_is_counted_and_told",),
     ),
     Mutant(
+        "what fine-tuning says: a class of as many examples as will do is told as rare",
+        "tasks/measures.py",
+        "if counts[place] < fewer}",
+        "if counts[place] <= fewer}",
+        ("tests/verbs/test_finetune.py::test_classes_of_few_examples_are_told_the_rarest_first_and_at_most_five_of_them",),
+    ),
+    Mutant(
+        "what fine-tuning says: conflicting labels of test are not looked for",
+        "tasks/measures.py",
+        "conflicting_labels(*map(as_texts, data.splits.values()))",
+        'conflicting_labels(as_texts(data.splits["train"]), as_texts(data.splits["dev"]))',
+        ("tests/verbs/test_finetune.py::test_what_is_wrong_with_labels_is_told_once_and_of_all_splits",),
+    ),
+    Mutant(
+        "what fine-tuning says: a pair of which one text is empty has no word",
+        "tasks/measures.py",
+        "[a + b for a, b in zip(texts.texts, texts.texts_b, strict=True)]\n    return [id",
+        "texts.texts\n    return [id",
+        (f"{MEASURES}::test_a_pair_has_no_word_where_neither_text_has_one",),
+    ),
+    Mutant(
         "against the baseline: the worse one is called better",
         "tasks/measures.py",
         'better = "model" if found["difference"] > 0 else "baseline"',

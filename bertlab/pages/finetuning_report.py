@@ -375,7 +375,7 @@ def _mistakes(scored: Scored) -> Markup | None:
         return None
     with path.open(encoding="utf-8") as lines:
         first = [json.loads(line) for line in islice(lines, MOST_MISTAKES)]
-        rest = sum('"likely_label_error": true' in line for line in lines)
+        rest = ['"likely_label_error": true' in line for line in lines]
     if not first:
         return section("Most confidently wrong", element("p", "No answer is wrong."))
     by = "error" if "error" in first[0] else "probability"
@@ -394,8 +394,9 @@ def _mistakes(scored: Scored) -> Markup | None:
     shown = table(columns, rows, "mistakes", prose=True)
     if not suspected:
         return section("Furthest off" if by == "error" else "Most confidently wrong", shown)
-    count = rest + sum(bool(each["likely_label_error"]) for each in first)
-    note = soft(f"Of {count:,} wrong answers the label itself is a likely error (confident learning): read them in {MISTAKES}.")
+    count = sum(rest) + sum(bool(each["likely_label_error"]) for each in first)
+    of_them = f"the label of {count:,} of them is likely an error (confident learning)"
+    note = soft(f"{len(first) + len(rest):,} wrong; {of_them}: read them in {MISTAKES}.")
     return section("Most confidently wrong", shown, note, *(soft(f"{line}.") for line in weak_lines(scored.metrics)))
 
 

@@ -11,7 +11,7 @@ from bertlab.evaluation.metrics import mean_and_deviation
 from bertlab.model.folder import save_model
 from bertlab.pages.card import classifier_card
 from bertlab.pages.comparison import p_words
-from bertlab.pages.evaluation import MISTAKES, leak_lines, probability_lines, write_mistakes
+from bertlab.pages.evaluation import MISTAKES, SHOWN, conflict_lines, probability_lines, seen_lines, write_mistakes
 from bertlab.pages.figures import figures_in, write_figures
 from bertlab.pages.screen import inert, metric_words
 from bertlab.tasks import measures
@@ -23,14 +23,42 @@ from bertlab.tasks.seeds import Trained
 from bertlab.tasks.start import Start
 from bertlab.training.runlog import run_files
 
+FEW, NAMED = 5, 5  # classes with fewer training examples than this are told, and so many of them by name
 
-def opening(data: Data, reason: str, leaks: Mapping[str, Any]) -> list[str]:
-    """What is said before training: the task and why, the splits, what is cut, and what flatters the scores."""
+
+def opening(data: Data, reason: str, leaks: Mapping[str, Any], *, few: bool = False) -> list[str]:
+    """What is said before training: the task and why, the splits, what is cut, where little can be learnt, and what flatters the scores.
+    `few`: few examples of each class are what was asked for."""
     lines = [f"task  {data.task.name} ({reason})"]
     for split, encoded in data.encoded.items():
         cut = "".join(f", {count:,} {name}" for name, count in what_was_cut(encoded).items())
         lines.append(f"{split:5} {len(data.splits[split]):,} examples of {data.of}, {encoded.lengths.mean():.0f} tokens on average{cut}")
-    return [*lines, *(line for split, found in leaks.items() for line in leak_lines(found, split))]
+    lines += [*wordless_lines(data), *([] if few else rare_lines(data))]
+    lines += [line for split, found in leaks.items() for line in seen_lines(found, split)]
+    conflicts = measures.conflicts_of(data)
+    return [*lines, *conflict_lines(len(conflicts), [conflict.rows for conflict in conflicts])]
+
+
+def wordless_lines(data: Data) -> list[str]:
+    """In a line a split how many texts are empty, if any are."""
+    lines = []
+    for split, rows in data.splits.items():
+        if ids := measures.without_words(rows):
+            named = ", ".join(map(inert, ids[:SHOWN])) + " and others" * (len(ids) > SHOWN)
+            has = "has" if len(ids) == 1 else "have"
+            lines.append(f"warning: {len(ids):,} of {len(rows):,} {split} texts {has} no word ({named}): take them out, or put text in")
+    return lines
+
+
+def rare_lines(data: Data) -> list[str]:
+    """In a line which classes train has few examples of, the rarest first, if there are such."""
+    rare = measures.rare_classes(data, FEW)
+    if not rare:
+        return []
+    kind = {True: ("class has", "classes have"), False: ("label has", "labels have")}[bool(data.task.exclusive)][len(rare) > 1]
+    named = ", ".join(f"{inert(name)} {count}" for name, count in list(rare.items())[:NAMED])
+    others = f" and {len(rare) - NAMED} others" if len(rare) > NAMED else ""
+    return [f"warning: {len(rare):,} {kind} fewer than {FEW} training examples: {named}{others}"]
 
 
 def start_line(start: Start) -> str:

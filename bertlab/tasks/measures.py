@@ -15,7 +15,7 @@ import numpy as np
 
 from bertlab.corpus.labelled import Labelled, Rows
 from bertlab.corpus.labelled_tokens import LabelledTokens
-from bertlab.corpus.leakage import find_leaks
+from bertlab.corpus.leakage import Conflict, conflicting_labels, find_leaks
 from bertlab.corpus.questions import Questions
 from bertlab.disk import sha256_file
 from bertlab.errors import BertlabError, CorruptError
@@ -135,7 +135,7 @@ def against_baseline(
     return {AGAINST: {"baseline": name, "file": file, "better": better} | found | how}, [file]
 
 
-# ---- leaks
+# ---- what the data is like
 
 
 def leakage(train: Rows | None, rows: Rows) -> dict[str, Any] | None:
@@ -146,6 +146,27 @@ def leakage(train: Rows | None, rows: Rows) -> dict[str, Any] | None:
 def leaks_of(data: Data) -> dict[str, Any]:
     """`leakage` of dev and of test, as far as there are any."""
     return {split: leakage(data.splits["train"], data.splits[split]) for split in ("dev", "test") if split in data.splits}
+
+
+def conflicts_of(data: Data) -> list[Conflict]:
+    """Equal texts with different labels, over all splits together."""
+    return conflicting_labels(*map(as_texts, data.splits.values()))
+
+
+def rare_classes(data: Data, fewer: int) -> dict[str, int]:
+    """The classes or labels with fewer than `fewer` examples in train, the rarest first, and how many they have; {} for kinds without."""
+    if data.task.exclusive is None:
+        return {}
+    gold, names = data.gold["train"], data.labels.names
+    counts = np.bincount(gold, minlength=len(names)) if data.task.exclusive else np.asarray(gold).sum(0)
+    return {names[place]: int(counts[place]) for place in np.argsort(counts, kind="stable") if counts[place] < fewer}
+
+
+def without_words(rows: Rows) -> list[str]:
+    """The ids of rows whose text, or both texts, are empty or white space alone."""
+    texts = as_texts(rows)
+    words = texts.texts if texts.texts_b is None else [a + b for a, b in zip(texts.texts, texts.texts_b, strict=True)]
+    return [id for id, text in zip(texts.ids, words, strict=True) if not text.strip()]
 
 
 def as_texts(rows: Rows) -> Labelled:

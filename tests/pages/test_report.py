@@ -92,7 +92,9 @@ def test_nothing_that_a_reader_asks_of_a_fine_tuning_is_left_out(tmp_path: Path,
     wanted += [f"against_baseline.{key}" for key in ("a", "b", "difference", "interval.low", "interval.high", "p", "R")]
     wanted += ["test_probabilities.roc_auc.macro", "test_probabilities.calibration.before.ece"]
     assert not set(wanted) - set(shown.numbers)
+    wrong = [json.loads(line)["likely_label_error"] for line in (topics / "mistakes.jsonl").read_text().splitlines()]
     for words in (
+        f"{len(wrong)} wrong; the label of {sum(wrong)} of them is likely an error (confident learning): read them in mistakes.jsonl.",
         "Reliability diagram",
         "Precision and recall",
         "Most confidently wrong",
@@ -212,7 +214,7 @@ def test_a_leak_is_a_warning_at_the_top(tmp_path: Path, topics: Path, metrics_of
     (tmp_path / "run" / "metrics.json").write_text(json.dumps(metrics))
     shown = page(tmp_path, tmp_path / "run")
     assert (
-        "warning: 1 of 120 test texts are in train" in shown.text[: shown.text.index("Scores")]
+        "warning: 1 of 120 test texts is in train or nearly so, 1 equal" in shown.text[: shown.text.index("Scores")]
         and "test:1 is equal to train:7" in shown.text
     )
 

@@ -18,15 +18,18 @@ from bertlab.errors import CorruptError
 from bertlab.evaluation.alignment import read_predictions
 from bertlab.tasks.answers import ANSWERS
 from bertlab.tasks.contract import Labels, calibrated_of
+from bertlab.tasks.data import Data
 from bertlab.tasks.measures import (
     against_baseline,
     leakage,
     learnt_on_dev,
     mistakes_of,
     of_probabilities,
+    rare_classes,
     suspects_of,
     training_file,
     with_temperature,
+    without_words,
 )
 from bertlab.tasks.multi_label import MULTI_LABEL
 from bertlab.tasks.regression import REGRESSION
@@ -177,6 +180,19 @@ def test_leaks_are_looked_for_in_sentences_of_tokens_and_in_questions_with_their
     others = Questions(["q2", "q3"], ["Who sleeps?", "Does he sleep?"], ["JOHN  sleeps.", "John sleeps."], None, "")
     found = leakage(asked, others)  # the same context with another question is no leak
     assert found is not None and [leak["test_id"] for leak in found["leaks"]] == ["q2"]
+
+
+def test_labels_of_few_texts_are_known_and_numbers_have_none() -> None:
+    sets = np.array([[True, False, True]] * 2 + [[True, False, False]])
+    data = Data(MULTI_LABEL, Labels(["x", "y", "z"]), {}, {"train": sets}, {}, {}, 8, "head")
+    assert list(rare_classes(data, 3).items()) == [("y", 0), ("z", 2)]
+    assert rare_classes(Data(REGRESSION, Labels(["number"]), {}, {"train": np.zeros(2)}, {}, {}, 8, "head"), 3) == {}
+
+
+def test_a_pair_has_no_word_where_neither_text_has_one() -> None:
+    pairs = Labelled(["a", "b", "c"], ["", " ", "x"], ["x", "\n", ""], None, "")
+    assert without_words(pairs) == ["b"]
+    assert without_words(LabelledTokens(["a", "b"], [["x"], [" "]], None, None, 0, "")) == ["b"]
 
 
 # ---- what needs no BERT
