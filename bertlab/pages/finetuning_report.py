@@ -220,8 +220,10 @@ def _headlines(scored: Scored) -> Markup:
     level = scored.at(*scored.intervals, "level")
     columns = ["", scored.split, f"{level:.0%} interval" if level else "interval", *baselines]
     examples = scored.metrics.get("examples")
-    note = soft(", ".join(f"{split}: {count:,} examples" for split, count in examples.items()) + ".") if examples else None
-    return section("Scores", table(columns, rows, "scores"), note)
+    notes = [f"{split}: {count:,} examples" for split, count in examples.items()] if examples else []
+    if scored.at("learning_rate") is not None:
+        notes.append(join("learning rate ", scored.number("learning_rate", written="g")))
+    return section("Scores", table(columns, rows, "scores"), soft(join(*notes, between=", "), ".") if notes else None)
 
 
 def _seeds(scored: Scored) -> Markup | None:

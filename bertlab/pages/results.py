@@ -18,7 +18,7 @@ from bertlab.tasks import measures
 from bertlab.tasks.choosing import TASKS
 from bertlab.tasks.contract import Task, calibrated_of
 from bertlab.tasks.data import Data, labels_of, what_was_cut
-from bertlab.tasks.recipe import Recipe
+from bertlab.tasks.recipe import Recipe, rate_of
 from bertlab.tasks.seeds import Trained
 from bertlab.tasks.start import Start
 from bertlab.training.runlog import run_files
@@ -71,10 +71,11 @@ def start_line(start: Start) -> str:
     return f"start {start.name}, fine-tuned before ({head}): its encoder is kept, the head is a fresh one"
 
 
-def training_line(recipe: Recipe, epochs: int, because: str) -> str:
-    """How long is trained, and why."""
+def training_line(recipe: Recipe, epochs: int, because: str, hidden_size: int) -> str:
+    """How long and at what rate is trained, and why."""
+    rate, why = rate_of(recipe, hidden_size)
     stops = "" if recipe.early_stopping is None else f", stopped after {recipe.early_stopping} without a better score on dev"
-    return f"epochs {epochs} ({because}){stops}"
+    return f"epochs {epochs} ({because}){stops}, learning rate {rate:g} ({why})"
 
 
 def shots_line(shots: int) -> str:

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 SMALL, EPOCHS_OF_SMALL = 10_000, 20
 NARROW, EPOCHS_OF_NARROW, EPOCHS = 512, 4, 3
 
+# Widest model -> peak rate. google-research/bert's grid for small models ends at 3e-4; tiny, pretrained for minutes, measured better with
+# more (docs/results.md).
+LEARNING_RATES = {128: 1e-3, 512: 1e-4, 2**30: 2e-5}
+LORA_RATE = 5e-4  # Hu et al. 2022, table 9: 4e-4 to 5e-4 for most tasks of GLUE
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -108,6 +113,19 @@ def epochs_of(recipe: Recipe, examples: int, hidden_size: int) -> tuple[int, str
     if hidden_size <= NARROW:
         return EPOCHS_OF_NARROW, f"usual for small models on {SMALL:,} examples or more"
     return EPOCHS, f"usual on {SMALL:,} examples or more"
+
+
+def usual_rate(hidden_size: int) -> float:
+    """The peak rate for a model of this width, all of which is learnt."""
+    return next(rate for widest, rate in LEARNING_RATES.items() if hidden_size <= widest)
+
+
+def rate_of(recipe: Recipe, hidden_size: int) -> tuple[float, str]:
+    """The peak rate of a training, and why."""
+    usual, at = usual_rate(hidden_size), f"usual at width {hidden_size:,}"
+    if recipe.learning_rate is not None:
+        return recipe.learning_rate, "as asked"
+    return (max(usual, LORA_RATE), f"{at} for adapters") if recipe.lora_rank else (usual, at)
 
 
 def has_stalled(scores: Sequence[float], patience: int | None) -> bool:

@@ -23,7 +23,7 @@ from bertlab.errors import ConfigError, CorruptError
 from bertlab.evaluation.metrics import mean_and_deviation
 from bertlab.tasks.contract import Task
 from bertlab.tasks.data import Data, State
-from bertlab.tasks.seeds import LEARNING_RATES
+from bertlab.tasks.recipe import usual_rate
 from bertlab.training.runlog import plain
 
 TRIALS = "trials.jsonl"
@@ -46,8 +46,7 @@ class Settings:
 def usual_values(hidden_size: int) -> Values:
     """The grid of the model's size, and the rate that finetune takes for it where the grid does not have it."""
     values = SMALL if hidden_size <= 512 else PAPER
-    usual = next(rate for widest, rate in LEARNING_RATES.items() if hidden_size <= widest)
-    rates = values["learning_rate"]
+    usual, rates = usual_rate(hidden_size), values["learning_rate"]
     return values | {"learning_rate": rates if usual in rates else (usual, *rates)}
 
 

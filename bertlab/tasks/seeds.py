@@ -25,7 +25,7 @@ from bertlab.model.learnt_parts import add_adapters, begin_anew, freeze, merge_a
 from bertlab.progress import progress, silent
 from bertlab.tasks.contract import Head, Outputs, Task
 from bertlab.tasks.data import Data, State, labels_of
-from bertlab.tasks.recipe import Recipe, epochs_of, has_stalled
+from bertlab.tasks.recipe import Recipe, epochs_of, has_stalled, rate_of
 from bertlab.tasks.start import Start
 from bertlab.training import checkpoint, loop
 from bertlab.training.objectives import Objective
@@ -34,11 +34,6 @@ from bertlab.training.runlog import run_sha256
 from bertlab.training.tracking import Tracker, numbers_of
 
 TOLD_EVERY = 20  # steps, of those who track the loss
-
-# Widest model -> peak rate. google-research/bert's grid for small models ends at 3e-4; tiny, pretrained for minutes, measured better with
-# more (docs/results.md).
-LEARNING_RATES = {128: 1e-3, 512: 1e-4, 2**30: 2e-5}
-LORA_RATE = 5e-4  # Hu et al. 2022, table 9: 4e-4 to 5e-4 for most tasks of GLUE
 
 
 def train_seed(
@@ -132,8 +127,7 @@ def resumed(root: Path, model: nn.Module, train: Callable[[], State], out: Path,
 
 
 def optimizers_of(recipe: Recipe, model: nn.Module, hidden_size: int) -> list[Optimizer]:
-    usual = next(rate for widest, rate in LEARNING_RATES.items() if hidden_size <= widest)
-    rate = recipe.learning_rate or (max(usual, LORA_RATE) if recipe.lora_rank else usual)
+    rate, _ = rate_of(recipe, hidden_size)
     return build_optimizers(model, "adamw", learning_rate=rate, weight_decay=recipe.weight_decay, layer_decay=recipe.layer_decay)
 
 

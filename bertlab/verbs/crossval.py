@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertlab.errors import ConfigError
-from bertlab.tasks.recipe import recipe_of, refuse_unfit
+from bertlab.tasks.recipe import rate_of, recipe_of, refuse_unfit
 from bertlab.tasks.settings import OneTask
 
 if TYPE_CHECKING:
@@ -81,7 +81,9 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
     if accelerator.is_main_process:
         remember_inputs(config, out, inputs)
     of = task.of.format(count=len(folds.labels.names))
-    accelerator.print(f"task  {task.name} ({reason})\ntrain {len(rows):,} examples of {of}, in {config.folds} folds", flush=True)
+    rate, why = rate_of(recipe_of(config), start.encoder.hidden_size)
+    accelerator.print(f"task  {task.name} ({reason})\ntrain {len(rows):,} examples of {of}, in {config.folds} folds")
+    accelerator.print(f"learning rate {rate:g} ({why})", flush=True)
 
     states: list[dict[str, Any]] = []
     outputs, known, answers = [], [], []
@@ -127,6 +129,7 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
         "baselines": {
             name: over_folds(task, [state["baselines"][name] for state in states]) for name in (states[0].get("baselines") or {})
         },
+        "learning_rate": rate,
         "near_copies": sum(state["near_copies"] for state in states),
         "model": {"folder": Path(config.model).name, "sha256": inputs["model"]},
         "data": {"name": Path(config.train).name, "sha256": inputs["train file"]},

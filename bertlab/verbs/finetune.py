@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bertlab.errors import ConfigError
-from bertlab.tasks.recipe import epochs_of, recipe_of
+from bertlab.tasks.recipe import epochs_of, rate_of, recipe_of
 from bertlab.tasks.settings import Splits
 
 if TYPE_CHECKING:
@@ -81,9 +81,11 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         remember_inputs(config, out, start.inputs(config.files))
         known["leakage"] = leaks_of(few.drawn if few else data)
         data = of_seed[config.seed]
-        planned = epochs_of(recipe, len(data.splits["train"]), start.encoder.hidden_size)
+        width = start.encoder.hidden_size
+        planned = epochs_of(recipe, len(data.splits["train"]), width)
+        known["learning_rate"] = rate_of(recipe, width)[0]
         opened = opening(data, reason, known["leakage"], few=few is not None)
-        print("\n".join([start_line(start), *opened, training_line(config, *planned)]), flush=True)
+        print("\n".join([start_line(start), *opened, training_line(recipe, *planned, width)]), flush=True)
         if few is not None:
             known["shots"] = few.as_json()
             print(shots_line(few.of_each_class), flush=True)

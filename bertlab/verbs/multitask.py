@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bertlab.errors import ConfigError
-from bertlab.tasks.recipe import fitted, recipe_of
+from bertlab.tasks.recipe import fitted, rate_of, recipe_of
 from bertlab.tasks.settings import FineTuning
 
 if TYPE_CHECKING:
@@ -136,7 +136,8 @@ def _train(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, A
     start = open_start(config)
     read = _read(config, start)
     data = {name: each for name, (each, _) in read.items()}
-    epochs, because = epochs_together(recipe_of(config), data, start.encoder.hidden_size)
+    width = start.encoder.hidden_size
+    epochs, because = epochs_together(recipe_of(config), data, width)
     recipe = replace(recipe_of(config), epochs=epochs)  # for a task alone too
     leaks: dict[str, Any] = {}
     tracker = None
@@ -144,7 +145,8 @@ def _train(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, A
         files = {f"{name} {split}": file for name, each in data.items() for split, file in each.files.items()}
         remember_inputs(config, out, start.inputs(files))
         leaks = {name: leaks_of(each) for name, each in data.items()}
-        print("\n".join([start_line(start), *_opening(config, epochs, read, leaks), training_line(recipe, epochs, because)]), flush=True)
+        opened = [start_line(start), *_opening(config, epochs, read, leaks), training_line(recipe, epochs, because, width)]
+        print("\n".join(opened), flush=True)
         tracker = tracking.start(config.track, out, to_dict(config))
 
     seeds = range(config.seed, config.seed + config.seeds)
@@ -159,9 +161,11 @@ def _train(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, A
         return {}
 
     best = max(states, key=lambda state: state["mean_score"])
-    metrics: dict[str, Any] = {"sampling": config.sampling, "best_seed": best["seed"], "seeds": states, "tasks": {}}
+    rate, _ = rate_of(recipe, width)
+    metrics: dict[str, Any] = {"sampling": config.sampling, "learning_rate": rate, "best_seed": best["seed"], "seeds": states}
+    metrics["tasks"] = {}
     for name, its in trained.items():
-        found = write_results(out / name, its, baselines=config.baselines, known={"leakage": leaks[name]})
+        found = write_results(out / name, its, baselines=config.baselines, known={"leakage": leaks[name], "learning_rate": rate})
         others = {"together_with": [other for other in data if other != name], "sampling": config.sampling}
         save_best(out / name, its, start, found, out, further=others)
         if name in alone:  # metrics and predictions, and no model

@@ -107,6 +107,7 @@ def _tune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, An
     if not accelerator.is_main_process:
         return {}
     known["dev_intervals"] = data.task.intervals(data.gold["dev"], best.dev_outputs, labels_of(data, best.best))
+    known["learning_rate"] = winner["learning_rate"]
     known["search"] = {"trials": len(lines), "of": TRIALS, "chosen": winner}
     metrics = write_results(out, best, baselines=config.baselines, known=known)
     save_best(out, best, start, metrics, out, further={"trials": len(lines)}, files=[TRIALS])

@@ -36,6 +36,7 @@ def finetuned(folder: Path, names: Sequence[str], texts: Sequence[str], *, n: in
     ]
     metrics: dict[str, Any] = {"task": TASK.name, "labels": labels.names, "best_seed": 0, "dev": scores, "seeds": states}
     metrics |= {"leakage": {"dev": None, "test": measures.leakage(train, rows)}, measures.LEARNT: learnt}
+    metrics["learning_rate"] = 2e-5
     metrics["examples"] = {"train": n, "dev": n} | ({"test": n} if tested else {})
     if tested:
         for state in states:

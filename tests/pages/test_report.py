@@ -76,15 +76,22 @@ def test_every_number_of_a_fine_tuning_is_that_of_metrics_json_to_the_digit(tmp_
     assert len(from_file) > 100
     for place, (exact, written) in from_file.items():
         assert exact == known[place] and type(exact) is type(known[place]), place
-        of_difference = {"against_baseline.difference": f"{exact:+.3f}", "against_baseline.p": f"{exact:.4f}"}
-        assert written == of_difference.get(place, f"{exact:,d}" if isinstance(exact, int) else f"{exact:.3f}"), place
+        otherwise = {"against_baseline.difference": f"{exact:+.3f}", "against_baseline.p": f"{exact:.4f}", "learning_rate": "2e-05"}
+        assert written == otherwise.get(place, f"{exact:,d}" if isinstance(exact, int) else f"{exact:.3f}"), place
     first = [json.loads(line) for line in (topics / "mistakes.jsonl").read_text().splitlines()]
     assert [shown[f"mistakes.{row}.probability"][0] for row in range(5)] == [each["probability"] for each in first[:5]]
 
 
 def test_nothing_that_a_reader_asks_of_a_fine_tuning_is_left_out(tmp_path: Path, topics: Path, metrics_of: Any) -> None:
     metrics, shown = metrics_of(topics), page(tmp_path, topics)
-    wanted = ["test.macro.f1", "test.accuracy", "test_intervals.macro.f1.low", "over_seeds.macro_f1.sd", "seeds.1.dev.macro.f1"]
+    wanted = [
+        "learning_rate",
+        "test.macro.f1",
+        "test.accuracy",
+        "test_intervals.macro.f1.low",
+        "over_seeds.macro_f1.sd",
+        "seeds.1.dev.macro.f1",
+    ]
     wanted += [f"test.per_class.{name}.{key}" for name in metrics["labels"] for key in ("precision", "recall", "f1", "support")]
     wanted += [f"test_intervals.per_class.{name}.f1.{end}" for name in metrics["labels"] for end in ("low", "high")]
     wanted += [f"test.confusion_matrix.{gold}.{other}" for gold in range(4) for other in range(4)]

@@ -21,11 +21,11 @@ from bertlab.errors import ConfigError
 from bertlab.model.encoder import EncoderConfig
 from bertlab.model.folder import load_config, load_model, save_model
 from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
-from bertlab.pages.results import failed_lines, start_line
+from bertlab.pages.results import failed_lines, start_line, training_line
 from bertlab.tasks.choosing import TASKS
 from bertlab.tasks.data import Data
-from bertlab.tasks.recipe import Recipe, epochs_of, fitted, has_stalled, refuse_unfit, refuse_unlearnable
-from bertlab.tasks.seeds import agreed, class_weights, micro_batches, objective_of, train_seed
+from bertlab.tasks.recipe import Recipe, epochs_of, fitted, has_stalled, rate_of, refuse_unfit, refuse_unlearnable
+from bertlab.tasks.seeds import agreed, class_weights, micro_batches, objective_of, optimizers_of, train_seed
 from bertlab.tasks.settings import FineTuning
 from bertlab.tasks.single_label import SINGLE_LABEL
 from bertlab.tasks.start import Start, open_start, read_splits
@@ -96,6 +96,24 @@ def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
 def test_little_data_has_more_epochs_unless_they_are_given(asked: int | None, examples: int, width: int, epochs: int, because: str) -> None:
     found, why = epochs_of(Recipe(epochs=asked), examples, width)
     assert found == epochs and because in why
+
+
+@pytest.mark.parametrize(
+    ("recipe", "width", "rate", "because"),
+    [
+        (Recipe(), 128, 1e-3, "usual at width 128"),
+        (Recipe(), 512, 1e-4, "usual at width 512"),
+        (Recipe(), 1_024, 2e-5, "usual at width 1,024"),
+        (Recipe(lora_rank=4), 768, 5e-4, "usual at width 768 for adapters"),
+        (Recipe(lora_rank=4), 64, 1e-3, "for adapters"),
+        (Recipe(lora_rank=4, learning_rate=3e-5), 64, 3e-5, "as asked"),
+    ],
+)
+def test_the_rate_that_is_told_is_the_one_that_is_taken(recipe: Recipe, width: int, rate: float, because: str) -> None:
+    assert rate_of(recipe, width)[0] == rate and because in rate_of(recipe, width)[1]
+    (optimizer,) = optimizers_of(recipe, torch.nn.Linear(2, 2), width)
+    assert {group["lr"] for group in optimizer.param_groups} == {rate}
+    assert training_line(recipe, 3, "as asked", width).startswith(f"epochs 3 (as asked), learning rate {rate:g} (")
 
 
 def test_a_seed_has_stalled_after_so_many_epochs_without_a_better_score() -> None:

@@ -193,6 +193,7 @@ def test_a_trial_is_what_finetune_makes_of_the_same_settings(
     assert [each["dev_loss"] for each in trial["seeds"]] == [each["dev_loss"] for each in alone["seeds"]]
     assert metrics["search"]["chosen"] == trial and metrics["search"]["trials"] == 2
     assert metrics["test"] == alone["test"] and metrics["dev"] == alone["dev"] and metrics["baselines"] == alone["baselines"]
+    assert metrics["learning_rate"] == alone["learning_rate"] == metrics["search"]["chosen"]["learning_rate"]
     assert (out / "model" / "model.safetensors").read_bytes() == (tmp_path / "run" / "model" / "model.safetensors").read_bytes()
 
 

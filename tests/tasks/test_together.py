@@ -130,6 +130,7 @@ def test_each_task_is_held_against_what_needs_no_bert(run: tuple[Path, dict[str,
         assert found["file"] == f"baselines/{kept}/predictions.parquet"
         assert f"{name}/{found['file']}" in read_sealed(out / name / "model" / MANIFEST)["run"]
     assert "against_baseline" not in metrics["tasks"]["topics"]["alone"]
+    assert metrics["learning_rate"] == metrics["tasks"]["amount"]["learning_rate"] == QUICK["learning_rate"]
 
 
 def test_both_tasks_are_learnt_together_and_reported_beside_each_alone(run: tuple[Path, dict[str, Any]]) -> None:

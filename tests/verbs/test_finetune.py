@@ -150,7 +150,7 @@ def test_a_task_of_words_is_learnt_well_above_the_majority(finished: tuple[Path,
     assert majority == np.mean(majority_class([2], 60) == np.array(labels)) < 0.65
     assert metrics["test"]["accuracy"] > majority + 0.25 and metrics["dev"]["accuracy"] > 0.9
     assert metrics["baselines"]["TF-IDF + logistic regression"]["accuracy"] > 0.9
-    assert metrics["labels"] == sorted(TOPICS)
+    assert metrics["labels"] == sorted(TOPICS) and metrics["learning_rate"] == 1e-2
 
 
 def test_the_run_folder_holds_metrics_predictions_and_the_model_and_they_agree(
