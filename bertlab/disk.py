@@ -95,6 +95,12 @@ def refuse_unwritable(path: Path) -> None:
         raise ConfigError(f"{path} cannot be written: {there} is read-only: choose another --out, or change its permissions")
 
 
+def refuse_file(folder: Path) -> None:
+    """Raise ConfigError when there is a file where a folder is to be made."""
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file, and --out is a folder: choose another --out")
+
+
 def refuse_full(path: Path, needed: int) -> None:
     """Raise OSError (ENOSPC) with both numbers when the disk that `path` will be on has fewer than `needed` bytes left."""
     free = shutil.disk_usage(next(each for each in path.absolute().parents if each.is_dir())).free
@@ -248,8 +254,9 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold an exclusive lock on `folder` (flock: the kernel frees it when the process dies). Raises LockedError at once if held.
 
     What a killed holder left half-written in it is taken away, and in the end a folder in which nothing but the lock is left. Raises
-    ConfigError for a folder that cannot be written, and where it is found to have been removed meanwhile.
+    ConfigError for a file, for a folder that cannot be written, and where it is found to have been removed meanwhile.
     """
+    refuse_file(folder)
     refuse_unwritable(folder)
     with _lock(folder) as stream:
         # A forked child has the descriptor too, and the lock lasts until the last copy is closed: workers may outlive a killed parent.

@@ -107,6 +107,16 @@ with locked(Path(sys.argv[1])):
 """
 
 
+def test_a_file_where_a_folder_is_to_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with (
+        pytest.raises(ConfigError, match="notes.txt is a file, and --out is a folder: choose another --out"),
+        locked(tmp_path / "notes.txt"),
+    ):
+        raise AssertionError("it was held")
+    assert (tmp_path / "notes.txt").read_text() == "mine" and [entry.name for entry in tmp_path.iterdir()] == ["notes.txt"]
+
+
 def test_a_lock_ends_with_its_holder_even_if_a_child_lives_on(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(bertlab.__file__).parents[1])}
     with subprocess.Popen(

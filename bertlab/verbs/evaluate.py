@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bertlab.errors import ColumnError, ConfigError, DataError
+from bertlab.errors import BertlabError, ColumnError, ConfigError, DataError
 
 if TYPE_CHECKING:
     from bertlab.embedding.judging import VectorsOf
@@ -98,9 +98,15 @@ def run(config: Config) -> dict[str, Any]:
 
     Raises ConfigError (folders), DataError (columns, a label the model does not know), CorruptError.
     """
+    from bertlab.disk import MANIFEST, refuse_file
+    from bertlab.training.chain import kind_of
+
     out = Path(config.out)
+    refuse_file(out)
     if (out / "config.yaml").exists():
         raise ConfigError(f"{out} is a run folder, with metrics of its own: choose another --out")
+    if (out / MANIFEST).is_file() and (kind := kind_of(out)) != "predictions":  # which a manifest of ours would take from it
+        raise ConfigError(f"{out} is a folder of another kind ({kind}): choose another --out")
     return {None: _fine_tuned, "probe": _probe}.get(config.task, _judged)(config, out)
 
 
@@ -274,6 +280,25 @@ def _vectors(config: Config) -> Iterator[tuple["VectorsOf", dict[str, Any]]]:
 # ---- what is left
 
 
+def _replaced(out: Path, origins: dict[str, Any]) -> list[str]:
+    """In a line whose scores of an earlier call are replaced, where they are of another model, of other vectors or of other data."""
+    from bertlab.disk import MANIFEST, list_at, read_sealed, text_at, texts_at
+    from bertlab.pages.screen import inert
+
+    try:
+        before = read_sealed(out / MANIFEST).get("from")
+    except BertlabError:  # there is none, or none that can be believed
+        return []
+    vectors, now = list_at(before, "vectors"), list_at(origins, "vectors")
+    same_vectors = [text_at(each, "sha256") for each in vectors] == [text_at(each, "sha256") for each in now]
+    same_model = texts_at(before, "model", "files") == texts_at(origins, "model", "files")
+    if same_model and same_vectors and text_at(before, "data", "sha256") == text_at(origins, "data", "sha256"):
+        return []
+    names = [text_at(before, "model", "path"), *(text_at(each, "path") for each in vectors)]
+    of, on = ", ".join(name for name in names if name), text_at(before, "data", "path")
+    return [inert(f"note: {out} held the scores of {of} on {on}: these replace them")]
+
+
 def _leave(config: Config, out: Path, metrics: dict[str, Any], write: Callable[[], None], lines: list[str]) -> dict[str, Any]:
     """Have the predictions written (and mistakes and figures), then metrics.json and the manifest; print the lines and the places.
 
@@ -296,6 +321,7 @@ def _leave(config: Config, out: Path, metrics: dict[str, Any], write: Callable[[
         origins["model"] = model_origin(config.model)
     if config.vectors:
         origins["vectors"] = [{"path": path, "sha256": sha256_file(Path(path))} for path in config.vectors]
+    print("".join(f"{line}\n" for line in _replaced(out, origins)), end="")
     (out / MANIFEST).unlink(missing_ok=True)  # of an earlier call, as are those that follow
     (out / MISTAKES).unlink(missing_ok=True)
     shutil.rmtree(out / FOLDER, ignore_errors=True)

@@ -52,7 +52,9 @@ def run(config: Config) -> Path:
     folders = [Path(folder) for folder in config.runs]
     out = Path(config.out) if config.out else page_of(folders[0])
     corpus = read_object(Path(config.corpus)) if config.corpus else None
+    finished = write_report(out, folders, corpus, config.live, texts=config.texts, label=config.label)
     print(f"page        {out}", flush=True)
-    while not write_report(out, folders, corpus, config.live, texts=config.texts, label=config.label) and config.live:
+    while not finished and config.live:
         time.sleep(config.live)
+        finished = write_report(out, folders, corpus, config.live, texts=config.texts, label=config.label)
     return out

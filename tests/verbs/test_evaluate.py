@@ -29,10 +29,12 @@ SENTENCE = "the old river runs from a stone hill to the sea and birds sing over 
 WORDS = SENTENCE.split()
 CLASSES = ["fish", "bird", "tree", "moss"]  # in no order, and moss is in no test row
 
+PLACES = {"classifier": "model", "pretrained": "pretrained", "another": "another"}
+
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A classifier of random weights, large enough for its answers to differ, and a pretrained folder."""
+    """A classifier of random weights, large enough for its answers to differ, another one, and a pretrained folder."""
     tokenizer = tokenizers.train([" ".join(WORDS)] * 4, kind="wordpiece", vocab_size=200, lowercase=True)
     torch.manual_seed(0)
     config = EncoderConfig(
@@ -42,7 +44,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("run")
     save_model(folder / "model", BertForSequenceClassification(config, 4), tokenizer, facts={}, card="# A card\n", labels=CLASSES)
     save_model(folder / "pretrained", BertForPreTraining(config), tokenizer, facts={}, card="# A card\n")
-    return {"run": str(folder), "classifier": str(folder / "model"), "pretrained": str(folder / "pretrained")}
+    save_model(folder / "another", BertForSequenceClassification(config, 4), tokenizer, facts={}, card="# A card\n", labels=CLASSES)
+    return {"run": str(folder)} | {name: str(folder / place) for name, place in PLACES.items()}
 
 
 def write(path: Path, rows: list[dict[str, str]]) -> str:
@@ -162,6 +165,35 @@ def test_leaks_are_told_before_any_number_and_the_files_are_those_of_the_manifes
     assert all(sha256_file(tmp_path / "out" / name) == files[name]["sha256"] for name in files)
     run(folders["classifier"], data, tmp_path / "unknown")
     assert capsys.readouterr().out.startswith("leaks       not looked for: give --train")
+
+
+def test_scores_of_another_model_or_of_other_data_are_not_replaced_in_silence(
+    folders: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, out = folders["classifier"], tmp_path / "out"
+    one, other = (write(tmp_path / f"{name}.jsonl", test_rows(4)) for name in ("one", "other"))
+    run(model, one, out)
+    assert "replace" not in capsys.readouterr().out
+    before = read_json(out / "manifest.json")["from"]
+    data, files = before["data"], before["model"]["files"]
+    says = [f"note: {out} held the scores of {model} on {one}: these replace them"]
+    assert evaluate._replaced(out, before) == []
+    assert evaluate._replaced(out, {"model": {"path": "moved", "files": files}, "data": data | {"path": "moved"}}) == []
+    assert evaluate._replaced(out, before | {"data": data | {"sha256": "ab"}}) == says
+    assert evaluate._replaced(out, {"vectors": [{"path": "v.npy", "sha256": "ab"}], "data": data}) == says
+    run(folders["another"], other, out)
+    assert says[0] in capsys.readouterr().out.splitlines()
+    assert read_json(out / "manifest.json")["from"]["model"]["path"] == folders["another"]
+
+
+def test_a_folder_that_is_no_evaluation_keeps_its_manifest(folders: dict[str, str], tmp_path: Path) -> None:
+    data, kept = write(tmp_path / "data.jsonl", test_rows(4)), Path(folders["pretrained"]) / "manifest.json"
+    before = kept.read_bytes()
+    with pytest.raises(ConfigError, match=r"pretrained is a folder of another kind \(model\): choose another --out"):
+        run(folders["classifier"], data, kept.parent)
+    with pytest.raises(ConfigError, match=r"data.jsonl is a file, and --out is a folder"):
+        run(folders["classifier"], data, Path(data))
+    assert kept.read_bytes() == before
 
 
 @pytest.fixture

@@ -584,6 +584,7 @@ def test_settings_that_cannot_be_used_are_one_line(base: str, tmp_path: Path, re
     assert "dev_share=1.5" in line("--dev-share", "1.5")
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "thesis.txt").write_text("mine")
+    assert "thesis.txt is a file, and --out is a folder" in line(out=str(tmp_path / "used" / "thesis.txt"))
     assert "thesis.txt" in line(out=str(tmp_path / "used")) and (tmp_path / "used" / "thesis.txt").read_text() == "mine"
 
 

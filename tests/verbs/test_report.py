@@ -35,6 +35,15 @@ def test_the_page_goes_into_the_run_or_where_it_is_asked_for(begun: Path, tmp_pa
     assert run(Config(runs=(str(begun), str(begun)), out=str(tmp_path / "both.html"))) == tmp_path / "both.html"
     assert "2 runs" in (tmp_path / "both.html").read_text()
     assert f"page        {begun / 'report.html'}" in capsys.readouterr().out
+    with pytest.raises(CorruptError):
+        run(Config(runs=(str(begun),), corpus=str(_facts(tmp_path)), out=str(tmp_path / "none.html")))
+    assert "page" not in capsys.readouterr().out and not (tmp_path / "none.html").exists()  # no place is named before it is there
+
+
+def _facts(folder: Path) -> Path:
+    """What no corpus has been found to be."""
+    (folder / "facts.json").write_text('{"findings": 3}')
+    return folder / "facts.json"
 
 
 @pytest.mark.parametrize(
@@ -51,9 +60,8 @@ def test_settings_that_cannot_be_are_refused(given: dict[str, Any], words: str) 
 
 
 def test_facts_of_a_corpus_that_are_none_end_in_one_line(begun: Path, tmp_path: Path) -> None:
-    (tmp_path / "facts.json").write_text('{"findings": 3}')
     with pytest.raises(CorruptError) as caught:
-        run(Config(runs=(str(begun),), corpus=str(tmp_path / "facts.json")))
+        run(Config(runs=(str(begun),), corpus=str(_facts(tmp_path))))
     assert "\n" not in str(caught.value)
 
 
