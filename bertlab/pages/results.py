@@ -10,7 +10,6 @@ from bertlab.disk import sha256_file, write_json
 from bertlab.evaluation.metrics import mean_and_deviation
 from bertlab.model.folder import save_model
 from bertlab.pages.card import classifier_card
-from bertlab.pages.comparison import p_words
 from bertlab.pages.evaluation import MISTAKES, SHOWN, conflict_lines, probability_lines, seen_lines, write_mistakes
 from bertlab.pages.figures import figures_in, write_figures
 from bertlab.pages.screen import inert, metric_words
@@ -230,6 +229,6 @@ def verdict_lines(metrics: Mapping[str, Any]) -> list[str]:
     says = {"model": "the model is better", "baseline": f"{name} is better", None: "not shown to differ"}[found["better"]]
     return [
         f"verdict    {metric_words(found['metric'])} {found['a']:.3f}{kept} against {found['b']:.3f} of {name}: "
-        f"difference {found['difference']:+.3f} ({between}), p = {p_words(found['p'])}, R = {found['R']:,}, seed {found['seed']}: "
+        f"difference {found['difference']:+.3f} ({between}), p = {found['p']:.2g}, R = {found['R']:,}, seed {found['seed']}: "
         f"{says} on this test set"
     ]

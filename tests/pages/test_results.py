@@ -24,7 +24,7 @@ FOUND: dict[str, Any] = {
 def test_a_line_says_the_difference_how_sure_it_is_and_which_is_better() -> None:
     assert verdict_lines({"against_baseline": FOUND, "seeds": [{}], "best_seed": 0}) == [
         "verdict    macro-F1 0.880 against 0.903 of TF-IDF + logistic regression: difference -0.023 (95 % -0.041 to -0.006), "
-        "p = 0.0123, R = 10,000, seed 0: TF-IDF + logistic regression is better on this test set"
+        "p = 0.012, R = 10,000, seed 0: TF-IDF + logistic regression is better on this test set"
     ]
     assert verdict_lines({}) == []
 
@@ -39,4 +39,4 @@ def test_of_several_seeds_the_one_that_is_kept_is_named(better: str | None, says
 def test_the_same_answers_have_no_interval() -> None:
     same = FOUND | {"difference": 0.0, "interval": {"low": None, "high": None}, "p": 1.0, "better": None}
     (line,) = verdict_lines({"against_baseline": same})
-    assert "difference +0.000 (no interval), p = 1.0000" in line and line.endswith("not shown to differ on this test set")
+    assert "difference +0.000 (no interval), p = 1, R" in line and line.endswith("not shown to differ on this test set")

@@ -16,7 +16,7 @@ from sklearn.metrics import accuracy_score, classification_report, confusion_mat
 
 from bertlab import cli
 from bertlab.corpus.labelled import read_labelled
-from bertlab.disk import read_json, sha256_file
+from bertlab.disk import read_json, sha256_file, write_sealed
 from bertlab.errors import ConfigError, DataError
 from bertlab.model.encoder import EncoderConfig
 from bertlab.model.folder import save_model
@@ -29,12 +29,10 @@ SENTENCE = "the old river runs from a stone hill to the sea and birds sing over 
 WORDS = SENTENCE.split()
 CLASSES = ["fish", "bird", "tree", "moss"]  # in no order, and moss is in no test row
 
-PLACES = {"classifier": "model", "pretrained": "pretrained", "another": "another"}
-
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A classifier of random weights, large enough for its answers to differ, another one, and a pretrained folder."""
+    """A classifier of random weights, large enough for its answers to differ, and a pretrained folder."""
     tokenizer = tokenizers.train([" ".join(WORDS)] * 4, kind="wordpiece", vocab_size=200, lowercase=True)
     torch.manual_seed(0)
     config = EncoderConfig(
@@ -44,8 +42,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("run")
     save_model(folder / "model", BertForSequenceClassification(config, 4), tokenizer, facts={}, card="# A card\n", labels=CLASSES)
     save_model(folder / "pretrained", BertForPreTraining(config), tokenizer, facts={}, card="# A card\n")
-    save_model(folder / "another", BertForSequenceClassification(config, 4), tokenizer, facts={}, card="# A card\n", labels=CLASSES)
-    return {"run": str(folder)} | {name: str(folder / place) for name, place in PLACES.items()}
+    return {"run": str(folder), "classifier": str(folder / "model"), "pretrained": str(folder / "pretrained")}
 
 
 def write(path: Path, rows: list[dict[str, str]]) -> str:
@@ -130,10 +127,14 @@ def test_columns_may_have_other_names_and_the_scores_are_shown(
     rows = test_rows(12)
     plain, _ = run(folders["classifier"], write(tmp_path / "plain.jsonl", rows), tmp_path / "plain")
     renamed = [{"said": row["text"], "kind": row["label"], "text": "not this"} for row in rows]
-    other, _ = run(folders["classifier"], write(tmp_path / "other.jsonl", renamed), tmp_path / "other", text="said", label="kind")
+    assert "replace" not in capsys.readouterr().out
+    other, _ = run(folders["classifier"], write(tmp_path / "other.jsonl", renamed), tmp_path / "plain", text="said", label="kind")
     assert all(plain[name] == other[name] for name in plain if name != "data")
     shown = capsys.readouterr().out
-    assert f"accuracy {plain['accuracy']:.3f} of 12" in shown and str(tmp_path / "other" / "metrics.json") in shown
+    assert f"accuracy {plain['accuracy']:.3f} of 12" in shown and str(tmp_path / "plain" / "metrics.json") in shown
+    assert (
+        f"note: {tmp_path / 'plain'} held the scores of {folders['classifier']} on {tmp_path / 'plain.jsonl'}: these replace them" in shown
+    )
 
 
 def test_texts_that_are_too_long_are_cut_and_counted(folders: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,23 +168,19 @@ def test_leaks_are_told_before_any_number_and_the_files_are_those_of_the_manifes
     assert capsys.readouterr().out.startswith("leaks       not looked for: give --train")
 
 
-def test_scores_of_another_model_or_of_other_data_are_not_replaced_in_silence(
-    folders: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    model, out = folders["classifier"], tmp_path / "out"
-    one, other = (write(tmp_path / f"{name}.jsonl", test_rows(4)) for name in ("one", "other"))
-    run(model, one, out)
-    assert "replace" not in capsys.readouterr().out
-    before = read_json(out / "manifest.json")["from"]
-    data, files = before["data"], before["model"]["files"]
-    says = [f"note: {out} held the scores of {model} on {one}: these replace them"]
-    assert evaluate._replaced(out, before) == []
-    assert evaluate._replaced(out, {"model": {"path": "moved", "files": files}, "data": data | {"path": "moved"}}) == []
-    assert evaluate._replaced(out, before | {"data": data | {"sha256": "ab"}}) == says
-    assert evaluate._replaced(out, {"vectors": [{"path": "v.npy", "sha256": "ab"}], "data": data}) == says
-    run(folders["another"], other, out)
-    assert says[0] in capsys.readouterr().out.splitlines()
-    assert read_json(out / "manifest.json")["from"]["model"]["path"] == folders["another"]
+def test_scores_of_another_model_or_of_other_data_are_not_replaced_in_silence(tmp_path: Path) -> None:
+    data, files = {"path": "one.jsonl", "sha256": "aa"}, {"model.safetensors": "bb"}
+    before = {"data": data, "model": {"path": "tuned/model", "files": files}}
+    write_sealed(tmp_path / "manifest.json", {"from": before, "files": {}})
+    says = [f"note: {tmp_path} held the scores of tuned/model on one.jsonl: these replace them"]
+    assert evaluate._replaced(tmp_path, before) == []
+    moved = {"data": data | {"path": "moved.jsonl"}, "model": {"path": "moved", "files": files}}
+    assert evaluate._replaced(tmp_path, moved) == []
+    assert evaluate._replaced(tmp_path, before | {"data": data | {"sha256": "cc"}}) == says
+    assert evaluate._replaced(tmp_path, before | {"model": {"path": "tuned/model", "files": {"model.safetensors": "cc"}}}) == says
+    assert evaluate._replaced(tmp_path, {"data": data, "vectors": [{"path": "v.npy", "sha256": "bb"}]}) == says
+    (tmp_path / "manifest.json").write_text("{}")  # of a damaged one nothing is said
+    assert evaluate._replaced(tmp_path, before) == evaluate._replaced(tmp_path / "nothing", before) == []
 
 
 def test_a_folder_that_is_no_evaluation_keeps_its_manifest(folders: dict[str, str], tmp_path: Path) -> None:
