@@ -33,7 +33,8 @@ class FineTuning(Recipe):
     attention_dropout: float = 0.0
     """On attention weights."""
     baselines: bool = True
-    """Also score what needs no BERT: the majority class (or set, or the mean), and TF-IDF with a linear model."""
+    """Also score what needs no BERT: the majority class (or set, or the mean), and TF-IDF with a linear model, whose answers are kept and
+    compared with the model's."""
     device: Literal["cpu", "cuda"] | None = None
     """Default: the GPU where there is one."""
     processes: int | None = None
