@@ -45,12 +45,23 @@ def import_all() -> None:
 
 
 def spare_what_is_measured_elsewhere() -> None:
-    """Two costs that every child would have and no trial is about: this machine's rate of products (it goes into the MFU alone), and
-    reading the options' descriptions."""
+    """Three costs that every child would have and no trial is about: this machine's rate of products (it goes into the MFU alone), reading
+    the options' descriptions, and drawing a run's page at every measurement: it is written then, and drawn at the run's end."""
     from bertlab import config
+    from bertlab.disk import write_text
+    from bertlab.pages import report
     from bertlab.training import speed
     from bertlab.verbs import finetune, pretrain
 
+    drawn = report.write_report
+
+    def drawn_at_the_end(out: Path, runs: Sequence[Path], corpus: Any = None, refresh: int | None = None, **more: Any) -> bool:
+        if refresh is None:
+            return drawn(out, runs, corpus, **more)
+        write_text(out, "not finished")
+        return False
+
+    report.write_report = drawn_at_the_end
     speed.product_rate = lambda *_: 1e11
     config.docs = functools.cache(config.docs)
     for verb in (finetune, pretrain):
