@@ -7,6 +7,7 @@ draws more of them, and `--reliability-table FILE` writes what came of it as Mar
 """
 
 import datetime
+import gc
 import importlib.metadata
 import json
 import os
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch
+gc.disable()  # until all is imported: see pytest_collection_finish
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,6 +37,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--tier") == "full":
         for item in items:
             item.add_marker(pytest.mark.timeout(4 * 3600))
+
+
+def pytest_collection_finish() -> None:
+    """Collecting garbage looks at every object that there is, again and again: never at the million that imports leave for good, nor in
+    the processes that are forked from here."""
+    gc.enable()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -33,7 +33,7 @@ from bertlab.verbs import prepare, pretrain
 
 BENCHMARKS = Path(__file__).parents[2] / "recipes" / "benchmarks"
 SCRIPTS = ("batches", "pretrain_step", "gpu", "finetune")
-IMPORTED = (*SCRIPTS, "recipes", "prepare")
+IMPORTED = (*SCRIPTS, "recipes", "prepare", "report")
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,7 @@ def config_of(**settings: Any) -> pretrain.Config:
 
 
 def ran(script: str, *arguments: str) -> str:
+    """What a script says that sees to the processor or to processes of its own; others are run here, where torch is imported already."""
     command = [sys.executable, str(BENCHMARKS / f"{script}.py"), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
@@ -267,10 +268,13 @@ def test_the_batches_script_runs(folder: str) -> None:
         assert figures["peak_bytes"].keys() == {"0.06M"} and figures["peak_bytes"]["0.06M"] > 0
 
 
-def test_the_gpu_script_runs_its_logic_on_a_cpu(folder: str) -> None:
+def test_the_gpu_script_runs_its_logic_on_a_cpu(
+    modules: dict[str, ModuleType], folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     small = ["--length", "32", "64", "--micro-tokens", "128", "--rounds", "1", "--steps", "2", "--compile", "none"]
-    said = ran("gpu", "--device", "cpu", "--preset", "tiny", "--corpus", folder, *small)
-    figures = json.loads(said.splitlines()[-1])
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--device", "cpu", "--preset", "tiny", "--corpus", folder, *small])
+    modules["gpu"].main()
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert len(figures["checks"]) == 6 and [(cell["length"], cell["micro_tokens"]) for cell in figures["cells"]] == [(32, 128), (64, 128)]
     for cell in figures["cells"]:
         name = f"tiny_{cell['length']}"
@@ -316,8 +320,12 @@ def test_the_recipes_script_judges_and_goes_on(
     assert figures_of_muon() == figures and {path: path.stat().st_mtime_ns for path in kept if "min-" in path.name}.items() <= kept.items()
 
 
-def test_the_reports_script_draws_a_run_of_as_many_steps_as_asked_for() -> None:
-    (line,) = ran("report", "--steps", "200", "--log-every", "5", "--rounds", "1").splitlines()
+def test_the_reports_script_draws_a_run_of_as_many_steps_as_asked_for(
+    modules: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["report.py", "--steps", "200", "--log-every", "5", "--rounds", "1"])
+    modules["report"].main()
+    (line,) = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"200 steps, one in 5 logged in full \(0\.0 MB\): \d+\.\d\d s, page \d+ kB", line)
 
 
