@@ -64,8 +64,12 @@ def in_processes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, Cal
     """
     import torch
 
+    from tests.reliability.forkserver import import_later
+
     if not hasattr(os, "fork") or torch.cuda.is_initialized():
         pytest.skip("a process that uses a GPU, or an operating system without it, cannot fork")
+    import_later()
+    gc.freeze()
 
     def run(ranks: int, work: Callable[[int], Any]) -> list[Any]:
         folder, children = tmp_path_factory.mktemp("world"), []

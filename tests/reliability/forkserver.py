@@ -24,21 +24,29 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from multiprocessing.popen_fork import Popen
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 # What bertlab's functions import when they are called, and what torch imports at an optimizer's first step.
-LATER = ("cyclopts", "torch._dynamo", "transformers", "sklearn.metrics", "sklearn.linear_model", "sklearn.feature_extraction.text")
+LATER = ("cyclopts", "torch._dynamo", "transformers", "scipy.stats", "sklearn.metrics", "sklearn.linear_model", "sklearn.calibration",
+         "sklearn.feature_extraction.text", "matplotlib.figure", "matplotlib.backends.backend_svg")  # fmt: skip
+
+
+def import_later() -> None:
+    """What is imported late, now: before a fork it is done once."""
+    for name in LATER:
+        if find_spec(name.partition(".")[0]):  # matplotlib may be absent
+            importlib.import_module(name)
 
 
 def import_all() -> None:
     """Every module of bertlab and what it brings."""
     import bertlab
 
-    for name in LATER:
-        importlib.import_module(name)
+    import_later()
     for module in pkgutil.walk_packages(bertlab.__path__, "bertlab."):
         if not module.name.endswith(("__main__", "sample.make")):
             importlib.import_module(module.name)
