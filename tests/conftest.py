@@ -34,7 +34,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """The long files first: one that begins last has a core to itself in the end, while the other is idle. The full tier takes its time:
     pytest-timeout's limit is for the other one."""
     dear = ("reliability", "recipes", "verbs", "security", "tasks", "training", "tests")  # the last: those beside this file
-    items.sort(key=lambda item: item.path.parent.name not in dear)
+    late = ("test_promises.py", "test_shown.py")  # they need the walk that test_canaries.py begins with, and would wait for it
+    items.sort(key=lambda item: (item.path.parent.name not in dear, item.path.name in late))
     if config.getoption("--tier") == "full":
         for item in items:
             item.add_marker(pytest.mark.timeout(4 * 3600))
