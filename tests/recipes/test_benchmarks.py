@@ -33,7 +33,7 @@ from bertlab.verbs import prepare, pretrain
 
 BENCHMARKS = Path(__file__).parents[2] / "recipes" / "benchmarks"
 SCRIPTS = ("batches", "pretrain_step", "gpu", "finetune")
-IMPORTED = (*SCRIPTS, "recipes", "prepare", "report")
+IMPORTED = (*SCRIPTS, "embed", "recipes", "prepare", "report")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def config_of(**settings: Any) -> pretrain.Config:
 
 
 def ran(script: str, *arguments: str) -> str:
-    """What a script says that sees to the processor or to processes of its own; others are run here, where torch is imported already."""
+    """What a script says that changes what its process may use; others are run here, where torch is imported already."""
     command = [sys.executable, str(BENCHMARKS / f"{script}.py"), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
@@ -387,7 +387,9 @@ def test_texts_to_fine_tune_on_may_come_from_files(modules: dict[str, ModuleType
     assert texts == [f"text {number}" for number in range(4)] and labels == [0, 1, 0, 1]
 
 
-def test_the_embedding_script_gives_both_sides_the_same_vectors(tmp_path: Path) -> None:
+def test_the_embedding_script_gives_both_sides_the_same_vectors(
+    modules: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("sentence_transformers", reason="the peer is not installed")
     from bertlab.model.folder import save_model
     from bertlab.model.heads import BertForPreTraining
@@ -397,7 +399,9 @@ def test_the_embedding_script_gives_both_sides_the_same_vectors(tmp_path: Path) 
     shape: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
     model = BertForPreTraining(EncoderConfig(vocab_size=tokenizer.vocab_size, max_position_embeddings=32, **shape))
     save_model(tmp_path / "model", model, tokenizer, facts={}, card="# A card\n")
-    said = ran("embed", "--model", str(tmp_path / "model"), "--texts", "40", "--rounds", "2")
+    monkeypatch.setattr(sys, "argv", ["embed.py", "--model", str(tmp_path / "model"), "--texts", "40", "--rounds", "2"])
+    modules["embed"].main()
+    said = capsys.readouterr().out
     figures = json.loads(said.splitlines()[-1])
     assert figures["fp32_max_error"] < 1e-5 and figures["fp32_ratio"] > 0 and figures["rounds"] == 2
     bf16 = figures["bf16_ratio"], figures["bf16_min_cosine"]
