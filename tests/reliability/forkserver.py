@@ -97,11 +97,11 @@ def fork_ranks(log: str) -> None:
             logging.disable(logging.NOTSET)  # the launcher's own silence
             return finish(command[command.index("bertlab") + 1 :])
 
-        rank = Popen(SimpleNamespace(_bootstrap=become))
+        rank = Popen(SimpleNamespace(_bootstrap=become))  # type: ignore[arg-type]  # all that it asks of a process
         Path(f"{log}.rank-{environment['RANK']}").write_text(str(rank.pid))
         return rank
 
-    SubprocessHandler._popen = forked
+    SubprocessHandler._popen = forked  # type: ignore[assignment, method-assign]
 
 
 def run(request: dict[str, Any]) -> int:
