@@ -42,6 +42,7 @@ PARTS = "tests/model/test_learnt_parts.py"
 MEASURES = "tests/tasks/test_measures.py"
 RECIPE = "tests/tasks/test_recipe.py"
 TWO = "tests/tasks/test_two_processes.py"
+RANKS = "tests/reliability/test_ranks.py"
 
 MUTANTS = (
     # --- losses over the global batch
@@ -712,6 +713,27 @@ MUTANTS = (
         ("tests/evaluation/test_probabilities.py::test_a_threshold_above_all_probabilities_gives_none_however_few_digits_they_have",),
     ),
     # --- several processes
+    Mutant(
+        "several processes: those without their launcher go on by themselves",
+        "training/processes.py",
+        'if "TORCHELASTIC_RUN_ID" in os.environ',
+        'if "NEVER" in os.environ',
+        (f"{RANKS}::test_two_processes_that_were_asked_to_end_and_killed_end_as_if_nothing_had_been",),
+    ),
+    Mutant(
+        "several processes: the death of another is no line of its own",
+        "cli.py",
+        "return _has_joined_others() and isinstance(error, RuntimeError)",
+        "return False and isinstance(error, RuntimeError)",
+        (f"{RANKS}::test_two_processes_that_were_asked_to_end_and_killed_end_as_if_nothing_had_been",),
+    ),
+    Mutant(
+        "several processes: each takes the first one's micro-batches",
+        "verbs/pretrain.py",
+        "mine = range(accelerator.process_index, config",
+        "mine = range(0, config",
+        (f"{RANKS}::test_the_batches_are_the_same_for_another_number_of_processes_at_every_start",),
+    ),
     Mutant(
         "several processes: patience that nobody hands on",
         "training/processes.py",
