@@ -849,6 +849,27 @@ MUTANTS = (
         ("tests/evaluation/test_geometry.py::test_intervals_hold_the_true_value_as_often_as_they_say_coverage",),
     ),
     Mutant(
+        "sets of labels: a label's correlation forgets the examples without it",
+        "evaluation/resampling.py",
+        "return _ratio(right * n - gold * chosen, np.sqrt(gold * (n - gold) * chosen * (n - chosen)))",
+        "return _ratio(right, np.sqrt(gold * chosen))",
+        ("tests/evaluation/test_metrics.py::test_sets_of_labels_have_scikit_learns_numbers",),
+    ),
+    Mutant(
+        "sets of labels: the loss counts a label that is left out and none that is given too much",
+        "evaluation/resampling.py",
+        "return _ratio((gold + chosen - 2 * right).sum(0), len(gold) * counts[1, -1])",
+        "return _ratio((gold - right).sum(0), len(gold) * counts[1, -1])",
+        ("tests/evaluation/test_resampling.py::test_scores_of_sets_have_the_distribution_that_resampling_rows_gives",),
+    ),
+    Mutant(
+        "sets of labels: a loss is better where it is higher",
+        "evaluation/comparable.py",
+        "return metric in LOWER_IS_BETTER or metric in SET_LOSSES",
+        "return metric in LOWER_IS_BETTER",
+        ("tests/tasks/test_multi_label.py::test_systems_are_compared_by_their_sets",),
+    ),
+    Mutant(
         "vectors judged: equal texts are left out all at once",
         "evaluation/clusters.py",
         "fewer = of_cell - (taken if once else 1)",
