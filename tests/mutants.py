@@ -502,9 +502,30 @@ MUTANTS = (
     Mutant(
         "shots: dev's examples are learnt from",
         "tasks/shots.py",
-        "if text not in taken]",
-        "]",
+        "for text, row in pool.items() if text not in taken}",
+        "for text, row in pool.items()}",
         ("tests/tasks/test_shots.py::test_every_seed_learns_from_other_examples_and_all_choose_by_the_same",),
+    ),
+    Mutant(
+        "shots: a label draws though the texts of a rarer one have it already",
+        "tasks/shots.py",
+        "[: max(0, shots - already)]",
+        "[:shots]",
+        ("tests/tasks/test_shots.py::test_of_sets_the_rarest_label_draws_first_and_others_what_is_lacking",),
+    ),
+    Mutant(
+        "shots: the commonest label draws first",
+        "tasks/shots.py",
+        "for pool in sorted(pools, key=len):",
+        "for pool in sorted(pools, key=len, reverse=True):",
+        ("tests/tasks/test_shots.py::test_of_sets_the_rarest_label_draws_first_and_others_what_is_lacking",),
+    ),
+    Mutant(
+        "shots: texts without a label are nothing to learn from",
+        "tasks/shots.py",
+        "len(pools[-1]) < needed:",
+        "len(pools[-1]) < len(train):",
+        ("tests/tasks/test_shots.py::test_of_sets_the_rarest_label_draws_first_and_others_what_is_lacking",),
     ),
     Mutant(
         "label errors: a weak model suspects what it gets wrong",
