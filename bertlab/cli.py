@@ -13,7 +13,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,6 +32,7 @@ VERBS = {
     "multitask": "a BERT and several labelled files -> one encoder for all, a model each",
     "contrast": "a BERT and texts, pairs or classes -> vectors that are near where they should be",
     "evaluate": "a fine-tuned model, or the vectors of any, and a labelled file -> predictions and scores",
+    "predict": "a fine-tuned model and texts without labels -> what it says of each",
     "prompt": "a BERT, a template and label words -> predictions, with no training",
     "compare": "predictions of two systems or more -> differences, intervals, p-values",
     "report": "a run, or several side by side -> one page to look at",
@@ -68,6 +69,7 @@ options are written --name VALUE or name=VALUE, or come from YAML files: --confi
   bertlab multitask  --model DIR --tasks A.yaml B.yaml [...] --out RUN
   bertlab contrast   --model DIR --corpus CORPUS --out RUN   (or --train FILE [--test FILE])
   bertlab evaluate   --model DIR --data FILE --out DIR
+  bertlab predict    --model DIR --input FILE --output FILE
   bertlab prompt     --model DIR --data FILE --template "{{text}} It is about [MASK]." --words a:word b:word,word --out DIR
   bertlab compare    --runs A B [C ...] [--metrics accuracy macro_f1] [--json FILE]
   bertlab report     --runs RUN [RUN ...] [--out FILE] [--live SECONDS]   (or --runs VECTORS [--label COLUMN])
@@ -159,13 +161,17 @@ def _raw(hint: Any, tokens: Sequence[Any]) -> tuple[str, ...]:
     return tuple(token.value for token in tokens)
 
 
-def _spelled_out(args: Sequence[str], flags: set[str]) -> Iterator[str]:
-    """`a.b=c` becomes `--a.b=c`, except where it is the value of the option before it."""
+def _spelled_out(args: Sequence[str], flags: set[str]) -> list[str]:
+    """`a.b=c` becomes `--a.b=c`, except where it is the value of the option before it; `--a -` (standard input) becomes `--a=-`."""
+    spelled: list[str] = []
     is_value = False
     for arg in args:
-        spelled = f"--{arg}" if not is_value and _BARE.match(arg) else arg
-        yield spelled
-        is_value = spelled.startswith("--") and "=" not in spelled and spelled.replace("_", "-") not in flags
+        if is_value and (arg == "-" or arg.startswith("-.")):
+            spelled[-1] += f"={arg}"
+        else:
+            spelled.append(f"--{arg}" if not is_value and _BARE.match(arg) else arg)
+        is_value = spelled[-1].startswith("--") and "=" not in spelled[-1] and spelled[-1].replace("_", "-") not in flags
+    return spelled
 
 
 def parse(verb: str, Config: type, args: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
@@ -178,7 +184,7 @@ def parse(verb: str, Config: type, args: Sequence[str]) -> tuple[list[str], dict
     app, names = _options(verb, Config, for_help=False)
     flags = {name for leaf in known.values() if is_flag(leaf.hint) for name in (flag(leaf.name), flag(leaf.name, "no-"))}
     try:
-        _, bound, _ = app.parse_args(list(_spelled_out(args, flags)), print_error=False, exit_on_error=False, verbose=False)
+        _, bound, _ = app.parse_args(_spelled_out(args, flags), print_error=False, exit_on_error=False, verbose=False)
     except UnknownOptionError as error:
         option = (error.token.keyword or error.token.value).partition("=")[0]
         near = suggestion(option.lstrip("-").replace("-", "_"), [*known, "config"])
@@ -310,7 +316,7 @@ def _guarded(args: list[str]) -> int:
     except KeyboardInterrupt as error:
         code = PREEMPTED if isinstance(error, Preempted) else INTERRUPTED
         goes_on = ": what is finished is kept, and the same command goes on" * (
-            args[:1] in (["finetune"], ["multitask"], ["tune"], ["crossval"])
+            args[:1] in (["finetune"], ["multitask"], ["tune"], ["crossval"], ["predict"], ["embed"])
         )
         return _say(str(error) or f"stopped{goes_on}", code) if os.environ.get("RANK", "0") == "0" else code
 

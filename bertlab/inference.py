@@ -86,14 +86,17 @@ class LoadedModel:
             load_labels(self.folder)  # raises, and says what to do
         assert self.task is not None
         _refuse_one_text(texts, texts_b)
-        rows = self.task.ask(texts, texts_b)
-        examples = self.task.encode(self.tokenizer, rows, None, self.known, max_length=self.max_length, long=self.long)
-        return self.task.answers(self.outputs_of(examples), self.known)
+        return list(self.task.answers(self.outputs_of(self.encode_rows(self.task.ask(texts, texts_b))), self.known))
 
     def encode(self, texts: Sequence[str], texts_b: Sequence[str] | None = None) -> Examples:
         """Texts, or pairs, as token ids, truncated to `max_length`; says how many were."""
         _refuse_one_text(texts, texts_b)
         return encode_examples(self.tokenizer, texts, texts_b, max_length=self.max_length)
+
+    def encode_rows(self, rows: Any, gold: Any = None) -> Any:
+        """Rows of the folder's kind of task as its examples, of texts that are too long what it was trained on."""
+        assert self.task is not None, "only a fine-tuned model has a task"
+        return self.task.encode(self.tokenizer, rows, gold, self.known, max_length=self.max_length, long=self.long)
 
     def vectors_of(self, examples: Examples, pooling: Pooling | None = None, normalize: bool | None = None) -> np.ndarray:
         """Sentence vectors (n, hidden_size) of encoded texts."""

@@ -181,6 +181,7 @@ def screen(result: dict[str, Any], out: Path) -> str:
         "   bertlab pretrain --corpus my-corpus --out my-bert --preset tiny --steps 800 --dropout 0   (minutes; --preset mini: hours)",
         "   bertlab finetune --model my-bert/model --train my-train.csv --test my-test.csv --out my-classifier",
         "   bertlab evaluate --model my-classifier/model --data more.csv --out my-scores",
+        "   bertlab predict  --model my-classifier/model --input my-texts.txt --output my-answers.csv",
         "   bertlab embed    --model my-bert/model --input my-texts.txt --output my-vectors.parquet",
     ]
     return "\n".join(lines)

@@ -670,6 +670,35 @@ MUTANTS = (
         'numbers_of({f"seed-{seed}": history[-1]})',
         ("tests/tasks/test_together.py::test_a_tracker_is_told_of_the_scores_of_every_task_and_of_their_mean",),
     ),
+    # --- answers for texts without labels
+    Mutant(
+        "answers: probabilities are raw where dev taught a temperature",
+        "tasks/single_label.py",
+        "known = self.calibrated or self.probabilities",
+        "known = self.probabilities",
+        ("tests/verbs/test_predict.py::test_probabilities_are_calibrated_where_dev_taught_a_temperature",),
+    ),
+    Mutant(
+        "answers: the names of the columns stand in every slice",
+        "labelling.py",
+        'names = 1 if form.ending != ".jsonl" and stream.tell() else 0',
+        "names = 0",
+        ("tests/verbs/test_predict.py::test_csv_has_a_column_a_class_and_several_labels_in_a_cell",),
+    ),
+    Mutant(
+        "answers: what was done is done again",
+        "labelling.py",
+        "if not part.exists():",
+        "if True:",
+        ("tests/verbs/test_predict.py::test_the_same_command_goes_on_where_it_was_cut_off_and_the_file_is_the_same",),
+    ),
+    Mutant(
+        "answers: other texts go on with the parts of the first",
+        "labelling.py",
+        '"data": data, "form"',
+        '"form"',
+        ("tests/verbs/test_predict.py::test_parts_are_of_one_job_alone_and_damage_is_seen",),
+    ),
     # --- the column of the labels
     Mutant(
         "column of the labels: of two that may be it one is guessed",

@@ -163,6 +163,7 @@ def test_a_verbs_help_shows_its_fields_their_docs_types_and_defaults(verb, capsy
         ("--source a --optim.fused", {"optim": Optim(fused=True)}),
         ("--source a --optim.no-fused optim.lr=2", {"optim": Optim(lr=2.0)}),
         ("--source a --title no", {"title": "no"}),
+        ("--source - --title -.jsonl", {"source": ("-",), "title": "-.jsonl"}),
         ("--source a --title=", {"title": ""}),
         ("--source [a,b] --title {}", {"source": ("[a,b]",), "title": "{}"}),
     ],
@@ -241,6 +242,7 @@ def test_a_missing_column_is_told_with_the_option_that_names_it(verb, capsys, co
         ("contrast", {"model": "a", "train": "b", "out": "c"}, "--text"),
         ("contexts", {"word": "a", "model": "b", "in": "c"}, "--text"),
         ("evaluate", {"model": "a", "data": "b", "out": "c"}, "--text"),
+        ("predict", {"model": "a", "input": "b", "output": "-"}, "--text"),
         ("fill", {"model": "a", "input": "b"}, None),  # its --text is a text
     ],
 )

@@ -24,7 +24,7 @@ FLOORS = [
     {"training"},
     {"embedding", "tasks"},
     {"inference"},
-    {"cloze", "exploring", "exporting"},
+    {"cloze", "exploring", "exporting", "labelling"},
     {"pages"},
     {"verbs"},
     {"quickstart", "bench", "cli"},

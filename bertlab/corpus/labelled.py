@@ -86,7 +86,7 @@ def read_labelled(
     *,
     text: str = "text",
     text_b: str | None = None,
-    label: str = "label",
+    label: str | None = "label",
     id: str = "id",
     needs_label: bool = True,
     sets: bool = False,
@@ -95,11 +95,11 @@ def read_labelled(
     """Read a CSV, TSV, JSONL or Parquet file (compressed or not); with needs_label=False also a text file, where each line is a text.
 
     A column "text_b" is the second text where there is one, or the column that `text_b` names. Without an id column an id is
-    "<file name>:<line number>". With needs_label=False labels are read only if every row has one. With sets=True a label may be a list
-    (of no label, too), or a text of labels between `separator`s: one such row makes the labels of all rows `label_sets`.
+    "<file name>:<line number>". With needs_label=False labels are read only if every row has one, with label=None never. With sets=True a
+    label may be a list (of no label, too), or a text of labels between `separator`s: one such row makes those of all rows `label_sets`.
     Raises ConfigError for a file that is not there, DataError (file:line) for a missing column, a missing label, a value that is no text.
     """
-    path = Path(path)
+    path, needs_label = Path(path), needs_label and label is not None
     if not path.is_file():
         raise ConfigError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: give a CSV, TSV, JSONL or Parquet file")
     if kind_of(path) == "text":
@@ -138,16 +138,17 @@ def label_column(path: Path | str, asked: str | None, *, scored: bool = False) -
 
 
 def _read_table(
-    path: Path, text: str, text_b: str | None, label: str, id: str, needs_label: bool, sets: bool, separator: str | None
+    path: Path, text: str, text_b: str | None, label: str | None, id: str, needs_label: bool, sets: bool, separator: str | None
 ) -> Labelled:
     second = "text_b" if text_b is None else text_b
     paired = text_b is not None
-    required = {text: "text"} | ({second: "text_b"} if paired else {}) | ({label: "label"} if needs_label else {})
+    required = {text: "text"} | ({second: "text_b"} if paired else {}) | ({label: "label"} if label and needs_label else {})
+    columns = [name for name in (text, second, label, id) if name is not None]
     ids: list[str] = []
     texts: list[str] = []
     texts_b: list[str] = []
     labels: list[str | tuple[str, ...] | None] = []
-    for number, row in rows(path, columns=(text, second, label, id), required=required, invalid_utf8="stop", tally=Counter()):
+    for number, row in rows(path, columns=columns, required=required, invalid_utf8="stop", tally=Counter()):
         assert row is not None, "invalid text stops"
         place = f"{path}:{number}"
         if not texts and text_b is None:
@@ -158,7 +159,8 @@ def _read_table(
         if paired:
             refuse_missing({second: "text_b"}, row, place)  # the first row had it
             texts_b.append(text_of(row, second, place))
-        labels.append(_labels_of(row.get(label), separator, place) if sets else label_of(row.get(label), place))
+        value = None if label is None else row.get(label)
+        labels.append(_labels_of(value, separator, place) if sets else label_of(value, place))
         if needs_label and labels[-1] is None:
             raise DataError(f"{place}: the label in column '{label}' is empty: give every row a label")
         ids.append(id_of(row.get(id), f"{path.name}:{number}", place))

@@ -18,6 +18,7 @@ from bertlab.corpus.tables import kind_name, rows
 from bertlab.errors import ConfigError, DataError
 
 _DOCUMENT = "-DOCSTART-"
+COLUMN_FILES = {".conll", ".conllu", ".iob", ".iob2", ".bio", ".bioes", ".tags"}  # endings of their names
 
 
 @dataclass(frozen=True)
@@ -54,23 +55,27 @@ class LabelledTokens:
 # ---- reading
 
 
-def read_labelled_tokens(
-    path: Path | str, *, tokens: str = "tokens", tags: str = "tags", id: str = "id", needs_tags: bool = True
-) -> LabelledTokens:
+def read_labelled_tokens(path: Path | str, *, tokens: str = "tokens", tags: str | None = "tags", id: str = "id") -> LabelledTokens:
     """Read JSONL or Parquet rows, or a column file: a word and its tag a line, a blank line after each sentence (compressed or not).
 
     In a column file columns are divided by tabs, or without any by spaces; the first is the word, the last the tag; lines that begin with
     -DOCSTART- are passed over, and so are comments ("# ..." before a sentence). Without an id column an id is "<file name>:<line>".
-    With needs_tags=False tags are read only if every sentence has them, and a line of one column is a word.
+    With tags=None they are not looked at: words may be one text, divided at white space, in a CSV or TSV file too, and a text file is no
+    column file, unless its name ends as those do (.conll, .bio, ...), but a sentence a line.
     Raises ConfigError for a file that is not there, DataError (file:line) for what is missing, no list of words, or of unequal lengths.
     """
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: give a JSONL, Parquet or column (CoNLL) file")
     kind = kind_of(path)
-    if kind == "csv":
+    if kind == "csv" and tags is not None:
         raise DataError(f"{path}: a CSV cell holds no list of words: give JSONL, Parquet, or a file with a word and its tag a line")
-    read = _table(path, tokens, tags, id, needs_tags) if kind in ("jsonl", "parquet") else _columns(path, needs_tags)
+    if kind in ("jsonl", "parquet") or (kind != "text" and tags is None):
+        read = _table(path, tokens, tags, id)
+    elif tags is None and not COLUMN_FILES & set(path.suffixes):
+        read = ((f"{path.name}:{number}", (line or "").split(), None) for number, line in lines(path, "stop", Counter()))
+    else:
+        read = _columns(path, tags is not None)
     ids: list[str] = []
     sentences: list[list[str]] = []
     tagged: list[list[str]] = []
@@ -89,13 +94,15 @@ def read_labelled_tokens(
 Row = tuple[str, list[str], list[str] | None]  # id, words, tags
 
 
-def _table(path: Path, tokens: str, tags: str, id: str, needs_tags: bool) -> Iterator[Row]:
-    required = {tokens: "text"} | ({tags: "label"} if needs_tags else {})
-    for number, row in rows(path, columns=(tokens, tags, id), required=required, invalid_utf8="stop", tally=Counter()):
+def _table(path: Path, tokens: str, tags: str | None, id: str) -> Iterator[Row]:
+    required = {tokens: "text"} | ({} if tags is None else {tags: "label"})
+    for number, row in rows(path, columns=(*required, id), required=required, invalid_utf8="stop", tally=Counter()):
         assert row is not None, "invalid text stops"
         place = f"{path}:{number}"
+        if tags is None and isinstance(row[tokens], str):
+            row[tokens] = row[tokens].split()
         words = _list_of_text(row, tokens, place)
-        its_tags = _list_of_text(row, tags, place) if needs_tags or row.get(tags) is not None else None
+        its_tags = None if tags is None else _list_of_text(row, tags, place)
         if its_tags is not None and len(its_tags) != len(words):
             raise DataError(f"{place}: {len(words)} tokens and {len(its_tags)} tags: give every token one tag")
         yield id_of(row.get(id), f"{path.name}:{number}", place), words, its_tags

@@ -69,15 +69,14 @@ def read_questions(
     *,
     question: str = "question",
     context: str = "context",
-    answers: str = "answers",
+    answers: str | None = "answers",
     id: str = "id",
-    needs_answers: bool = True,
 ) -> Questions:
     """Read JSONL or Parquet rows, or a .json file in SQuAD's own form (compressed or not).
 
     Answers are a list of {text, start} (or answer_start), or as `datasets` has them {text: [...], answer_start: [...]}. Without a start the
-    text must stand in the context once. Without an id an id is "<file name>:<row number>". With needs_answers=False answers are read only
-    if every row has them.
+    text must stand in the context once. Without an id an id is "<file name>:<row number>". With answers=None they are not
+    looked at.
     Raises ConfigError for a file that is not there, DataError (file:row) for what is missing or an answer that the context does not hold.
     """
     path = Path(path)
@@ -86,7 +85,7 @@ def read_questions(
     if kind_of(path) not in ("jsonl", "parquet"):
         raise DataError(f"{path}: answers need JSONL, Parquet or SQuAD JSON: rows with '{question}', '{context}' and '{answers}'")
     nested = squad_articles(path)
-    read = _nested(nested, path, needs_answers) if nested else _flat(path, question, context, answers, id, needs_answers)
+    read = _nested(nested, path, answers is not None) if nested else _flat(path, question, context, answers, id)
     columns: list[list[Any]] = [list(column) for column in zip(*read, strict=True)]
     if not columns:
         raise DataError(f"{path}: no rows: the file holds no question")
@@ -94,15 +93,15 @@ def read_questions(
     return Questions(ids, questions, contexts, None if None in found else found, str(path))
 
 
-def _flat(path: Path, question: str, context: str, answers: str, id: str, needs_answers: bool) -> Iterator[Row]:
-    required = {question: "text_b", context: "text"} | ({answers: "label"} if needs_answers else {})
-    for number, row in rows(path, columns=(question, context, answers, id), required=required, invalid_utf8="stop", tally=Counter()):
+def _flat(path: Path, question: str, context: str, answers: str | None, id: str) -> Iterator[Row]:
+    required = {question: "text_b", context: "text"} | ({} if answers is None else {answers: "label"})
+    for number, row in rows(path, columns=(*required, id), required=required, invalid_utf8="stop", tally=Counter()):
         assert row is not None, "invalid text stops"
         place = f"{path}:{number}"
         asked, text = text_of(row, question, place), text_of(row, context, place)
-        if needs_answers and row.get(answers) is None:
+        if answers is not None and row[answers] is None:
             raise DataError(f"{place}: column '{answers}' is null: give a list, an empty one where the context has no answer")
-        found = _answers(row[answers], text, place) if row.get(answers) is not None else None
+        found = None if answers is None else _answers(row[answers], text, place)
         yield id_of(row.get(id), f"{path.name}:{number}", place), asked, text, found
 
 
@@ -121,7 +120,7 @@ def squad_articles(path: Path) -> list[Any] | None:
     return articles if isinstance(articles, list) else None
 
 
-def _nested(articles: list[Any], path: Path, needs_answers: bool) -> Iterator[Row]:
+def _nested(articles: list[Any], path: Path, with_answers: bool) -> Iterator[Row]:
     number = 0
     for article in articles:
         for paragraph in _list_in(article, "paragraphs", str(path)):
@@ -134,9 +133,9 @@ def _nested(articles: list[Any], path: Path, needs_answers: bool) -> Iterator[Ro
                 refuse_missing({"question": ""}, row, place)
                 without_surrogates(whole, ("question", "context", "answers", "id"), place, "stop", Counter())
                 asked, text = text_of(whole, "question", place), text_of(whole, "context", place)
-                if needs_answers and whole.get("answers") is None:
+                if with_answers and whole.get("answers") is None:
                     raise DataError(f"{place}: a question without 'answers': give a list, an empty one where the context has no answer")
-                found = _answers(whole["answers"], text, place) if whole.get("answers") is not None else None
+                found = _answers(whole["answers"], text, place) if with_answers else None
                 yield id_of(whole.get("id"), f"{path.name}:{number}", place), asked, text, found
 
 

@@ -51,6 +51,8 @@ def open_index(path: Path) -> Index:
     if not manifest.is_file():
         raise ConfigError(f"{path}: no {manifest.name} beside it says what it was made from: write it with bertlab embed")
     facts = read_sealed(manifest)
+    if "task" in facts:
+        raise ConfigError(f"{path} holds answers of bertlab predict, no vectors: give a file that bertlab embed wrote")
     bound = bound_entries(facts, manifest)
     verify_files(path.parent, bound)
     try:

@@ -1,4 +1,4 @@
-"""Vectors on their way to the disk: parts that are whole or absent, and the one file that they become.
+"""Vectors, and answers, on their way to the disk: parts that are whole or absent, and the one file that vectors become.
 
 A part is an Arrow stream (rows, and in its schema what was counted over them) with the sha256 of all of that behind it. The file is written
 from the parts in order, one in memory at a time, so its bytes depend on the rows alone, not on when, where or how often they were computed.
@@ -7,6 +7,7 @@ Until it is finished the vectors are on the disk twice.
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -50,6 +51,15 @@ def read_part(path: Path) -> tuple[pa.Table, dict[str, Any]]:
     metadata = dict(table.schema.metadata)
     facts = json.loads(metadata.pop(FACTS_KEY))
     return table.replace_schema_metadata(metadata), facts
+
+
+def tidy(work: Path, all: bool = False) -> None:
+    """Take away, in the folder that parts are kept in, standard input's copy and folders without a part; with `all`, the parts too."""
+    for entry in work.iterdir():
+        if entry.is_file() and entry.name != ".lock":
+            entry.unlink()
+        elif entry.is_dir() and (all or not any(entry.iterdir())):
+            shutil.rmtree(entry)
 
 
 # ---- the file

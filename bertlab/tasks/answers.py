@@ -49,11 +49,17 @@ class Answer:
     probability: float
     start: int | None
 
+    @property
+    def given(self) -> list[str]:
+        return ["an answer" if self.text else "no answer"]
 
-def read(path: str, columns: Columns) -> Questions:
-    return read_questions(
-        path, question=columns.text_b or "question", context=columns.text or "context", answers=columns.label or "answers"
-    )
+    def as_row(self, every: bool = False) -> dict[str, Any]:
+        return {"answer": self.text, "probability": self.probability, "start": self.start}
+
+
+def read(path: str, columns: Columns, *, needs_gold: bool = True) -> Questions:
+    answers = (columns.label or "answers") if needs_gold else None
+    return read_questions(path, question=columns.text_b or "question", context=columns.text or "context", answers=answers)
 
 
 def ask(texts: Sequence[Any], texts_b: Sequence[Any] | None) -> Questions:
@@ -141,7 +147,7 @@ def write(path: Path, rows: Questions, gold: Gold | None, found: list[Found], la
     )
 
 
-def answers(found: list[Found], labels: Labels) -> list[Any]:
+def answers(found: list[Found], labels: Labels) -> list[Answer]:
     given = zip(found, chosen(found, labels), strict=True)
     return [Answer(text, probability, each.candidates[0].start if text else None) for each, (text, probability) in given]
 

@@ -73,6 +73,23 @@ class Run(Protocol):
     ) -> Outputs: ...
 
 
+class Read(Protocol):
+    """A file and its columns -> rows; without `needs_gold` the file need not have what they are held against, and it is not looked at."""
+
+    def __call__(self, path: str, columns: Columns, *, needs_gold: bool = True) -> Any: ...
+
+
+class OneAnswer(Protocol):
+    """What is said of one example, for a person."""
+
+    @property
+    def given(self) -> list[str]:
+        """The names that it gives, for a count: its label, its labels, the types of its entities."""
+
+    def as_row(self, every: bool = False) -> dict[str, Any]:
+        """As cells of a table; `every`: with the probabilities of all classes. They are calibrated where dev taught a temperature."""
+
+
 class Encode(Protocol):
     """Rows and their gold (None: unknown) -> token ids and labels, at most `max_length` tokens a sequence; `long` says what becomes of
     longer texts."""
@@ -121,7 +138,7 @@ class Task:
     """What can be done with texts that are longer, the usual first."""
 
     # data
-    read: Callable[[str, Columns], Rows]
+    read: Read
     ask: Callable[[Sequence[Any], Sequence[Any] | None], Rows]
     """Texts and second texts from Python -> rows without labels."""
     learn: Callable[[Any], Labels]
@@ -168,7 +185,7 @@ class Task:
     write: Callable[[Path, Any, Gold | None, Outputs, Labels], None]
     """Path, rows, gold (None: unknown), outputs, labels -> a predictions file, one row an example, for `bertlab compare`."""
     answers: Callable[[Outputs, Labels], list[Any]]
-    """One object an example, for a person: what `bertlab.load(folder).predict` gives."""
+    """A OneAnswer an example, each of the kind's own class: what `bertlab.load(folder).predict` gives."""
 
     def score(self, metrics: Metrics) -> float:
         """The number that chooses."""

@@ -3,7 +3,8 @@
 A label is given where its probability is above THRESHOLD. A text without any label is an example like others.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from bertlab.evaluation.mistakes import Mistake, as_classes, of_sets, suspected_
 from bertlab.evaluation.predictions import write_set_predictions
 from bertlab.model.heads import BertForSequenceClassification
 from bertlab.tasks import sentences
-from bertlab.tasks.contract import Columns, Labels, Long, Metrics, Task, calibrated_of, leave, named
+from bertlab.tasks.contract import Labels, Long, Metrics, Task, calibrated_of, leave, named
 from bertlab.tokens.tokenizer import Tokenizer
 from bertlab.training.objectives import LabelSets
 from bertlab.training.processes import Precision
@@ -35,12 +36,17 @@ class LabelSet:
     that dev taught (None: it taught none)."""
 
     labels: list[str]
-    probabilities: dict[str, float]
-    calibrated: dict[str, float] | None = None
+    probabilities: dict[str, float] = field(repr=False)
+    calibrated: dict[str, float] | None = field(default=None, repr=False)
 
+    @property
+    def given(self) -> list[str]:
+        return self.labels
 
-def read(path: str, columns: Columns) -> Labelled:
-    return sentences.read(path, columns, sets=True)
+    def as_row(self, every: bool = False) -> dict[str, Any]:
+        known = self.calibrated or self.probabilities
+        its = {"labels": self.labels, "probability": [known[name] for name in self.labels]}
+        return its | ({"probabilities": known} if every else {})
 
 
 def gold_of(rows: Labelled, labels: Labels) -> np.ndarray:
@@ -124,7 +130,7 @@ def write(path: Path, rows: Labelled, gold: np.ndarray | None, probabilities: np
     )
 
 
-def answers(probabilities: np.ndarray, labels: Labels) -> list[Any]:
+def answers(probabilities: np.ndarray, labels: Labels) -> list[LabelSet]:
     by_name = named(probabilities, labels.names)
     calibrated = calibrated_of(probabilities, labels, exclusive=False)
     of_dev = [None] * len(by_name) if calibrated is None else named(calibrated, labels.names)
@@ -146,7 +152,7 @@ MULTI_LABEL = Task(
     exclusive=False,
     max_length=128,
     longs=sentences.LONGS,
-    read=read,
+    read=partial(sentences.read, sets=True),
     ask=sentences.ask,
     learn=lambda train: Labels(set_names(train)),
     gold=gold_of,

@@ -37,6 +37,13 @@ class Estimate:
 
     value: float
 
+    @property
+    def given(self) -> list[str]:
+        return []
+
+    def as_row(self, every: bool = False) -> dict[str, Any]:
+        return {"value": self.value}
+
 
 def learn(train: Labelled) -> Labels:
     values = np.array(numbers(train))
@@ -84,7 +91,7 @@ def write(path: Path, rows: Labelled, gold: np.ndarray | None, values: np.ndarra
     write_number_predictions(path, ids=rows.ids, text_hashes=rows.text_hashes(), gold=gold, predicted=values)
 
 
-def answers(values: np.ndarray, labels: Labels) -> list[Any]:
+def answers(values: np.ndarray, labels: Labels) -> list[Estimate]:
     return [Estimate(float(value)) for value in values]
 
 

@@ -21,13 +21,13 @@ from bertlab.training.processes import Precision
 LONGS: tuple[Long, ...] = ("head", "tail", "head+tail", "windows")
 
 
-def read(path: str, columns: Columns, *, sets: bool = False, scored: bool = False) -> Labelled:
+def read(path: str, columns: Columns, *, needs_gold: bool = True, sets: bool = False, scored: bool = False) -> Labelled:
     """`sets`: a label may be a list of labels. `scored`: it is a number."""
     return read_labelled(
         path,
         text=columns.text or "text",
         text_b=columns.text_b,
-        label=label_column(path, columns.label, scored=scored),
+        label=label_column(path, columns.label, scored=scored) if needs_gold else None,
         sets=sets,
         separator=columns.separator if sets else None,
     )

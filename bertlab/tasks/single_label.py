@@ -1,7 +1,7 @@
 """One label a text, or a pair of texts: softmax over the classes of train, cross-entropy, chosen by macro-F1."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,16 @@ class Prediction:
 
     label: str
     probability: float
-    probabilities: dict[str, float]
-    calibrated: dict[str, float] | None = None
+    probabilities: dict[str, float] = field(repr=False)
+    calibrated: dict[str, float] | None = field(default=None, repr=False)
+
+    @property
+    def given(self) -> list[str]:
+        return [self.label]
+
+    def as_row(self, every: bool = False) -> dict[str, Any]:
+        known = self.calibrated or self.probabilities
+        return {"label": self.label, "probability": known[self.label]} | ({"probabilities": known} if every else {})
 
 
 def encode(tokenizer: Tokenizer, rows: Labelled, gold: Sequence[int] | None, labels: Labels, *, max_length: int, long: Long) -> Examples:
@@ -96,7 +104,7 @@ def write(path: Path, rows: Labelled, gold: Sequence[int] | None, probabilities:
     )
 
 
-def answers(probabilities: np.ndarray, labels: Labels) -> list[Any]:
+def answers(probabilities: np.ndarray, labels: Labels) -> list[Prediction]:
     by_name = named(probabilities, labels.names)
     calibrated = calibrated_of(probabilities, labels, exclusive=True)
     of_dev = [None] * len(by_name) if calibrated is None else named(calibrated, labels.names)

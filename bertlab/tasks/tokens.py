@@ -5,7 +5,7 @@ entity); what its strict mode says stands beside it. Long sentences become windo
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +59,16 @@ class Entities:
     tags: list[str]
     entities: list[Entity]
 
+    @property
+    def given(self) -> list[str]:
+        return [entity.type for entity in self.entities]
 
-def read(path: str, columns: Columns) -> LabelledTokens:
-    return read_labelled_tokens(path, tokens=columns.text or "tokens", tags=columns.label or "tags")
+    def as_row(self, every: bool = False) -> dict[str, Any]:
+        return {"entities": [asdict(entity) for entity in self.entities], "tags": self.tags}
+
+
+def read(path: str, columns: Columns, *, needs_gold: bool = True) -> LabelledTokens:
+    return read_labelled_tokens(path, tokens=columns.text or "tokens", tags=(columns.label or "tags") if needs_gold else None)
 
 
 def ask(texts: Sequence[Any], texts_b: Sequence[Any] | None) -> LabelledTokens:
@@ -162,7 +169,7 @@ def write(path: Path, rows: LabelledTokens, gold: Gold | None, tagged: Tagged, l
     )
 
 
-def answers(tagged: Tagged, labels: Labels) -> list[Any]:
+def answers(tagged: Tagged, labels: Labels) -> list[Entities]:
     found = []
     for tags, likely in zip(tagged.tags, tagged.likely, strict=True):
         entities = [Entity(kind, start, end, float(likely[start:end].min())) for start, end, kind in spans_of(tags)]

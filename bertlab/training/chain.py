@@ -1,4 +1,4 @@
-"""The chain of hashes over whatever bertlab has written: corpus -> tokenizer -> run -> model -> predictions and embeddings.
+"""The chain of hashes over whatever bertlab has written: corpus -> tokenizer -> run -> model -> predictions, embeddings, answers.
 
 Every folder binds its own files by a sealed manifest (bertlab/disk.py), and what was made from another remembers that one's sha256:
 
@@ -9,6 +9,7 @@ Every folder binds its own files by a sealed manifest (bertlab/disk.py), and wha
     export        manifest.json: its files, the files of the model
     predictions   manifest.json: its files, the files of the model (or the vectors), the labelled file and those beside it
     embeddings    FILE.manifest.json: the vectors, the files of the model, the texts (a file, or the files of a folder)
+    answers       FILE.manifest.json: what predict wrote, the files of the model, the texts
 
 Following it reads every byte once (about 1 GB/s), and neither torch nor the network. What a link leads to is looked for where the settings
 say, beside the folder that names it, and among the folders given. A run at work changes under the eyes of whoever looks.
@@ -72,9 +73,13 @@ def follow(folders: Sequence[Path]) -> Links:
 
 
 def kind_of(path: Path) -> str:
-    """corpus, run, checkpoint, export, model, predictions or embeddings: by what lies there, so that a damaged one is known too."""
+    """corpus, run, checkpoint, export, model, predictions, embeddings, answers: by what lies there, damaged or not."""
+    if path.is_file() and path.name == "predictions.parquet":
+        return "predictions"
+    if path.is_file() and (beside := path.with_name(f"{path.name}.{MANIFEST}")).is_file():
+        return "answers" if _says(beside, "task") else "embeddings"
     if path.is_file() and path.suffix in VECTORS:
-        return "predictions" if path.name == "predictions.parquet" else "embeddings"
+        return "embeddings"
     names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
     signs = {  # in this order: a run holds metrics.json too, and a checkpoint weights
         "run": {CONFIG, INPUTS, "metrics.jsonl"},
@@ -88,8 +93,15 @@ def kind_of(path: Path) -> str:
         if names & any_of:
             return kind
     raise ConfigError(
-        f"{path}: nothing there that bertlab wrote: name a corpus, run, checkpoint or model folder, predictions, or a file of embeddings"
+        f"{path}: nothing there that bertlab wrote: name a corpus, run, checkpoint or model folder, predictions, a file of embed, predict"
     )
+
+
+def _says(manifest: Path, key: str) -> bool:
+    try:
+        return key in read_sealed(manifest)
+    except CorruptError:
+        return False
 
 
 # ---- the files of one folder
@@ -393,6 +405,11 @@ def _follow_embeddings(path: Path, search: Search) -> Links:
     yield from _follow_output(path.parent, search, "embeddings", manifest, "input", "embed again")
 
 
+def _follow_answers(path: Path, search: Search) -> Links:
+    manifest = path.with_name(f"{path.name}.{MANIFEST}")
+    yield from _follow_output(path.parent, search, "answers", manifest, "input", "predict again")
+
+
 def _follow_export(root: Path, search: Search) -> Links:
     remedy = "export again"
     facts = yield from bound_files(root, "export", remedy, closed=False)
@@ -411,4 +428,5 @@ _FOLLOW: dict[str, Callable[[Path, Search], Links]] = {
     "model": _follow_model,
     "predictions": _follow_predictions,
     "embeddings": _follow_embeddings,
+    "answers": _follow_answers,
 }

@@ -83,6 +83,7 @@ def run(config: Config) -> dict[str, Any]:
     Raises ConfigError (names, folders), DataError (texts), CorruptError (model), LockedError.
     """
     from bertlab.disk import locked
+    from bertlab.embedding.parts import tidy
     from bertlab.training import processes
 
     output = Path(config.output)
@@ -100,7 +101,7 @@ def run(config: Config) -> dict[str, Any]:
                 accelerator.wait_for_everyone()
                 return _embed(config, output, work, files, accelerator)
             finally:
-                _tidy(work)
+                tidy(work)
     finally:
         if new_folder and output.parent.is_dir() and not any(output.parent.iterdir()):
             output.parent.rmdir()
@@ -128,6 +129,7 @@ def _embed(config: Config, output: Path, work: Path, files: list["SourceFile"], 
     from bertlab.embedding import job as jobs
     from bertlab.embedding.engine import What, open_embedder
     from bertlab.embedding.job import Kept, Texts
+    from bertlab.embedding.parts import tidy
     from bertlab.model.folder import model_origin
     from bertlab.progress import progress, silent
 
@@ -167,7 +169,7 @@ def _embed(config: Config, output: Path, work: Path, files: list["SourceFile"], 
         how: dict[str, Any] = {"pooling": pooling, "layers": list(what.layers), "normalize": normalize, "numbers": config.numbers}
         how |= {"dims": config.dims or embedder.frozen.config.hidden_size, "precision": config.precision, "max_length": embedder.max_length}
         facts = _bind(manifest, output, config, files, {"model": origin}, {"plan": plan} | how | counted | advice)
-    _tidy(work, all=True)
+    tidy(work, all=True)
     print(_summary(facts, output))
     return facts
 
@@ -305,14 +307,3 @@ def _clean(work: Path, output: Path, numbers: Any) -> None:
     for place in (*work.glob(f"*/{TEMPORARY}*"), *output.parent.glob(f"{TEMPORARY}*")):
         if place.parent != output.parent or place.name.removeprefix(TEMPORARY).partition("-")[2] in ours:  # .tmp-<32 digits>-NAME
             place.unlink()
-
-
-def _tidy(work: Path, all: bool = False) -> None:
-    """Take away standard input's copy and folders without a part; with `all`, the parts too."""
-    import shutil
-
-    for entry in work.iterdir():
-        if entry.is_file() and entry.name != ".lock":
-            entry.unlink()
-        elif entry.is_dir() and (all or not any(entry.iterdir())):
-            shutil.rmtree(entry)

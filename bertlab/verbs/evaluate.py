@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bertlab.errors import ConfigError, DataError
+from bertlab.errors import ColumnError, ConfigError, DataError
 
 if TYPE_CHECKING:
     from bertlab.embedding.judging import VectorsOf
@@ -124,7 +124,12 @@ def _fine_tuned(config: Config, out: Path) -> dict[str, Any]:
     folder = fetch(config.model)
     task, labels = of_folder(folder)
     columns = _columns(config)
-    rows = task.read(config.data, columns)
+    try:
+        rows = task.read(config.data, columns)
+    except ColumnError as error:
+        if error.role == "label":
+            raise DataError(f"{error}: name the right one with --label; to label texts that have none there is bertlab predict") from None
+        raise
     try:
         gold = task.gold(rows, labels)
     except DataError as error:
@@ -132,7 +137,7 @@ def _fine_tuned(config: Config, out: Path) -> dict[str, Any]:
     train = (config.train, columns) if config.train else measures.training_file(folder)
     leakage = _leaks(task.read(*train) if train else None, rows)
     model = LoadedModel(folder, config.device, config.precision)
-    examples = task.encode(model.tokenizer, rows, None, labels, max_length=model.max_length, long=model.long)
+    examples = model.encode_rows(rows)
     outputs = model.outputs_of(examples, "evaluating")
     further = {"leakage": leakage, "truncated": examples.num_truncated, "cut": what_was_cut(examples)}
     learnt, cut = load_facts(folder).get(measures.LEARNT), examples.num_truncated

@@ -135,7 +135,7 @@ def _texts(config: Config, exported: "Exported") -> tuple[Any, Any]:
     else:
         texts = read_labelled(path, needs_label=False).texts[: TEXTS_OF_THE_SAMPLE + 1]
         rows, gold = task.ask(texts[:-1], texts[1:] if model.pairs or task.name == "answers" else None), None
-    return task.encode(model.tokenizer, rows, gold, model.known, max_length=model.max_length, long=model.long), gold
+    return model.encode_rows(rows, gold), gold
 
 
 def _compared(check: dict[str, Any]) -> str:

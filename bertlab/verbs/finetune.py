@@ -106,4 +106,5 @@ def _summary(config: Config, out: Path, data: "Data", metrics: dict[str, Any]) -
     lines = [f"dev        {headline_words(data.task, metrics['dev'])} (best of {config.seeds} seeds, chosen on these)"]
     lines += [*failed_lines(data.task, metrics), *lines_of_test(data.task, metrics)]
     lines += [f"model      {out / 'model'}", f"report     {out / 'report.html'}"]
-    return "\n".join([*lines, f"next       bertlab evaluate --model {out / 'model'} --data FILE --out DIR"])
+    lines += [f"next       bertlab predict --model {out / 'model'} --input FILE --output FILE"]
+    return "\n".join([*lines, f"           bertlab evaluate --model {out / 'model'} --data FILE --out DIR"])

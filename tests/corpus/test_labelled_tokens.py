@@ -82,15 +82,25 @@ def test_tags_come_out_as_iob2_whatever_they_went_in_as(tmp_path: Path) -> None:
 def test_without_tags_words_are_read_alone(tmp_path: Path) -> None:
     bare = [{"tokens": row["tokens"]} for row in ROWS]
     assert "no column 'tags'" in refusal(written(tmp_path / "t.jsonl", bare))
-    for rows in (bare, [*ROWS[:2], bare[2]]):
-        read = read_labelled_tokens(written(tmp_path / "t.jsonl", rows), needs_tags=False)
+    for rows in (bare, [*ROWS[:2], bare[2]], [{"tokens": row["tokens"], "tags": 1} for row in ROWS]):
+        read = read_labelled_tokens(written(tmp_path / "t.jsonl", rows), tags=None)
         assert read.tags is None and read.tokens == [row["tokens"] for row in ROWS]
         with pytest.raises(DataError, match="no tags"):
             tag_ids(read, ["O"])
     (tmp_path / "words.conll").write_text("one\ntwo\n\nthree\n", encoding="utf-8")
-    assert read_labelled_tokens(tmp_path / "words.conll", needs_tags=False).tokens == [["one", "two"], ["three"]]
+    assert read_labelled_tokens(tmp_path / "words.conll", tags=None).tokens == [["one", "two"], ["three"]]
     assert "one column" in refusal(tmp_path / "words.conll")
-    assert read_labelled_tokens(written(tmp_path / "t.jsonl", ROWS), needs_tags=False).tags == [row["tags"] for row in ROWS]
+
+
+def test_without_tags_the_words_of_a_sentence_may_be_one_text(tmp_path: Path) -> None:
+    expected = [["Ada", "lived", "there."], [], ["Ada"]]
+    (tmp_path / "t.csv").write_text("id,said\n7,Ada  lived there.\n8,\n9,Ada\n", encoding="utf-8")
+    read = read_labelled_tokens(tmp_path / "t.csv", tokens="said", tags=None)
+    assert (read.ids, read.tokens) == (["7", "8", "9"], expected)
+    (tmp_path / "t.txt").write_text("Ada lived there.\n\nAda\n", encoding="utf-8")
+    read = read_labelled_tokens(tmp_path / "t.txt", tags=None)
+    assert (read.ids, read.tokens) == (["t.txt:1", "t.txt:2", "t.txt:3"], expected)
+    assert "holds a str, not a list of words" in refusal(written(tmp_path / "t.jsonl", [{"tokens": "Ada lived", "tags": ["O", "O"]}]))
 
 
 @pytest.mark.parametrize(

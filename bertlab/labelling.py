@@ -1,0 +1,178 @@
+"""A file of texts answered by a fine-tuned model, in the order of its rows: a slice of rows after another, and one file of all.
+
+A slice that is done is a part (bertlab/embedding/parts.py) in the job's folder, so that what was cut off goes on. It holds a piece of
+the file to be: lines of JSON or CSV, or rows of a predictions file (bertlab/evaluation/predictions.py). An answer depends on no other text
+beyond the last bits of rounding, and a row is in the same slice whenever it is asked: the file is the same bytes, whatever happened on the
+way. Memory: the texts of the file and the answers of one slice.
+"""
+
+import csv
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+import bertlab
+from bertlab.corpus.labelled import Rows
+from bertlab.corpus.labelled_tokens import LabelledTokens
+from bertlab.disk import whole_file
+from bertlab.embedding.parts import Write, read_part, write_part
+from bertlab.inference import LoadedModel
+from bertlab.tasks.contract import Outputs
+from bertlab.tasks.data import what_was_cut
+from bertlab.tasks.measures import as_texts
+
+SLICE = 4096  # rows: what a cut-off costs at most
+WITHIN_CELL = "|"  # between several labels in one cell of CSV or TSV
+
+
+@dataclass(frozen=True)
+class Form:
+    """How answers are written: by the ending of the file; `every`: with the probabilities of all classes (.parquet always has them)."""
+
+    ending: str
+    every: bool = False
+
+
+def job_sha256(model: LoadedModel, files: dict[str, str], data: dict[str, Any], form: Form) -> str:
+    """Of everything that the file depends on: `files` are the sha256 of the model's, `data` says which texts, and their columns."""
+    facts = {"model": files, "data": data, "form": asdict(form), "precision": model.precision, "device": model.device.type}
+    facts |= {"bertlab": bertlab.__version__, "torch": torch.__version__}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def parts(rows: Rows, folder: Path) -> list[Path]:
+    """Where the slices of the rows are kept, in order."""
+    return [folder / f"{start // SLICE:06}.part" for start in range(0, len(rows), SLICE)]
+
+
+def compute(model: LoadedModel, rows: Rows, folder: Path, form: Form, passing: Callable[[int], None]) -> None:
+    """Make the parts that are not there; `passing` is told how many rows are done. Raises DataError for texts where pairs are wanted."""
+    for part, start in zip(parts(rows, folder), range(0, len(rows), SLICE), strict=True):
+        end = min(start + SLICE, len(rows))
+        if not part.exists():
+            write_part(part, *_answered(model, rows.subset(range(start, end)), folder, form))
+        passing(end)
+
+
+def assemble(made: Sequence[Path], output: Path, form: Form) -> dict[str, Any]:
+    """Make `output` of all parts; counts over them: what was `cut` of the texts, how many are `empty`, how many are `given` each name.
+
+    Raises CorruptError for a part that is not what was written.
+    """
+    found: dict[str, Counter[str]] = {"cut": Counter(), "given": Counter()}
+    empty = 0
+    with whole_file(output) as temporary, _opened(temporary, form) as append:
+        for part in made:
+            table, facts = read_part(part)
+            append(table)
+            empty += facts["empty"]
+            for name, counts in found.items():
+                counts.update(facts[name])
+    return {"empty": empty} | {name: dict(counts) for name, counts in found.items()}
+
+
+# ---- a slice
+
+
+def _answered(model: LoadedModel, rows: Rows, folder: Path, form: Form) -> tuple[pa.Table, dict[str, Any]]:
+    """A slice's piece of the file, and what is counted over it."""
+    assert model.task is not None, "only a fine-tuned model has answers"
+    examples = model.encode_rows(rows)
+    outputs = model.outputs_of(examples)
+    answers = model.task.answers(outputs, model.known)
+    texts = as_texts(rows)
+    words = texts.texts if texts.texts_b is None else [a + b for a, b in zip(texts.texts, texts.texts_b, strict=True)]
+    facts = {
+        "cut": what_was_cut(examples),
+        "empty": sum(not each.strip() for each in words),
+        "given": Counter(name for answer in answers for name in set(answer.given)),
+    }
+    if form.ending == ".parquet":
+        return _predictions(model, rows, outputs, folder / f"slice{form.ending}"), facts
+    said = [answer.as_row(form.every) for answer in answers]
+    if isinstance(rows, LabelledTokens):
+        for sentence, its in zip(rows.tokens, said, strict=True):
+            its["entities"] = [each | {"text": " ".join(sentence[each["start"] : each["end"]])} for each in its["entities"]]
+    seconds = [{}] * len(texts) if texts.texts_b is None else [{"text_b": text} for text in texts.texts_b]
+    known = zip(texts.ids, texts.texts, seconds, said, strict=True)
+    lines = _lines([{"id": id, "text": text} | second | _short(its) for id, text, second, its in known], form)
+    return pa.table({"lines": pa.array(lines, pa.large_string())}), facts
+
+
+def _predictions(model: LoadedModel, rows: Rows, outputs: Outputs, path: Path) -> pa.Table:
+    assert model.task is not None
+    model.task.write(path, rows, None, outputs, model.known)
+    table = pq.read_table(path)
+    path.unlink()
+    return table
+
+
+def _short(value: Any) -> Any:
+    """The same with numbers of seven digits, as many as fp32 tells apart."""
+    if isinstance(value, dict):
+        return {name: _short(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_short(each) for each in value]
+    return float(f"{value:.7g}") if isinstance(value, float) else value
+
+
+def _lines(rows: Sequence[dict[str, Any]], form: Form) -> list[str]:
+    """A line a row; of CSV and TSV the names of the columns first."""
+    if form.ending == ".jsonl":
+        return [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    flat = [dict(_cells(row)) for row in rows]
+    return [_csv_line(cells, form) for cells in (flat[0], *(each.values() for each in flat))]
+
+
+def _cells(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """A row flat: `probabilities` becomes a column a class, as probabilities.sport, and several labels one cell."""
+    for name, value in row.items():
+        if isinstance(value, dict):
+            yield from ((f"{name}.{key}", each) for key, each in value.items())
+        else:
+            yield name, WITHIN_CELL.join(str(each) for each in value) if isinstance(value, list) else value
+
+
+def _csv_line(cells: Any, form: Form) -> str:
+    line = StringIO()
+    csv.writer(line, delimiter="\t" if form.ending == ".tsv" else ",", lineterminator="\n").writerow(cells)
+    return line.getvalue()
+
+
+# ---- the file
+
+
+@contextmanager
+def _opened(path: Path, form: Form) -> Iterator[Write]:
+    """Yield a function that appends a slice's piece to `path`."""
+    if form.ending == ".parquet":
+        writers: list[pq.ParquetWriter] = []
+
+        def append_rows(table: pa.Table) -> None:
+            if not writers:
+                writers.append(pq.ParquetWriter(path, table.schema))
+            writers[0].write_table(table)
+
+        try:
+            yield append_rows
+        finally:
+            for writer in writers:
+                writer.close()
+        return
+    with path.open("w", encoding="utf-8", newline="") as stream:
+
+        def append_lines(table: pa.Table) -> None:
+            names = 1 if form.ending != ".jsonl" and stream.tell() else 0  # of the columns, which the file has once
+            stream.writelines(table["lines"].to_pylist()[names:])
+
+        yield append_lines

@@ -1,0 +1,157 @@
+"""bertlab predict: a fine-tuned model and texts that have no labels -> what it says of each, in the order of the texts.
+
+    bertlab predict --model DIR --input FILE --output FILE
+
+By the output's name: .jsonl, .csv or .tsv with id, text and answer (what it says of each kind of task: docs/predicting.md), or .parquet, a
+predictions file as `bertlab evaluate` leaves it. FILE.manifest.json binds it to the model and the texts. What is computed is kept in a
+hidden folder beside the output until the file is made of it, so that the same command goes on after a cut-off.
+"""
+
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal
+
+from bertlab.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from bertlab.inference import LoadedModel
+    from bertlab.labelling import Form
+
+ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet")
+MOST_NAMES = 20  # of labels that are counted on the screen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    model: str
+    """The model folder of a fine-tuned model (RUN/model of a fine-tuning run), or hf:NAME of one; it knows its kind of task."""
+    input: str
+    """Texts, whose labels, if there are any, are not looked at: a text file (a line is a text), CSV, TSV, JSONL or Parquet, also
+    compressed; or - for standard input (-.jsonl and so on say what it holds)."""
+    output: str
+    """File to write: NAME.jsonl, NAME.csv, NAME.tsv or NAME.parquet, or - for JSON lines on standard output; one of an earlier call is
+    replaced."""
+    text: str | None = None
+    """Column of the text: by default text; for tokens tokens (a list of words, or a text), for answers context."""
+    text_b: str | None = None
+    """Column of the second text of a pair: text_b is used without asking; for answers question."""
+    probabilities: bool = False
+    """Write the probabilities of all classes, not that of the answer alone; .parquet always has them."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """bf16 is faster where the hardware multiplies it; probabilities move by a few thousandths. auto: where it does."""
+    device: Literal["cpu", "cuda"] | None = None
+    """Default: the GPU where there is one."""
+
+    def __post_init__(self) -> None:
+        if self.output != "-" and Path(self.output).suffix not in ENDINGS:
+            raise ConfigError(f"output={self.output}: name it {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}, or - for standard output")
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Write the answers and say what they are; returns what the manifest says: rows, given, cut, empty, ...
+
+    Raises ConfigError (a folder that was not fine-tuned, names), DataError (columns, texts), CorruptError, LockedError.
+    """
+    from bertlab.disk import locked, refuse_unwritable, sweep
+    from bertlab.embedding.parts import tidy
+
+    if config.output == "-":
+        with TemporaryDirectory() as folder:
+            output = Path(folder) / "answers.jsonl"
+            facts = _predict(config, output, Path(folder))
+            with output.open(encoding="utf-8") as lines:
+                shutil.copyfileobj(lines, sys.stdout)
+        return facts
+    output = Path(config.output)
+    refuse_unwritable(output)
+    work = output.parent / f".predicting-{output.name}"
+    with locked(work):
+        sweep(output.parent, output.name)
+        try:
+            facts = _predict(config, output, work)
+        finally:
+            tidy(work)
+        tidy(work, all=True)
+    return facts
+
+
+def _predict(config: Config, output: Path, work: Path) -> dict[str, Any]:
+    from bertlab import labelling
+    from bertlab.disk import MANIFEST, hash_some, sha256_file, sweep, write_sealed
+    from bertlab.inference import LoadedModel
+    from bertlab.model.folder import load_labels, model_origin
+    from bertlab.progress import progress
+    from bertlab.tasks.contract import Columns
+
+    source = _file(config.input, work)
+    model = LoadedModel(config.model, config.device, config.precision)
+    if model.task is None:
+        load_labels(model.folder)  # raises, and says what to do
+    assert model.task is not None
+    form = labelling.Form(output.suffix, config.probabilities)
+    _refuse_lists(model, form, config.output)
+    rows = model.task.read(str(source), Columns(config.text, config.text_b, None, None), needs_gold=False)
+    origin = model_origin(config.model)
+    data = {"sha256": sha256_file(source), "name": source.name, "text": config.text, "text_b": config.text_b}
+    folder = work / labelling.job_sha256(model, origin["files"], data, form)[:32]
+    folder.mkdir(exist_ok=True)
+    sweep(folder)
+    made = labelling.parts(rows, folder)
+    there = sum(part.exists() for part in made)
+    if there:
+        print(f"going on: {there:,} of {len(made):,} parts were there already", file=sys.stderr)
+    with progress("predicting", "texts", len(rows)) as report:
+        labelling.compute(model, rows, folder, form, lambda done: report(done, ""))
+    manifest = output.with_name(f"{output.name}.{MANIFEST}")
+    manifest.unlink(missing_ok=True)  # of an earlier call
+    counted = labelling.assemble(made, output, form)
+    facts: dict[str, Any] = {"from": {"model": origin, "input": {"path": config.input, **data}}, "task": model.task.name}
+    facts |= {"labels": model.labels or [], "rows": len(rows), **counted, "precision": config.precision}
+    facts |= {"calibrated": model.known.temperature is not None}
+    write_sealed(manifest, facts | {"files": hash_some(output.parent, [output.name])})
+    print(_summary(facts, config.output, model), file=sys.stderr if config.output == "-" else sys.stdout)
+    return facts
+
+
+def _file(source: str, work: Path) -> Path:
+    """The file of the texts; standard input is first written to one in `work`. Raises ConfigError for a folder."""
+    from bertlab.corpus.units import source_files
+
+    if source == "-" or (source.startswith("-.") and not Path(source).exists()):
+        file = source_files(source, 0, work)[0].file
+        assert file is not None
+        return file.path
+    if not Path(source).is_file():
+        what = "is a folder" if Path(source).is_dir() else "does not exist"
+        raise ConfigError(f"{source} {what}: give a file of texts (text, CSV, TSV, JSONL, Parquet), or - for standard input")
+    return Path(source)
+
+
+def _refuse_lists(model: "LoadedModel", form: "Form", output: str) -> None:
+    from bertlab.tasks.tokens import TOKENS
+
+    if model.task is TOKENS and form.ending in (".csv", ".tsv"):
+        raise DataError(f"output={output}: entities are lists, which no cell of {form.ending} holds: name it .jsonl or .parquet")
+
+
+def _summary(facts: dict[str, Any], output: str, model: "LoadedModel") -> str:
+    from bertlab.pages.screen import inert, table
+
+    rows, lines = facts["rows"], []
+    if given := sorted(facts["given"].items(), key=lambda each: (-each[1], each[0])):
+        cells = [[name, f"{count:,}", f"{count / rows:.1%}"] for name, count in given[:MOST_NAMES]]
+        lines.append(table(["given", "texts", "of all"], cells))
+        if len(given) > MOST_NAMES:
+            lines.append(f"and {len(given) - MOST_NAMES:,} more")
+    for what, count in facts["cut"].items():
+        lines.append(f"{count:,} {what}: longer than {model.max_length} tokens")
+    if facts["empty"]:
+        lines.append(f"{facts['empty']:,} of {rows:,} texts have no word: what is said of them is said of nothing")
+    if model.task is not None and model.task.exclusive is not None:
+        raw = "as the model gives them: nothing calibrated them, do not take 0.9 for 9 in 10"
+        how = "calibrated on dev" if facts["calibrated"] else raw
+        lines.append(f"probabilities are {how}")
+    return "\n".join([*lines, f"{rows:,} answers {'' if output == '-' else inert(output)}".rstrip()])

@@ -1,0 +1,260 @@
+"""bertlab predict: what Model.predict says of each text, in their order, in the kind of file that the output's name asks for."""
+
+import csv
+import io
+import json
+import random
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+import bertlab
+from bertlab import cli, inference, labelling
+from bertlab.disk import locked, read_sealed
+from bertlab.errors import CorruptError, DataError, LockedError
+from bertlab.pages import figures
+from bertlab.training.chain import follow
+from bertlab.verbs import evaluate, predict
+from bertlab.verbs.predict import Config
+
+WORDS = ["the", "old", "river", "runs", "from", "a", "stone", "hill", "to", "the", "sea", "and", "birds", "sing", "over", "its", "banks"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    """More than a slice of the tests has, of other lengths, one without a word and one longer than the model reads."""
+    draw = random.Random(0)
+    return ["", *(" ".join(draw.choices(WORDS, k=draw.randint(1, 20))) for _ in range(20)), " ".join(WORDS * 3)]
+
+
+@pytest.fixture(autouse=True)
+def slices_of_eight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labelling, "SLICE", 8)
+
+
+def table(path: Path, texts: list[str], **columns: Any) -> str:
+    rows = [{"id": f"row {number}", "text": text} for number, text in enumerate(texts)]
+    path.write_text("".join(json.dumps(row | columns) + "\n" for row in rows))
+    return str(path)
+
+
+def answered(folder: str, source: str, output: Path, **settings: Any) -> list[dict[str, Any]]:
+    predict.run(Config(model=folder, input=source, output=str(output), device="cpu", **settings))
+    assert not list(output.parent.glob(".tmp-*")) and not list(output.parent.glob(".predicting-*/*/*"))
+    return [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+
+
+def near(value: Any) -> Any:
+    """What was written, against the numbers of a whole batch: the last bits may differ."""
+    if isinstance(value, dict):
+        return {name: near(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [near(each) for each in value]
+    return pytest.approx(value, rel=1e-5, abs=1e-6) if isinstance(value, float) else value
+
+
+def test_every_text_has_its_class_and_probability_in_order(every_model: dict[str, str], texts: list[str], tmp_path: Path) -> None:
+    expected = bertlab.load(every_model["single"], "cpu").predict(texts)
+    found = answered(every_model["single"], table(tmp_path / "t.jsonl", texts, label=["no", "label"]), tmp_path / "a.jsonl")
+    assert found == [
+        {"id": f"row {number}", "text": text, "label": said.label, "probability": near(said.probability)}
+        for number, (text, said) in enumerate(zip(texts, expected, strict=True))
+    ]
+    assert len({each["label"] for each in found}) > 1, "the order can be seen"
+    every = answered(every_model["single"], str(tmp_path / "t.jsonl"), tmp_path / "b.jsonl", probabilities=True)
+    assert [each["probabilities"] for each in every] == [near(said.probabilities) for said in expected]
+
+
+def test_probabilities_are_calibrated_where_dev_taught_a_temperature(
+    every_model: dict[str, str], texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(inference, "with_temperature", lambda labels, learnt: replace(labels, temperature=3.0))
+    folder = every_model["single"]
+    found = answered(folder, table(tmp_path / "t.jsonl", texts), tmp_path / "a.jsonl", probabilities=True)
+    for each, said in zip(found, bertlab.load(folder, "cpu").predict(texts), strict=True):
+        assert said.calibrated is not None and said.calibrated[said.label] < said.probability - 0.01
+        assert (each["probability"], each["probabilities"]) == (near(said.calibrated[said.label]), near(said.calibrated))
+    assert "calibrated on dev" in capsys.readouterr().out
+
+
+def test_every_kind_of_task_answers_in_kind(every_model: dict[str, str], texts: list[str], tmp_path: Path) -> None:
+    source = table(tmp_path / "t.jsonl", texts)
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("text,text_b\n" + "".join(f"{a},{b}\n" for a, b in zip(texts, texts[::-1], strict=True)))
+
+    def said(name: str, *asked: Any) -> Any:
+        return bertlab.load(every_model[name], "cpu").predict(*asked)
+
+    for each, expected in zip(answered(every_model["several"], source, tmp_path / "s.jsonl"), said("several", texts), strict=True):
+        assert each["labels"] == expected.labels
+        assert each["probability"] == near([expected.probabilities[label] for label in expected.labels])
+    for each, expected in zip(answered(every_model["number"], source, tmp_path / "n.jsonl"), said("number", texts), strict=True):
+        assert each["value"] == near(expected.value)
+    for each, expected in zip(
+        answered(every_model["pairs"], str(pairs), tmp_path / "p.jsonl"), said("pairs", texts, texts[::-1]), strict=True
+    ):
+        assert each["label"] == expected.label
+    assert [each["text_b"] for each in [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]] == texts[::-1]
+    tagged = answered(every_model["tags"], source, tmp_path / "t2.jsonl", text="text")
+    for each, expected, text in zip(tagged, said("tags", texts), texts, strict=True):
+        assert each["tags"] == expected.tags
+        assert [{name: entity[name] for name in ("type", "start", "end")} for entity in each["entities"]] == [
+            {name: value for name, value in asdict(entity).items() if name != "probability"} for entity in expected.entities
+        ]
+        assert all(entity["text"] == " ".join(text.split()[entity["start"] : entity["end"]]) for entity in each["entities"])
+    assert any(each["entities"] for each in tagged)
+    questions = tmp_path / "q.jsonl"
+    questions.write_text("".join(json.dumps({"question": "the sea", "context": text}) + "\n" for text in texts[1:]))
+    asked = answered(every_model["answers"], str(questions), tmp_path / "q2.jsonl")
+    for each, expected in zip(asked, said("answers", ["the sea"] * len(texts[1:]), texts[1:]), strict=True):
+        assert (each["text"], each["answer"], each["start"]) == ("the sea", expected.text, expected.start)
+        assert each["text_b"][each["start"] :].startswith(each["answer"])
+
+
+def test_csv_has_a_column_a_class_and_several_labels_in_a_cell(every_model: dict[str, str], texts: list[str], tmp_path: Path) -> None:
+    source = table(tmp_path / "t.jsonl", ['a "quoted", text\nof two lines', *texts])
+    for name, delimiter in (("a.csv", ","), ("a.tsv", "\t")):
+        for model, columns in (("single", ["label", "probability"]), ("several", ["labels", "probability"])):
+            rows = answered(every_model[model], source, tmp_path / "a.jsonl", probabilities=True)
+            config = Config(model=every_model[model], input=source, output=str(tmp_path / name), probabilities=True, device="cpu")
+            predict.run(config)
+            read = list(csv.DictReader(io.StringIO((tmp_path / name).read_bytes().decode()), delimiter=delimiter))
+            classes = [f"probabilities.{label}" for label in ("hills", "rivers", "seas")]
+            assert list(read[0]) == ["id", "text", *columns, *classes] and len(read) == len(rows)
+            for cells, row in zip(read, rows, strict=True):
+                assert (cells["id"], cells["text"]) == (row["id"], row["text"])
+                assert cells[columns[0]] == (row["label"] if model == "single" else "|".join(row["labels"]))
+                assert [float(cells[name]) for name in classes] == list(row["probabilities"].values())
+
+
+def test_a_parquet_file_is_that_of_evaluate_without_gold(
+    every_model: dict[str, str], texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "write_figures", lambda *_, **__: None)
+    source = table(tmp_path / "t.jsonl", texts, label="seas")
+    predict.run(Config(model=every_model["single"], input=source, output=str(tmp_path / "a.parquet"), device="cpu"))
+    evaluate.run(evaluate.Config(model=every_model["single"], data=source, out=str(tmp_path / "scores"), device="cpu"))
+    ours, theirs = pq.read_table(tmp_path / "a.parquet"), pq.read_table(tmp_path / "scores" / "predictions.parquet")
+    assert ours.schema.equals(theirs.schema, check_metadata=True)
+    for name in ("id", "text_sha256", "predicted"):
+        assert ours[name].to_pylist() == theirs[name].to_pylist()
+    assert ours["gold"].null_count == len(texts)
+    assert ours["probabilities"].to_pylist() == [near(row) for row in theirs["probabilities"].to_pylist()]
+
+
+def test_the_same_command_goes_on_where_it_was_cut_off_and_the_file_is_the_same(
+    every_model: dict[str, str], texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = table(tmp_path / "t.jsonl", texts)
+    for name in ("a.jsonl", "a.csv", "a.parquet"):
+        config = Config(model=every_model["single"], input=source, output=str(tmp_path / name), device="cpu")
+        predict.run(config)
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).unlink()
+        before = labelling._answered
+        seen: list[int] = []
+
+        def cut_off(*arguments: Any, before: Any = before, seen: list[int] = seen) -> Any:
+            seen.append(len(arguments[1]))
+            if len(seen) == 2:
+                raise KeyboardInterrupt
+            return before(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(labelling, "_answered", cut_off)
+            with pytest.raises(KeyboardInterrupt):
+                predict.run(config)
+            assert not (tmp_path / name).exists() and seen == [8, 8]
+            capsys.readouterr()
+            predict.run(config)
+            assert "going on: 1 of 3 parts" in capsys.readouterr().err
+            assert seen == [8, 8, 8, len(texts) - 16], "what was done is not done again"
+        assert (tmp_path / name).read_bytes() == whole
+
+
+def test_parts_are_of_one_job_alone_and_damage_is_seen(
+    every_model: dict[str, str], texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, parts = table(tmp_path / "t.jsonl", texts), tmp_path / ".predicting-a.jsonl"
+    config = Config(model=every_model["single"], input=source, output=str(tmp_path / "a.jsonl"), device="cpu")
+    with monkeypatch.context() as patch:
+        patch.setattr(labelling, "assemble", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            predict.run(config)
+    part = next(parts.glob("*/000001.part"))
+    part.write_bytes(part.read_bytes()[:-1] + b"?")
+    with pytest.raises(CorruptError, match="same command again"):
+        predict.run(config)
+    assert sorted(path.name for path in parts.glob("*/*.part")) == ["000000.part", "000002.part"]
+    table(tmp_path / "t.jsonl", texts[::-1])
+    backwards = answered(every_model["single"], source, tmp_path / "a.jsonl")
+    assert [each["label"] for each in backwards] == [said.label for said in bertlab.load(every_model["single"], "cpu").predict(texts[::-1])]
+    with locked(parts), pytest.raises(LockedError):
+        predict.run(config)
+
+
+def test_the_manifest_leads_from_the_answers_to_texts_and_model(every_model: dict[str, str], texts: list[str], tmp_path: Path) -> None:
+    source = table(tmp_path / "t.jsonl", texts)
+    for name in ("a.csv", "a.parquet"):
+        predict.run(Config(model=every_model["single"], input=source, output=str(tmp_path / name), device="cpu"))
+        facts = read_sealed(tmp_path / f"{name}.manifest.json")
+        assert (facts["rows"], facts["empty"], facts["cut"]) == (len(texts), 1, {"truncated": 1})
+        assert sum(facts["given"].values()) == len(texts)
+        found = list(follow([tmp_path / name]))
+        assert [(link.status, link.name) for link in found[:3]] == [("ok", "answers"), ("ok", "input"), ("ok", "model")]
+        with (tmp_path / name).open("ab") as stream:
+            stream.write(b" ")
+        assert next(follow([tmp_path / name])).status == "differs"
+
+
+def test_standard_input_and_output(
+    every_model: dict[str, str], texts: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = bertlab.load(every_model["single"], "cpu").predict(texts)
+    for name, lines in (("-", texts), ("-.jsonl", [json.dumps({"text": text}) for text in texts])):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("".join(f"{line}\n" for line in lines).encode())))
+        assert cli.main(["predict", "--model", every_model["single"], "--input", name, "--output", "-", "--device", "cpu"]) == 0
+        out, err = capsys.readouterr()
+        assert [json.loads(line)["label"] for line in out.splitlines()] == [said.label for said in expected]
+        assert "1 of 22 texts have no word" in err and "nothing calibrated them" in err
+
+
+def test_what_cannot_be_answered_is_refused_in_one_line_and_leaves_nothing(
+    every_model: dict[str, str], texts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = table(tmp_path / "t.jsonl", texts)
+    for model, given, output, settings, words in (
+        ("words", source, "a.jsonl", [], "has no classifier: fine-tune it first"),
+        ("single", source, "a.xlsx", [], "name it .jsonl, .csv, .tsv or .parquet"),
+        ("single", source, "a.jsonl", ["--text", "said"], "no column 'said': the columns are 'id', 'text': "),
+        ("single", str(tmp_path), "a.jsonl", [], "is a folder: give a file of texts"),
+        ("pairs", source, "a.jsonl", [], "fine-tuned on pairs: give a second text"),
+        ("tags", source, "a.csv", ["--text", "text"], "entities are lists"),
+        ("tags", source, "a.jsonl", [], "no column 'tokens'"),
+        ("answers", source, "a.jsonl", [], "no column 'question'"),
+    ):
+        command = ["predict", "--model", every_model[model], "--input", given, "--output", str(tmp_path / output), "--device", "cpu"]
+        assert cli.main([*command, *settings]) == (3 if "column" in words or "pairs" in words or "entities" in words else 2), words
+        err = capsys.readouterr().err
+        assert words in err and err.count("\n") == 1
+        assert [path for path in tmp_path.iterdir() if not path.name.startswith(".")] == [Path(source)]
+
+
+def test_evaluate_says_where_to_go_with_texts_that_have_no_labels(every_model: dict[str, str], texts: list[str], tmp_path: Path) -> None:
+    config = evaluate.Config(model=every_model["single"], data=table(tmp_path / "t.jsonl", texts), out=str(tmp_path / "s"), device="cpu")
+    with pytest.raises(DataError, match="no column 'label'.*bertlab predict"):
+        evaluate.run(config)
