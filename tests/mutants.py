@@ -507,6 +507,20 @@ MUTANTS = (
         ("tests/tasks/test_shots.py::test_every_seed_learns_from_other_examples_and_all_choose_by_the_same",),
     ),
     Mutant(
+        "runs of contrast side by side: ends of an interval that is none",
+        "pages/contrast_report.py",
+        'if found["low"] is None:\n        return',
+        'if "low" not in found:\n        return',
+        ("tests/pages/test_contrast_report.py::test_several_runs_stand_in_one_table_and_in_the_same_charts_whose_numbers_are_theirs",),
+    ),
+    Mutant(
+        "corpus: of many sources the smallest are shown",
+        "pages/doctor.py",
+        'origins = sorted(origins, key=lambda origin: -origin["bytes"])',
+        'origins = sorted(origins, key=lambda origin: origin["bytes"])',
+        ("tests/pages/test_doctor.py::test_of_many_sources_the_largest_are_shown_and_the_others_counted",),
+    ),
+    Mutant(
         "shots: a label draws though the texts of a rarer one have it already",
         "tasks/shots.py",
         "[: max(0, shots - already)]",
