@@ -507,6 +507,27 @@ MUTANTS = (
         ("tests/tasks/test_shots.py::test_every_seed_learns_from_other_examples_and_all_choose_by_the_same",),
     ),
     Mutant(
+        "texts of a caller's: those after the first are not looked at",
+        "corpus/given.py",
+        "set(map(type, found))",
+        "set(map(type, found[:1]))",
+        ("tests/corpus/test_given.py::test_what_is_no_text_is_refused_by_its_place",),
+    ),
+    Mutant(
+        "texts of a caller's: a dict is its keys",
+        "corpus/given.py",
+        "return not isinstance(values, Mapping) and getattr",
+        "return getattr",
+        ("tests/corpus/test_given.py::test_what_is_no_list_of_texts_is_refused",),
+    ),
+    Mutant(
+        "texts of a caller's: words are not looked at",
+        "corpus/given.py",
+        'for word in text if not isinstance(word, str)), "")',
+        'for word in text if word is None), "")',
+        ("tests/corpus/test_given.py::test_a_tagger_is_given_words_and_each_is_looked_at",),
+    ),
+    Mutant(
         "runs of contrast side by side: ends of an interval that is none",
         "pages/contrast_report.py",
         'if found["low"] is None:\n        return',
