@@ -507,6 +507,20 @@ MUTANTS = (
         ("tests/tasks/test_shots.py::test_every_seed_learns_from_other_examples_and_all_choose_by_the_same",),
     ),
     Mutant(
+        "pretrain: processes are launched that cannot share a step",
+        "cli.py",
+        "if micro_batches % asked:",
+        "if 0 < micro_batches < asked:",
+        ("tests/test_cli.py::test_processes_that_cannot_share_a_step_are_not_started",),
+    ),
+    Mutant(
+        "a run that is asked to be shorter: other settings, whatever they are",
+        "training/runlog.py",
+        'before.get("steps") != now.get("steps")',
+        'before.get("steps") == now.get("steps")',
+        ("tests/training/test_runlog.py::test_other_settings_are_refused_by_name_and_the_free_ones_may_change",),
+    ),
+    Mutant(
         "texts of a caller's: those after the first are not looked at",
         "corpus/given.py",
         "set(map(type, found))",
