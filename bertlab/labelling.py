@@ -29,7 +29,7 @@ from bertlab.embedding.parts import Write, read_part, write_part
 from bertlab.inference import LoadedModel
 from bertlab.tasks.contract import Outputs
 from bertlab.tasks.data import what_was_cut
-from bertlab.tasks.measures import as_texts
+from bertlab.tasks.measures import as_texts, without_words
 
 SLICE = 4096  # rows: what a cut-off costs at most
 WITHIN_CELL = "|"  # between several labels in one cell of CSV or TSV
@@ -91,10 +91,9 @@ def _answered(model: LoadedModel, rows: Rows, folder: Path, form: Form) -> tuple
     outputs = model.outputs_of(examples)
     answers = model.task.answers(outputs, model.known)
     texts = as_texts(rows)
-    words = texts.texts if texts.texts_b is None else [a + b for a, b in zip(texts.texts, texts.texts_b, strict=True)]
     facts = {
         "cut": what_was_cut(examples),
-        "empty": sum(not each.strip() for each in words),
+        "empty": len(without_words(rows)),
         "given": Counter(name for answer in answers for name in set(answer.given)),
     }
     if form.ending == ".parquet":

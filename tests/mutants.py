@@ -39,6 +39,7 @@ PAIRS = "tests/batches/test_pairs.py"
 BATCHES = "tests/batches/test_pretraining.py"
 ENCODER = "tests/model/test_encoder.py"
 PARTS = "tests/model/test_learnt_parts.py"
+MEASURES = "tests/tasks/test_measures.py"
 RECIPE = "tests/tasks/test_recipe.py"
 TWO = "tests/tasks/test_two_processes.py"
 
@@ -419,6 +420,62 @@ MUTANTS = (
         'task.score(state["dev"]) <= floor',
         'task.score(state["dev"]) < floor',
         (f"{RECIPE}::test_a_seed_that_learns_nothing_is_counted_and_told",),
+    ),
+    Mutant(
+        "what fine-tuning says: a class of as many examples as will do is told as rare",
+        "tasks/measures.py",
+        "if counts[place] < fewer}",
+        "if counts[place] <= fewer}",
+        ("tests/verbs/test_finetune.py::test_classes_of_few_examples_are_told_the_rarest_first_and_at_most_five_of_them",),
+    ),
+    Mutant(
+        "what fine-tuning says: conflicting labels of test are not looked for",
+        "tasks/measures.py",
+        "conflicting_labels(*map(as_texts, data.splits.values()))",
+        'conflicting_labels(as_texts(data.splits["train"]), as_texts(data.splits["dev"]))',
+        ("tests/verbs/test_finetune.py::test_what_is_wrong_with_labels_is_told_once_and_of_all_splits",),
+    ),
+    Mutant(
+        "what fine-tuning says: a pair of which one text is empty has no word",
+        "tasks/measures.py",
+        "[a + b for a, b in zip(texts.texts, texts.texts_b, strict=True)]\n    return [id",
+        "texts.texts\n    return [id",
+        (f"{MEASURES}::test_a_pair_has_no_word_where_neither_text_has_one",),
+    ),
+    Mutant(
+        "against the baseline: the worse one is called better",
+        "tasks/measures.py",
+        'better = "model" if found["difference"] > 0 else "baseline"',
+        'better = "model" if found["difference"] < 0 else "baseline"',
+        (f"{MEASURES}::test_which_is_better_is_said_where_interval_and_p_show_it",),
+    ),
+    Mutant(
+        "against the baseline: a claim is made though the interval holds 0",
+        "tasks/measures.py",
+        'not interval["low"] <= 0 <= interval["high"] and found["p"] <= 1 - LEVEL',
+        'found["p"] <= 1',
+        (f"{MEASURES}::test_which_is_better_is_said_where_interval_and_p_show_it",),
+    ),
+    Mutant(
+        "against the baseline: it is given the temperature that dev taught the model",
+        "tasks/measures.py",
+        "gold, outputs, replace(labels, temperature=None))",
+        "gold, outputs, labels)",
+        (f"{MEASURES}::test_the_strongest_baselines_answers_are_kept_and_compared_as_compare_does",),
+    ),
+    Mutant(
+        "against the baseline: questions of one context are drawn one by one",
+        "tasks/measures.py",
+        "[read_predictions(path, task.cluster)",
+        "[read_predictions(path)",
+        (f"{MEASURES}::test_the_strongest_baselines_answers_are_kept_and_compared_as_compare_does",),
+    ),
+    Mutant(
+        "against the baseline: the model does not bind its answers",
+        "pages/results.py",
+        "*by_seed, *of_baseline, MISTAKES",
+        "*by_seed, MISTAKES",
+        ("tests/verbs/test_finetune.py::test_the_baselines_answers_are_of_the_run_and_damage_to_them_is_found",),
     ),
     # --- disk
     Mutant(

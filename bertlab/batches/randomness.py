@@ -98,13 +98,14 @@ def permuted(places: np.ndarray, size: int, key: np.ndarray) -> np.ndarray:
     """
     half = np.uint64(max(1, (max(size - 1, 1).bit_length() + 1) // 2))
     low = (np.uint64(1) << half) - np.uint64(1)
+    turns = [derive(key, turn) for turn in range(6)]
     result = places.astype(np.uint64)
     outside = np.arange(len(places))
     while len(outside):
         x = result[outside]
         left, right = x >> half, x & low
-        for turn in range(6):
-            left, right = right, left ^ (bits(derive(key, turn), right) & low)
+        for turn in turns:
+            left, right = right, left ^ (bits(turn, right) & low)
         result[outside] = (left << half) | right
         outside = outside[result[outside] >= size]
     return result.astype(np.int64)

@@ -113,13 +113,19 @@ def _labels_of(task: str, values: list[Any]) -> set[str]:
 
 
 def _refuse_damaged(path: Path) -> None:
-    """Raise CorruptError when a manifest binds the file and it is another: an evaluation's own, or that of the model of a fine-tuning."""
+    """Raise CorruptError when a manifest binds the file and it is another: an evaluation's own, that of the model of a fine-tuning, or a
+    cross-validation's."""
     path = path.absolute()
-    run = path.parents[1] if path.parent.name == "predictions" else path.parent  # of several seeds
-    for manifest, key, name in ((path.parent / MANIFEST, "files", path.name), (run / "model" / MANIFEST, "run", path.relative_to(run))):
+    depth = (
+        1 if path.parent.name == "predictions" else 2 if path.parent.parent.name == "baselines" else 0
+    )  # of several seeds, of a baseline
+    run = path.parents[depth]
+    name = path.relative_to(run).as_posix()
+    manifests = [(path.parent / MANIFEST, "files", path.name), (run / MANIFEST, "files", name), (run / "model" / MANIFEST, "run", name)]
+    for manifest, key, name in manifests:
         found = read_json(manifest) if manifest.is_file() else None
         if isinstance(found, dict) and SEAL in found:  # else it is none of ours
-            entry = read_sealed(manifest).get(key, {}).get(str(name))
+            entry = read_sealed(manifest).get(key, {}).get(name)
             if entry is not None:
                 verify_file(path, entry if key == "run" else entry["sha256"])
 

@@ -18,10 +18,15 @@ def majority_class(train_labels: Sequence[int], num_test: int) -> np.ndarray:
     return np.full(num_test, np.bincount(np.asarray(train_labels)).argmax())
 
 
+def class_shares(train_labels: Sequence[int], num_test: int, classes: int) -> np.ndarray:
+    """How frequent each class is in train, for every test example: probabilities (num_test, classes), whose largest is majority_class."""
+    return np.tile(np.bincount(np.asarray(train_labels), minlength=classes) / len(train_labels), (num_test, 1))
+
+
 def tfidf_logistic_regression(
-    train_texts: Sequence[str], train_labels: Sequence[int], test_texts: Sequence[str], seed: int = 0
+    train_texts: Sequence[str], train_labels: Sequence[int], test_texts: Sequence[str], classes: int, seed: int = 0
 ) -> np.ndarray:
-    """Predicted class numbers (n,): words and word pairs by TF-IDF (sublinear, in at least 2 texts), logistic regression with C = 10.
+    """Probabilities (n, classes): words and word pairs by TF-IDF (sublinear, in at least 2 texts), logistic regression with C = 10.
 
     One fixed, ordinary setting, not tuned on anything: a strong baseline for topics, a weak one for word order.
     """
@@ -29,9 +34,11 @@ def tfidf_logistic_regression(
 
     features = _tfidf(train_texts, test_texts)
     if features is None:  # all that is left to learn from is how frequent the classes are
-        return majority_class(train_labels, len(test_texts))
+        return class_shares(train_labels, len(test_texts), classes)
     model = LogisticRegression(C=10.0, max_iter=1000, random_state=seed).fit(features[0], np.asarray(train_labels))
-    return np.asarray(model.predict(features[1]))
+    found = np.zeros((len(test_texts), classes))
+    found[:, model.classes_] = model.predict_proba(features[1])
+    return found
 
 
 def most_frequent_set(train_sets: np.ndarray, num_test: int) -> np.ndarray:
@@ -41,17 +48,17 @@ def most_frequent_set(train_sets: np.ndarray, num_test: int) -> np.ndarray:
 
 
 def tfidf_one_vs_rest(train_texts: Sequence[str], train_sets: np.ndarray, test_texts: Sequence[str], seed: int = 0) -> np.ndarray:
-    """Predicted truth values (n, K) for sets of labels: the same features, a logistic regression a label, each label where p > 1/2."""
+    """Probabilities (n, K) for sets of labels, each on its own: the same features, a logistic regression a label."""
     from sklearn.linear_model import LogisticRegression
 
     train_sets = np.asarray(train_sets, dtype=bool)
     features = _tfidf(train_texts, test_texts)
-    predicted = np.tile(train_sets.mean(0) > 0.5, (len(test_texts), 1))  # of labels that are on every text or on none, too
+    found = np.tile(train_sets.mean(0), (len(test_texts), 1))  # of labels that are on every text or on none, too
     if features is not None:
         for label in np.flatnonzero(train_sets.any(0) & ~train_sets.all(0)):
             model = LogisticRegression(C=10.0, max_iter=1000, solver="liblinear", random_state=seed).fit(features[0], train_sets[:, label])
-            predicted[:, label] = model.predict(features[1])
-    return predicted
+            found[:, label] = model.predict_proba(features[1])[:, 1]
+    return found
 
 
 def tfidf_ridge(train_texts: Sequence[str], train_numbers: np.ndarray, test_texts: Sequence[str], seed: int = 0) -> np.ndarray:
@@ -98,11 +105,16 @@ def unigram_loss(train_counts: np.ndarray, masked_counts: np.ndarray) -> float:
 
 def commonest_tags(
     train_words: Sequence[Sequence[str]], train_tags: Sequence[Sequence[str]], test_words: Sequence[Sequence[str]]
-) -> list[list[str]]:
-    """The tag that each word has most often in train, of equals the first in the alphabet, and "O" for words that train does not have."""
+) -> tuple[list[list[str]], list[np.ndarray]]:
+    """The tag that each word has most often in train, of equals the first in the alphabet, and how often it has that one, as a share; "O"
+    and a share of 0 for words that train does not have."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for words, tags in zip(train_words, train_tags, strict=True):
         for word, tag in zip(words, tags, strict=True):
             counts[word][tag] += 1
     commonest = {word: min(tags, key=lambda tag: (-tags[tag], tag)) for word, tags in counts.items()}
-    return [[commonest.get(word, "O") for word in words] for words in test_words]
+    shares = {word: counts[word][tag] / counts[word].total() for word, tag in commonest.items()}
+    return (
+        [[commonest.get(word, "O") for word in words] for words in test_words],
+        [np.array([shares.get(word, 0.0) for word in words]) for words in test_words],
+    )

@@ -1,4 +1,5 @@
-"""What can be compared of each kind of predictions: the metrics by name, those taken where none is asked for, and how they are drawn again.
+"""What can be compared of each kind of predictions: the metrics by name, those taken where none is asked for, how they are drawn again, and
+what is found of two trained models.
 
 A further kind of task is a further branch here and in alignment.py; the tests of significance.py need to know none of them.
 """
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bertlab.corpus.schemes import Span, spans_of
+from bertlab.evaluation import power
 from bertlab.evaluation.alignment import NUMBERS, Aligned
 from bertlab.evaluation.answers import ANSWER_SCORES, answer_scores
 from bertlab.evaluation.clusters import NAMES as CLUSTER_SCORES
@@ -16,6 +18,7 @@ from bertlab.evaluation.entities import entity_averages, entity_units, types_of
 from bertlab.evaluation.numbers import LOWER_IS_BETTER, NUMBER_METRICS, units_of_numbers
 from bertlab.evaluation.resampling import AVERAGES, SET_AVERAGES, SET_LOSSES, Sample, units_of, units_of_scores, units_of_sets
 from bertlab.evaluation.retrieval import RETRIEVAL_SCORES, retrieval_scores
+from bertlab.evaluation.significance import mcnemar, paired_bootstrap, randomisation_p
 
 USUAL = {
     "single-label": ("accuracy", "macro_f1"),
@@ -99,6 +102,29 @@ def is_right(aligned: Aligned, row: int) -> np.ndarray:
         return np.asarray(answer_scores(list(aligned.gold), list(aligned.predicted[row]))[:, 0] == 1)
     same = aligned.predicted[row] == aligned.gold
     return same.all(axis=1) if same.ndim == 2 else same
+
+
+def compared_models(
+    aligned: Aligned, rows: list[int], metrics: Mapping[str, Any], *, resamples: int, seed: int, level: float
+) -> list[dict[str, Any]]:
+    """Two trained models, those at `rows`: for each metric both scores, the difference with its interval, p by the test that fits, and what
+    these examples could have shown."""
+    units, wanted, n = sample_of(aligned, rows), list(metrics.values()), len(aligned.gold)
+    randomised = randomisation_p(units, wanted, resamples, seed)
+    of_a, of_b = units.observed_scores(0, wanted), units.observed_scores(1, wanted)
+    alpha, results = 1 - level, []
+    for number, found in enumerate(paired_bootstrap(units, wanted, resamples, seed, level)):
+        name, error, difference = list(metrics)[number], found["standard_error"], found["difference"]
+        result = {"metric": name, "lower_is_better": lower_is_better(name), "a": float(of_a[number]), "b": float(of_b[number])} | found
+        result |= {"p": float(randomised[number]), "test": "randomisation", "p_randomisation": float(randomised[number])}
+        least, needed = power.smallest_difference_by_error(error, alpha), power.examples_needed_by_error(n, error, difference, alpha)
+        if name in PROPORTIONS.get(aligned.task, ()) and aligned.clusters is None:
+            test = mcnemar(is_right(aligned, rows[0]), is_right(aligned, rows[1]))
+            share = (test["only_a"] + test["only_b"]) / n
+            result |= {"p": test["p_exact"], "test": "McNemar exact", "mcnemar": test}
+            least, needed = power.smallest_difference(n, share, alpha), power.examples_needed(share, difference, alpha)
+        results.append(result | {"power": {"power": power.POWER, "smallest_difference": least, "examples_needed": needed}})
+    return results
 
 
 def classes_never_seen(aligned: Aligned, rows: list[int]) -> list[str]:

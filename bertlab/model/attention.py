@@ -101,9 +101,10 @@ def attend(qkv: Tensor, where: Layout, dropout: float) -> Tensor:
     assert where.rows is not None
     padded = qkv.new_zeros(where.padded_rows, 3 * heads * size).index_copy(0, where.rows, qkv.reshape(tokens, -1))
     contexts = []
-    for group in where.groups:
-        block = padded[group.first : group.first + group.count * group.length].view(group.count, group.length, 3, heads, size)
-        query, key, value = block.permute(2, 0, 3, 1, 4)  # each (count, H, length, D)
+    # split, not slices: on the way back a slice is the whole buffer again, zero but for its rows
+    blocks = padded.split([group.count * group.length for group in where.groups])
+    for group, block in zip(where.groups, blocks, strict=True):
+        query, key, value = block.view(group.count, group.length, 3, heads, size).permute(2, 0, 3, 1, 4)  # each (count, H, length, D)
         if qkv.dtype == torch.bfloat16 and not qkv.is_cuda:
             context = _attend_in_words(query, key, value, group.mask, dropout)
         else:

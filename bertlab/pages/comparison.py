@@ -56,7 +56,7 @@ def _differences(facts: dict[str, Any]) -> str:
     for pair in facts["pairs"]:
         for result in pair["metrics"]:
             row = [f"{pair['a']} - {pair['b']}", metric_words(result["metric"]), f"{result['difference']:+.4f}", _interval(result)]
-            row += [_p(result["p"]), *([_p(result["p_corrected"])] if corrected else []), _test(result)]
+            row += [p_words(result["p"]), *([p_words(result["p_corrected"])] if corrected else []), _test(result)]
             rows.append(row)
     return table(header, rows)
 
@@ -64,14 +64,14 @@ def _differences(facts: dict[str, Any]) -> str:
 def _test(result: dict[str, Any]) -> str:
     if "mcnemar" in result:
         test = result["mcnemar"]
-        return f"McNemar exact (mid-p {_p(test['p_mid'])}; only A right {test['only_a']:,}, only B {test['only_b']:,})"
+        return f"McNemar exact (mid-p {p_words(test['p_mid'])}; only A right {test['only_a']:,}, only B {test['only_b']:,})"
     if "p_two_level" in result:
         seeds = f"{len(result['seed_scores_a'])} and {len(result['seed_scores_b'])} seeds"
         permuted = result["p_permutation_of_seeds"]
-        return f"two-level bootstrap ({seeds}; permuted seeds alone {_p(permuted)})"
+        return f"two-level bootstrap ({seeds}; permuted seeds alone {p_words(permuted)})"
     if "p_bootstrap" not in result:
         return "jackknife, Student's t"
-    return f"randomisation (bootstrap {_p(result['p_bootstrap'])})"
+    return f"randomisation (bootstrap {p_words(result['p_bootstrap'])})"
 
 
 def _interval(result: dict[str, Any]) -> str:
@@ -79,7 +79,7 @@ def _interval(result: dict[str, Any]) -> str:
     return "?" if interval["low"] is None else f"[{interval['low']:+.4f}, {interval['high']:+.4f}]"
 
 
-def _p(p: float | None) -> str:
+def p_words(p: float | None) -> str:
     if p is None:
         return "-"
     return f"{p:.4f}" if p >= 1e-4 else f"{p:.1e}"
@@ -112,7 +112,7 @@ def verdict(facts: dict[str, Any], pair: dict[str, Any], result: dict[str, Any])
     chance = f"chance alone would give a difference this large in {_percent(result['p'])} {_OF_WHAT[result['test']]}"
     many = ""
     if facts["comparisons"] > 1 and facts["correction"] != "none":
-        many = f" Corrected for {facts['comparisons']} comparisons ({_CORRECTION[facts['correction']]}) p is {_p(p)}."
+        many = f" Corrected for {facts['comparisons']} comparisons ({_CORRECTION[facts['correction']]}) p is {p_words(p)}."
     alpha = 1 - facts["level"]
     if p <= alpha + 1e-12:
         better = "better" if (result["difference"] > 0) != result.get("lower_is_better", False) else "worse"

@@ -22,26 +22,37 @@ AREAS = {
 
 
 def leak_lines(leakage: dict[str, Any] | None, split: str = "test") -> list[str]:
-    """What of a split is in train (corpus/leakage.py, as JSON); None: there was no train to look into."""
+    """What of a split is in train (corpus/leakage.py, as JSON), and which labels of equal texts differ; None: there was no train to look
+    into."""
     if leakage is None:
         return ["leaks       not looked for: give --train to know whether training has seen these texts"]
+    return [*seen_lines(leakage, split), *conflict_lines(leakage["conflicting_labels"], leakage["conflicts"])]
+
+
+def seen_lines(leakage: dict[str, Any], split: str) -> list[str]:
+    """What of a split is in train."""
     rows, seen = leakage["rows"], leakage["equal"] + leakage["near"]
     if not seen:
         lines = [f"leaks       none of {rows:,} {split} texts is in train, equal or nearly (from similarity {leakage['threshold']} on)"]
     else:
         lines = [
-            f"warning: {seen:,} of {rows:,} {split} texts are in train, {leakage['equal']:,} equal and {leakage['near']:,} nearly "
-            f"(from similarity {leakage['threshold']} on): the scores flatter"
+            f"warning: {seen:,} of {rows:,} {split} texts {'is' if seen == 1 else 'are'} in train or nearly so, "
+            f"{leakage['equal']:,} equal and {leakage['near']:,} nearly (from similarity {leakage['threshold']} on): the scores flatter"
         ]
         for leak in leakage["leaks"][:SHOWN]:
             how = "equal to" if leak["equal"] else f"{leak['similarity']:.0%} like"
             lines.append(f"            {inert(leak['test_id'])} is {how} {inert(leak['train_id'])}")
-    if count := leakage["conflicting_labels"]:
-        lines.append(
-            f"warning: {count:,} {'text has' if count == 1 else 'texts have'} different labels in different rows: one of them is wrong"
-        )
-        for rows_of_text in leakage["conflicts"][:SHOWN]:
-            lines.append("            " + ", ".join(f"{inert(row)} {inert(repr(label))}" for row, label in rows_of_text[:SHOWN]))
+    return lines
+
+
+def conflict_lines(count: int, conflicts: Sequence[Sequence[Sequence[str]]]) -> list[str]:
+    """How many texts have different labels in different rows, and the rows, (id, label) each, of the first of them; or nothing."""
+    if not count:
+        return []
+    has = "text has" if count == 1 else "texts have"
+    lines = [f"warning: {count:,} {has} different labels in different rows: one of them is wrong"]
+    for rows_of_text in conflicts[:SHOWN]:
+        lines.append("            " + ", ".join(f"{inert(row)} {inert(repr(label))}" for row, label in rows_of_text[:SHOWN]))
     return lines
 
 

@@ -24,12 +24,18 @@ from bertlab.pages.html import element, join, number, section, soft, table
 from bertlab.pages.screen import OF_SETS, absent_lines, metric_words
 from bertlab.tasks.choosing import TASKS
 from bertlab.tasks.contract import Task
+from bertlab.tasks.measures import AGAINST
 
 Facts = dict[str, Any]
 Path_ = tuple[str, ...]
 
 MOST_CLASSES = 20  # in a confusion matrix; of more the commonest confusions stand in a list
 MOST_CONFUSIONS, MOST_MISTAKES, MOST_CURVES = 15, 15, 8
+_SAYS = {
+    "model": "the model is better on this test set.",
+    "baseline": "it is better than the model on this test set.",
+    None: "this test set does not show which of the two is better.",
+}
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ def verdict(scored: Scored) -> Markup:
     """What can be said and what cannot, for who reads nothing else."""
     task, split = scored.task, scored.split
     first, path = next(iter(task.scores.items()))
-    value, n = scored.at(*scored.scores, *path), scored.at(*scored.scores, "n")
+    n = scored.at(*scored.scores, "n")
     level = scored.at(*scored.intervals, "level")
     between = scored.between(*scored.intervals, *path)
     lines: list[object] = [
@@ -126,7 +132,7 @@ def verdict(scored: Scored) -> Markup:
             join(f"Over {len(scored.metrics['folds'])} folds: mean ", scored.number("over_folds", first, "mean"), ", standard deviation ",
                  scored.number("over_folds", first, "sd"), ".")
         )  # fmt: skip
-    lines += [_against(scored, name, path, first, value) for name in scored.metrics.get("baselines", {})]
+    lines += [_against(scored, name, path, first) for name in scored.metrics.get("baselines", {})]
     leaks, wrong = _leaks(scored), False
     for line in leaks:
         wrong = wrong or line.startswith("warning")
@@ -136,8 +142,16 @@ def verdict(scored: Scored) -> Markup:
     return element("div", *(element("p", line) for line in lines), class_="wrong" if wrong or beaten or split == "dev" else "wrong plain")
 
 
-def _against(scored: Scored, name: str, path: Path_, metric: str, value: float) -> str:
-    """A baseline against the model's interval. Its own chance is not in it, since a baseline's answers are not kept."""
+def _against(scored: Scored, name: str, path: Path_, metric: str) -> str:
+    """A baseline against the model: by the paired difference where its answers are kept, else against the model's interval, in which its
+    own chance is not."""
+    if scored.at(AGAINST, "baseline") == name:
+        between, says = scored.between(AGAINST, "interval"), _SAYS[scored.at(AGAINST, "better")]
+        return join(
+            f"{name}: ", scored.number(AGAINST, "b"), " against the model's ", scored.number(AGAINST, "a"), ", a difference of ",
+            scored.number(AGAINST, "difference", written="+.3f"), join(" (interval ", between, ")") if between else None, ", p = ",
+            scored.number(AGAINST, "p", written=".4f"), ", R = ", scored.number(AGAINST, "R", written=",d"), f": {says}",
+        )  # fmt: skip
     other = scored.at(*_baseline(scored, name, metric, path))
     interval = scored.at(*scored.intervals, *path) or {}
     low, high = interval.get("low"), interval.get("high")
@@ -146,10 +160,10 @@ def _against(scored: Scored, name: str, path: Path_, metric: str, value: float) 
     if low is None or high is None:
         return told + "and there is no interval to hold it against."
     if low <= other <= high:
-        return told + "within the model's interval: this test set does not show which of the two is better."
+        return f"{told}within the model's interval: {_SAYS[None]}"
     if (other < low) != lower:
-        return told + "outside the model's interval: the model is better on this test set."
-    return told + "outside the model's interval: it is better than the model on this test set."
+        return f"{told}outside the model's interval: {_SAYS['model']}"
+    return f"{told}outside the model's interval: {_SAYS['baseline']}"
 
 
 def _baseline(scored: Scored, name: str, metric: str, path: Path_) -> Path_:
@@ -362,7 +376,7 @@ def _mistakes(scored: Scored) -> Markup | None:
         return None
     with path.open(encoding="utf-8") as lines:
         first = [json.loads(line) for line in islice(lines, MOST_MISTAKES)]
-        rest = sum('"likely_label_error": true' in line for line in lines)
+        rest = ['"likely_label_error": true' in line for line in lines]
     if not first:
         return section("Most confidently wrong", element("p", "No answer is wrong."))
     by = "error" if "error" in first[0] else "probability"
@@ -381,8 +395,9 @@ def _mistakes(scored: Scored) -> Markup | None:
     shown = table(columns, rows, "mistakes", prose=True)
     if not suspected:
         return section("Furthest off" if by == "error" else "Most confidently wrong", shown)
-    count = rest + sum(bool(each["likely_label_error"]) for each in first)
-    note = soft(f"Of {count:,} wrong answers the label itself is a likely error (confident learning): read them in {MISTAKES}.")
+    count = sum(rest) + sum(bool(each["likely_label_error"]) for each in first)
+    of_them = f"the label of {count:,} of them is likely an error (confident learning)"
+    note = soft(f"{len(first) + len(rest):,} wrong; {of_them}: read them in {MISTAKES}.")
     return section("Most confidently wrong", shown, note, *(soft(f"{line}.") for line in weak_lines(scored.metrics)))
 
 

@@ -10,7 +10,8 @@ from bertlab.disk import sha256_file, write_json
 from bertlab.evaluation.metrics import mean_and_deviation
 from bertlab.model.folder import save_model
 from bertlab.pages.card import classifier_card
-from bertlab.pages.evaluation import MISTAKES, leak_lines, probability_lines, write_mistakes
+from bertlab.pages.comparison import p_words
+from bertlab.pages.evaluation import MISTAKES, SHOWN, conflict_lines, probability_lines, seen_lines, write_mistakes
 from bertlab.pages.figures import figures_in, write_figures
 from bertlab.pages.screen import inert, metric_words
 from bertlab.tasks import measures
@@ -23,14 +24,42 @@ from bertlab.tasks.shots import Shots
 from bertlab.tasks.start import Start
 from bertlab.training.runlog import run_files
 
+FEW, NAMED = 5, 5  # classes with fewer training examples than this are told, and so many of them by name
 
-def opening(data: Data, reason: str, leaks: Mapping[str, Any]) -> list[str]:
-    """What is said before training: the task and why, the splits, what is cut, and what flatters the scores."""
+
+def opening(data: Data, reason: str, leaks: Mapping[str, Any], *, few: bool = False) -> list[str]:
+    """What is said before training: the task and why, the splits, what is cut, where little can be learnt, and what flatters the scores.
+    `few`: few examples of each class are what was asked for."""
     lines = [f"task  {data.task.name} ({reason})"]
     for split, encoded in data.encoded.items():
         cut = "".join(f", {count:,} {name}" for name, count in what_was_cut(encoded).items())
         lines.append(f"{split:5} {len(data.splits[split]):,} examples of {data.of}, {encoded.lengths.mean():.0f} tokens on average{cut}")
-    return [*lines, *(line for split, found in leaks.items() for line in leak_lines(found, split))]
+    lines += [*wordless_lines(data), *([] if few else rare_lines(data))]
+    lines += [line for split, found in leaks.items() for line in seen_lines(found, split)]
+    conflicts = measures.conflicts_of(data)
+    return [*lines, *conflict_lines(len(conflicts), [conflict.rows for conflict in conflicts])]
+
+
+def wordless_lines(data: Data) -> list[str]:
+    """In a line a split how many texts are empty, if any are."""
+    lines = []
+    for split, rows in data.splits.items():
+        if ids := measures.without_words(rows):
+            named = ", ".join(map(inert, ids[:SHOWN])) + " and others" * (len(ids) > SHOWN)
+            has = "has" if len(ids) == 1 else "have"
+            lines.append(f"warning: {len(ids):,} of {len(rows):,} {split} texts {has} no word ({named}): take them out, or put text in")
+    return lines
+
+
+def rare_lines(data: Data) -> list[str]:
+    """In a line which classes train has few examples of, the rarest first, if there are such."""
+    rare = measures.rare_classes(data, FEW)
+    if not rare:
+        return []
+    kind = {True: ("class has", "classes have"), False: ("label has", "labels have")}[bool(data.task.exclusive)][len(rare) > 1]
+    named = ", ".join(f"{inert(name)} {count}" for name, count in list(rare.items())[:NAMED])
+    others = f" and {len(rare) - NAMED} others" if len(rare) > NAMED else ""
+    return [f"warning: {len(rare):,} {kind} fewer than {FEW} training examples: {named}{others}"]
 
 
 def start_line(start: Start) -> str:
@@ -68,8 +97,8 @@ def shots_lines(few: Shots) -> list[str]:
 
 
 def write_results(folder: Path, trained: Trained, *, baselines: bool, known: Mapping[str, Any]) -> dict[str, Any]:
-    """Write metrics.json with what is `known` already and what dev taught of probabilities, the predictions of every seed and the best
-    seed's pictures; returns the metrics."""
+    """Write metrics.json with what is `known` already and what dev taught of probabilities, the predictions of every seed and of the
+    strongest baseline, and the best seed's pictures; returns the metrics."""
     data, states, best, test_outputs = trained.data, trained.states, trained.best, trained.test_outputs
     task = data.task
     learnt = measures.learnt_on_dev(task, data.gold["dev"], trained.dev_outputs, data.labels)
@@ -88,7 +117,8 @@ def write_results(folder: Path, trained: Trained, *, baselines: bool, known: Map
         metrics["test_intervals"] = task.intervals(gold, outputs, labels)
         of_seeds = [task.headlines(state["test"]) for state in states]
         metrics["over_seeds"] = {name: mean_and_deviation([each[name] for each in of_seeds]) for name in task.scores}
-        metrics["baselines"] = task.baselines(train, data.gold["train"], test, gold, labels) if baselines else {}
+        answered = task.baselines(train, data.gold["train"], test, labels) if baselines else {}
+        metrics["baselines"] = {name: task.metrics(gold, its, labels) for name, its in answered.items()}
         metrics["test_probabilities"] = measures.of_probabilities(task, gold, outputs, labels, learnt)
         metrics |= measures.suspects_of(task, test, gold, outputs, labels)[1]
         write_mistakes(folder, measures.mistakes_of(task, test, gold, outputs, labels))
@@ -99,6 +129,7 @@ def write_results(folder: Path, trained: Trained, *, baselines: bool, known: Map
         for state in states:  # what `bertlab compare` makes claims about methods from
             path = folder / "predictions" / f"seed-{state['seed']}.parquet"
             task.write(path, test, gold, test_outputs[state["seed"]], labels_of(data, state))
+        metrics |= measures.against_baseline(folder, task, test, gold, answered, labels)[0]
     write_json(folder / "metrics.json", metrics)
     return metrics
 
@@ -116,7 +147,8 @@ def failed_lines(task: Task, metrics: Mapping[str, Any]) -> list[str]:
 def result_files(folder: Path, metrics: dict[str, Any]) -> list[str]:
     """The files of `write_results` by name: what a model folder binds."""
     by_seed = [f"predictions/seed-{state['seed']}.parquet" for state in metrics["seeds"]]
-    of_test = ["predictions.parquet", *by_seed, MISTAKES, *figures_in(folder)] if "test" in metrics else []
+    of_baseline = [metrics[measures.AGAINST]["file"]] if measures.AGAINST in metrics else []
+    of_test = ["predictions.parquet", *by_seed, *of_baseline, MISTAKES, *figures_in(folder)] if "test" in metrics else []
     return ["metrics.json", *of_test]
 
 
@@ -194,4 +226,21 @@ def lines_of_test(task: Task, metrics: Mapping[str, Any]) -> list[str]:
         f"           {metric_words(first)} over seeds {spread['mean']:.3f}{deviation}",
         *(f"           {line}" for line in probability_lines(metrics["test"] | metrics["test_probabilities"])),
         *(f"           {name}: {metric_words(first)} {task.score(baseline):.3f}" for name, baseline in metrics["baselines"].items()),
+        *verdict_lines(metrics),
+    ]
+
+
+def verdict_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """In a line whether the model is better than the strongest baseline, and how sure that is (tasks/measures.py); nothing without one."""
+    found = metrics.get(measures.AGAINST)
+    if found is None:
+        return []
+    seeds, name, interval = len(metrics.get("seeds", ())), inert(found["baseline"]), found["interval"]
+    kept = f" (seed {metrics['best_seed']}, the best of {seeds} on dev)" if seeds > 1 else ""
+    between = "no interval" if interval["low"] is None else f"{100 * found['level']:g} % {interval['low']:+.3f} to {interval['high']:+.3f}"
+    says = {"model": "the model is better", "baseline": f"{name} is better", None: "not shown to differ"}[found["better"]]
+    return [
+        f"verdict    {metric_words(found['metric'])} {found['a']:.3f}{kept} against {found['b']:.3f} of {name}: "
+        f"difference {found['difference']:+.3f} ({between}), p = {p_words(found['p'])}, R = {found['R']:,}, seed {found['seed']}: "
+        f"{says} on this test set"
     ]

@@ -169,8 +169,8 @@ class Task:
     metrics: Callable[[Gold, Outputs, Labels], Metrics]
     intervals: Callable[[Gold, Outputs, Labels], Metrics]
     """Confidence intervals under the keys of the metrics."""
-    baselines: Callable[[Any, Gold, Any, Gold, Labels], dict[str, Metrics]]
-    """train, its gold, test, its gold, labels -> the metrics of what needs no BERT, the strongest first."""
+    baselines: Callable[[Any, Gold, Any, Labels], dict[str, Outputs]]
+    """train, its gold, test, labels -> what is answered to test without a BERT, as a model of this kind would, the strongest first."""
 
     mistakes: Callable[[Any, Gold, Outputs, Labels], list[Mistake]]
     """Rows, gold, outputs, labels -> the wrong answers, the worst first (evaluation/mistakes.py)."""
@@ -184,6 +184,8 @@ class Task:
     # answers
     write: Callable[[Path, Any, Gold | None, Outputs, Labels], None]
     """Path, rows, gold (None: unknown), outputs, labels -> a predictions file, one row an example, for `bertlab compare`."""
+    cluster: str | None = None
+    """The column of that file that says which rows belong together: an interval draws such rows whole. None: each is on its own."""
     answers: Callable[[Outputs, Labels], list[Any]]
     """A OneAnswer an example, each of the kind's own class: what `bertlab.load(folder).predict` gives."""
 

@@ -1,9 +1,11 @@
-"""What is measured of every fine-tuned model beside its kind's own metrics: leaks, mistakes, and what its probabilities are worth.
+"""What is measured of every fine-tuned model beside its kind's own metrics: leaks, mistakes, what its probabilities are worth, and what it
+is worth against the strongest baseline.
 
 A temperature and thresholds are learnt on dev, kept in the model's bertlab.json under LEARNT, and measured wherever it is scored. Kinds
 whose outputs are no probabilities have their metrics alone.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +15,14 @@ import numpy as np
 
 from bertlab.corpus.labelled import Labelled, Rows
 from bertlab.corpus.labelled_tokens import LabelledTokens
-from bertlab.corpus.leakage import find_leaks
+from bertlab.corpus.leakage import Conflict, conflicting_labels, find_leaks
 from bertlab.corpus.questions import Questions
 from bertlab.disk import sha256_file
 from bertlab.errors import BertlabError, CorruptError
+from bertlab.evaluation.alignment import NUMBERS, align, read_predictions
+from bertlab.evaluation.comparable import compared_models, known_metrics
 from bertlab.evaluation.curves import one_hot
-from bertlab.evaluation.intervals import of_metrics, of_set_metrics
+from bertlab.evaluation.intervals import LEVEL, RESAMPLES, of_metrics, of_set_metrics
 from bertlab.evaluation.metrics import classification_metrics, set_metrics
 from bertlab.evaluation.mistakes import Mistake
 from bertlab.evaluation.probabilities import given_labels, learn_on_dev, probability_metrics
@@ -28,6 +32,9 @@ from bertlab.tasks.data import Data
 from bertlab.training.runlog import read_settings
 
 LEARNT = "learnt_on_dev"
+AGAINST = "against_baseline"
+_WORD = re.compile(r"[a-z0-9]+")
+FEWER, MANY = 1_000, 1_000  # resamples of a difference on more than MANY examples, where these are drawn one by one
 
 
 def learnt_on_dev(task: Task, gold: Gold, outputs: Outputs, labels: Labels) -> dict[str, Any] | None:
@@ -98,7 +105,37 @@ def with_texts(rows: Rows, found: Sequence[Mistake]) -> list[Mistake]:
     ]
 
 
-# ---- leaks
+# ---- what needs no BERT
+
+
+def against_baseline(
+    folder: Path, task: Task, rows: Rows, gold: Gold, answered: dict[str, Outputs], labels: Labels
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Write what the first of the baselines `answered` beside `folder`/predictions.parquet, in a folder of its own, and compare the two on
+    the task's first score, as `bertlab compare` does.
+
+    Returns for metrics.json, under AGAINST, what compare finds with `better`, "model" or "baseline": the one that is better where both the
+    interval and p say that there is a difference, else None; and the names of the files. Nothing where nothing was answered.
+    """
+    if not answered:
+        return {}, []
+    name, outputs = next(iter(answered.items()))
+    file = f"baselines/{'-'.join(_WORD.findall(name.lower()))}/predictions.parquet"
+    task.write(folder / file, rows, gold, outputs, replace(labels, temperature=None))
+    aligned = align([read_predictions(path, task.cluster) for path in (folder / "predictions.parquet", folder / file)])
+    metric, n = next(iter(task.scores)), len(aligned.gold)
+    # Examples of one class each are drawn as counts, which costs a second or two whatever their number; numbers are ranked in every sample.
+    resamples = FEWER if task.name in NUMBERS or (n > MANY and not task.exclusive) else RESAMPLES
+    metrics = {metric: known_metrics(aligned)[metric]}
+    (found,) = compared_models(aligned, [0, 1], metrics, resamples=resamples, seed=0, level=LEVEL)
+    interval, better = found["interval"], None
+    if interval["low"] is not None and not interval["low"] <= 0 <= interval["high"] and found["p"] <= 1 - LEVEL:
+        better = "model" if found["difference"] > 0 else "baseline"
+    how = {"n": n, "R": resamples, "seed": 0, "level": LEVEL, "cluster": task.cluster}
+    return {AGAINST: {"baseline": name, "file": file, "better": better} | found | how}, [file]
+
+
+# ---- what the data is like
 
 
 def leakage(train: Rows | None, rows: Rows) -> dict[str, Any] | None:
@@ -109,6 +146,27 @@ def leakage(train: Rows | None, rows: Rows) -> dict[str, Any] | None:
 def leaks_of(data: Data) -> dict[str, Any]:
     """`leakage` of dev and of test, as far as there are any."""
     return {split: leakage(data.splits["train"], data.splits[split]) for split in ("dev", "test") if split in data.splits}
+
+
+def conflicts_of(data: Data) -> list[Conflict]:
+    """Equal texts with different labels, over all splits together."""
+    return conflicting_labels(*map(as_texts, data.splits.values()))
+
+
+def rare_classes(data: Data, fewer: int) -> dict[str, int]:
+    """The classes or labels with fewer than `fewer` examples in train, the rarest first, and how many they have; {} for kinds without."""
+    if data.task.exclusive is None:
+        return {}
+    gold, names = data.gold["train"], data.labels.names
+    counts = np.bincount(gold, minlength=len(names)) if data.task.exclusive else np.asarray(gold).sum(0)
+    return {names[place]: int(counts[place]) for place in np.argsort(counts, kind="stable") if counts[place] < fewer}
+
+
+def without_words(rows: Rows) -> list[str]:
+    """The ids of rows whose text, or both texts, are empty or white space alone."""
+    texts = as_texts(rows)
+    words = texts.texts if texts.texts_b is None else [a + b for a, b in zip(texts.texts, texts.texts_b, strict=True)]
+    return [id for id, text in zip(texts.ids, words, strict=True) if not text.strip()]
 
 
 def as_texts(rows: Rows) -> Labelled:

@@ -11,7 +11,7 @@ from torch import nn
 
 from bertlab.batches.labelled import Examples
 from bertlab.corpus.labelled import Labelled, label_ids, label_names
-from bertlab.evaluation.baselines import majority_class, tfidf_logistic_regression
+from bertlab.evaluation.baselines import class_shares, majority_class, tfidf_logistic_regression
 from bertlab.evaluation.intervals import of_metrics
 from bertlab.evaluation.label_errors import likely_label_errors, undecided
 from bertlab.evaluation.metrics import classification_metrics
@@ -69,11 +69,11 @@ def constant(train_gold: Sequence[int], gold: Sequence[int], labels: Labels) -> 
     return classification_metrics(gold, majority_class(train_gold, len(gold)), labels.names)
 
 
-def baselines(train: Labelled, train_gold: Sequence[int], test: Labelled, test_gold: Sequence[int], labels: Labels) -> dict[str, Metrics]:
-    classes = tfidf_logistic_regression(sentences.joined(train), train_gold, sentences.joined(test))
+def baselines(train: Labelled, train_gold: Sequence[int], test: Labelled, labels: Labels) -> dict[str, np.ndarray]:
+    classes = len(labels.names)
     return {
-        "TF-IDF + logistic regression": classification_metrics(test_gold, classes, labels.names),
-        "majority class": constant(train_gold, test_gold, labels),
+        "TF-IDF + logistic regression": tfidf_logistic_regression(sentences.joined(train), train_gold, sentences.joined(test), classes),
+        "majority class": class_shares(train_gold, len(test), classes),
     }
 
 

@@ -233,6 +233,8 @@ def _scores_of_groups(config: Config, aligned: "Aligned", row: int, metrics: dic
 
 def _pair(config: Config, a: System, b: System, aligned: "Aligned", metrics: dict[str, Any]) -> dict[str, Any]:
     """Two systems: `metrics` has for each its difference, interval, p and test, and what the test set could have shown."""
+    from bertlab.evaluation.comparable import compared_models
+
     rows = a.rows + b.rows
     facts: dict[str, Any] = {"a": a.name, "b": b.name, "seeds": [len(a.rows), len(b.rows)]}
     if len(rows) > 2:
@@ -240,31 +242,11 @@ def _pair(config: Config, a: System, b: System, aligned: "Aligned", metrics: dic
     else:
         differs = aligned.predicted[rows[0]] != aligned.predicted[rows[1]]
         facts["different_answers"] = int(differs.reshape(len(differs), -1).any(1).sum())
-        results = (_of_groups if aligned.task == "clustering" else _of_models)(config, aligned, rows, metrics)
+        if aligned.task == "clustering":
+            results = _of_groups(config, aligned, rows, metrics)
+        else:
+            results = compared_models(aligned, rows, metrics, resamples=config.resamples, seed=config.seed, level=config.level)
     return facts | {"claim_about": "methods" if len(rows) > 2 else "models", "metrics": results}
-
-
-def _of_models(config: Config, aligned: "Aligned", rows: list[int], metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    from bertlab.evaluation import power
-    from bertlab.evaluation.comparable import PROPORTIONS, is_right, lower_is_better, sample_of
-    from bertlab.evaluation.significance import mcnemar, paired_bootstrap, randomisation_p
-
-    units, wanted, n = sample_of(aligned, rows), list(metrics.values()), len(aligned.gold)
-    randomised = randomisation_p(units, wanted, config.resamples, config.seed)
-    of_a, of_b = units.observed_scores(0, wanted), units.observed_scores(1, wanted)
-    alpha, results = 1 - config.level, []
-    for number, found in enumerate(paired_bootstrap(units, wanted, config.resamples, config.seed, config.level)):
-        name, error, difference = list(metrics)[number], found["standard_error"], found["difference"]
-        result = {"metric": name, "lower_is_better": lower_is_better(name), "a": float(of_a[number]), "b": float(of_b[number])} | found
-        result |= {"p": float(randomised[number]), "test": "randomisation", "p_randomisation": float(randomised[number])}
-        least, needed = power.smallest_difference_by_error(error, alpha), power.examples_needed_by_error(n, error, difference, alpha)
-        if name in PROPORTIONS.get(aligned.task, ()) and aligned.clusters is None:
-            test = mcnemar(is_right(aligned, rows[0]), is_right(aligned, rows[1]))
-            share = (test["only_a"] + test["only_b"]) / n
-            result |= {"p": test["p_exact"], "test": "McNemar exact", "mcnemar": test}
-            least, needed = power.smallest_difference(n, share, alpha), power.examples_needed(share, difference, alpha)
-        results.append(result | {"power": {"power": power.POWER, "smallest_difference": least, "examples_needed": needed}})
-    return results
 
 
 def _of_groups(config: Config, aligned: "Aligned", rows: list[int], metrics: dict[str, Any]) -> list[dict[str, Any]]:

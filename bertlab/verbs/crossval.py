@@ -84,7 +84,7 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
     accelerator.print(f"task  {task.name} ({reason})\ntrain {len(rows):,} examples of {of}, in {config.folds} folds", flush=True)
 
     states: list[dict[str, Any]] = []
-    outputs, known = [], []
+    outputs, known, answers = [], [], []
     for fold, (labels, parts) in enumerate(splits):
         data = data_of(task, labels, parts, {"train": config.train}, start.tokenizer, max_length=longest, long=long)
         start.refuse_pairs(data)
@@ -102,7 +102,9 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
         found |= {name: state[name] for name in ("seed", "epoch", "dev", "dev_loss")}
         found["test"] = task.metrics(data.gold["test"], outputs[-1], known[-1])
         if config.baselines:
-            found["baselines"] = task.baselines(parts["train"], data.gold["train"], parts["test"], data.gold["test"], labels)
+            answered = task.baselines(parts["train"], data.gold["train"], parts["test"], labels)
+            found["baselines"] = {name: task.metrics(data.gold["test"], its, labels) for name, its in answered.items()}
+            answers.append(answered)
         states.append(plain(found))
         accelerator.print(
             f"fold {fold + 1} of {config.folds}: {headline_words(task, found['test'])} on {len(parts['test']):,} examples", flush=True
@@ -135,6 +137,11 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
             out, measures.is_gold(task, folds.gold, labels), pooled, labels.names, exclusive=task.exclusive, calibrated=None
         )
     task.write(out / "predictions.parquet", rows, folds.gold, pooled, labels)
+    untuned = [of_fold for of_fold, _ in splits]
+    answered = {name: out_of_fold(folds, [its[name] for its in answers], untuned)[0] for name in (answers[0] if answers else {})}
+    against, kept = measures.against_baseline(out, task, rows, folds.gold, answered, labels)
+    metrics |= against
+    files += kept
     write_json(out / "metrics.json", metrics)
     write_sealed(out / MANIFEST, {"files": hash_some(out, files)})  # last: now the run is finished
     forget_weights(out)
@@ -154,6 +161,7 @@ def over_folds(task: "Task", of_folds: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _summary(config: Config, task: "Task", metrics: dict[str, Any]) -> list[str]:
     from bertlab.pages.evaluation import probability_lines
+    from bertlab.pages.results import verdict_lines
     from bertlab.pages.screen import metric_words, score_table
 
     first = next(iter(task.scores))
@@ -167,6 +175,7 @@ def _summary(config: Config, task: "Task", metrics: dict[str, Any]) -> list[str]
     )
     lines.append("            so that the deviation says little of other texts: the interval above is of all out-of-fold answers together")
     lines += [f"            {name}: {shown(each[first])}" for name, each in metrics["baselines"].items()]
+    lines += verdict_lines(metrics)
     if metrics["near_copies"]:
         lines.append(f"warning: {metrics['near_copies']:,} texts are nearly equal to one that their model learnt from: the scores flatter")
     return lines

@@ -82,7 +82,8 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         known["leakage"] = leaks_of(few.drawn if few else data)
         data = of_seed[config.seed]
         planned = epochs_of(recipe, len(data.splits["train"]), start.encoder.hidden_size)
-        print("\n".join([start_line(start), *opening(data, reason, known["leakage"]), training_line(config, *planned)]), flush=True)
+        opened = opening(data, reason, known["leakage"], few=few is not None)
+        print("\n".join([start_line(start), *opened, training_line(config, *planned)]), flush=True)
         if few is not None:
             known["shots"] = few.as_json()
             print("\n".join(shots_lines(few)), flush=True)

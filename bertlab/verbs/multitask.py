@@ -191,7 +191,7 @@ def _opening(config: Config, epochs: int, tasks: dict[str, tuple["Data", str]], 
 def _summary(out: Path, data: dict[str, "Data"], metrics: dict[str, Any]) -> str:
     """A line a task: together and alone, on test where there is one, as means over seeds."""
     from bertlab.evaluation.metrics import mean_and_deviation
-    from bertlab.pages.results import failed_lines
+    from bertlab.pages.results import failed_lines, verdict_lines
     from bertlab.pages.screen import metric_words, table
 
     rows = []
@@ -210,6 +210,7 @@ def _summary(out: Path, data: dict[str, "Data"], metrics: dict[str, Any]) -> str
         rows.append([name, split, metric_words(first), together[1], alone[1] if alone else "-", difference])
     lines = [table(["task", "split", "metric", "together", "alone", "difference"], rows)]
     for name, each in data.items():
+        lines += [f"{name}: {' '.join(line.split())}" for line in verdict_lines(metrics["tasks"][name])]
         lines += [f"{name}: {line}" for line in failed_lines(each.task, metrics["tasks"][name])]
         lines += [f"{name} alone: {line}" for line in failed_lines(each.task, metrics["tasks"][name].get("alone") or {"seeds": []})]
     name = next(iter(data))

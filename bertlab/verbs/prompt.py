@@ -185,7 +185,8 @@ def _baselines(config: Config, rows: "Labelled", gold: list[int], words: "LabelW
         for each in (train, rows)
     ]
     found = {"majority class (of train)": majority_class(labels, len(rows))} | found
-    return found | {f"TF-IDF + logistic regression on {len(train):,} labelled texts": tfidf_logistic_regression(texts[0], labels, texts[1])}
+    probabilities = tfidf_logistic_regression(texts[0], labels, texts[1], len(words.labels))
+    return found | {f"TF-IDF + logistic regression on {len(train):,} labelled texts": probabilities.argmax(1)}
 
 
 def _facts(config: Config, token: Any, words: "LabelWords", answers: "Answers") -> dict[str, Any]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bertlab.evaluation.baselines import (
+    class_shares,
     commonest_tags,
     majority_class,
     most_frequent_set,
@@ -46,17 +47,18 @@ def topics(count: int, seed: int) -> tuple[list[str], list[int]]:
 def test_tf_idf_solves_a_task_of_words_that_the_majority_class_does_not(count: int) -> None:
     texts, labels = topics(count, seed=0)
     others, gold = topics(100, seed=1)
-    predicted = tfidf_logistic_regression(texts, labels, others)
-    assert (predicted == np.array(gold)).mean() == 1.0
+    probabilities = tfidf_logistic_regression(texts, labels, others, 4)
+    assert (probabilities.argmax(1) == np.array(gold)).mean() == 1.0
+    assert probabilities.sum(1) == pytest.approx(1) and not probabilities[:, 3].any()  # a class of dev or test that train never has
     assert (majority_class(labels, len(others)) == np.array(gold)).mean() < 0.6
 
 
 def test_tf_idf_gives_the_same_predictions_when_asked_again_and_sees_only_what_it_is_given() -> None:
     texts, labels = topics(80, seed=2)
     others, _ = topics(30, seed=3)
-    first = tfidf_logistic_regression(texts, labels, others)
-    assert first.tolist() == tfidf_logistic_regression(texts, labels, others).tolist()
-    assert first[:10].tolist() == tfidf_logistic_regression(texts, labels, others[:10]).tolist()
+    first = tfidf_logistic_regression(texts, labels, others, 3)
+    assert first.tolist() == tfidf_logistic_regression(texts, labels, others, 3).tolist()
+    np.testing.assert_allclose(first[:10], tfidf_logistic_regression(texts, labels, others[:10], 3), atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +68,15 @@ def test_tf_idf_gives_the_same_predictions_when_asked_again_and_sees_only_what_i
 )
 def test_texts_without_a_word_to_count_leave_tf_idf_with_the_majority_class(texts: list[str]) -> None:
     labels = [0, 1, 1, 0, 1] + [1] * (len(texts) - 5)
-    assert tfidf_logistic_regression(texts, labels, ["a", "what is this"]).tolist() == [1, 1]
+    found = tfidf_logistic_regression(texts, labels, ["a", "what is this"], 3)
+    assert found[0].tolist() == found[1].tolist() == [2 / len(texts), 1 - 2 / len(texts), 0]
+
+
+def test_the_shares_of_classes_choose_the_majority_class() -> None:
+    for labels in ([2, 0, 2, 1], [3, 1, 1, 3, 0]):
+        shares = class_shares(labels, 2, 5)
+        assert shares.shape == (2, 5) and shares[0].tolist() == [labels.count(number) / len(labels) for number in range(5)]
+        assert shares.argmax(1).tolist() == majority_class(labels, 2).tolist()
 
 
 def test_the_most_frequent_set_is_of_whole_sets_and_may_be_empty() -> None:
@@ -80,11 +90,11 @@ def test_one_vs_rest_and_ridge_solve_tasks_of_words() -> None:
     others, gold = topics(60, seed=5)
     both, sets = [f"{a} {b}" for a, b in zip(texts, texts[1:], strict=False)], np.zeros((199, 5), bool)
     sets[np.arange(199), labels[:-1]] = sets[np.arange(199), labels[1:]] = sets[:, 4] = True  # on no text 3, on every text 4
-    predicted = tfidf_one_vs_rest(both, sets, others)
+    predicted = tfidf_one_vs_rest(both, sets, others) > 0.5
     right = np.zeros((60, 5), bool)
     right[np.arange(60), gold] = right[:, 4] = True
     assert (predicted == right).mean() > 0.95 and not predicted[:, 3].any() and predicted[:, 4].all()
-    assert tfidf_one_vs_rest(["!"], sets[:1], ["?"]).tolist() == sets[:1].tolist()
+    assert tfidf_one_vs_rest(["!", "!"], sets[:2], ["?"]).tolist() == [sets[:2].mean(0).tolist()]
     values = 1000.0 + 10 * np.array(labels)
     found = tfidf_ridge(texts, values, others)
     assert np.corrcoef(found, gold)[0, 1] > 0.95 and abs(found.mean() - (1000 + 10 * np.mean(gold))) < 2
@@ -94,4 +104,6 @@ def test_one_vs_rest_and_ridge_solve_tasks_of_words() -> None:
 def test_a_word_has_the_tag_that_it_has_most_often_in_train() -> None:
     words = [["Oslo", "is", "Oslo"], ["Oslo", "May"], ["May"]]
     tags = [["B-loc", "O", "B-loc"], ["B-org", "B-per"], ["B-date"]]
-    assert commonest_tags(words, tags, [["May", "is", "unseen"], [], ["Oslo"]]) == [["B-date", "O", "O"], [], ["B-loc"]]
+    found, shares = commonest_tags(words, tags, [["May", "is", "unseen"], [], ["Oslo"]])
+    assert found == [["B-date", "O", "O"], [], ["B-loc"]]
+    assert [each.tolist() for each in shares] == [[0.5, 1.0, 0.0], [], [2 / 3]]

@@ -42,11 +42,13 @@ def finetuned(folder: Path, names: Sequence[str], texts: Sequence[str], *, n: in
             state["test"] = scores
         metrics |= {"test": scores, "test_intervals": TASK.intervals(gold, outputs, labels)}
         metrics["over_seeds"] = {name: {"mean": value, "sd": 0.01234} for name, value in TASK.headlines(scores).items()}
-        metrics["baselines"] = TASK.baselines(train, gold, rows, gold, labels)
+        answered = TASK.baselines(train, gold, rows, labels)
+        metrics["baselines"] = {name: TASK.metrics(gold, its, labels) for name, its in answered.items()}
         metrics["test_probabilities"] = measures.of_probabilities(TASK, gold, outputs, labels, learnt)
         metrics["label_errors"] = {"suspected": 0, "too_weak": labels.names[:1]}
         write_mistakes(folder, measures.mistakes_of(TASK, rows, gold, outputs, labels))
         TASK.write(folder / "predictions.parquet", rows, gold, outputs, labels)
+        metrics |= measures.against_baseline(folder, TASK, rows, gold, answered, labels)[0]
     write_json(folder / "metrics.json", metrics)
     save(finetune.Config(model=texts[0], train="train.csv", out=str(folder)), folder / "config.yaml")
     return folder

@@ -76,7 +76,8 @@ def test_every_number_of_a_fine_tuning_is_that_of_metrics_json_to_the_digit(tmp_
     assert len(from_file) > 100
     for place, (exact, written) in from_file.items():
         assert exact == known[place] and type(exact) is type(known[place]), place
-        assert written == (f"{exact:,d}" if isinstance(exact, int) else f"{exact:.3f}"), place
+        of_difference = {"against_baseline.difference": f"{exact:+.3f}", "against_baseline.p": f"{exact:.4f}"}
+        assert written == of_difference.get(place, f"{exact:,d}" if isinstance(exact, int) else f"{exact:.3f}"), place
     first = [json.loads(line) for line in (topics / "mistakes.jsonl").read_text().splitlines()]
     assert [shown[f"mistakes.{row}.probability"][0] for row in range(5)] == [each["probability"] for each in first[:5]]
 
@@ -88,9 +89,12 @@ def test_nothing_that_a_reader_asks_of_a_fine_tuning_is_left_out(tmp_path: Path,
     wanted += [f"test_intervals.per_class.{name}.f1.{end}" for name in metrics["labels"] for end in ("low", "high")]
     wanted += [f"test.confusion_matrix.{gold}.{other}" for gold in range(4) for other in range(4)]
     wanted += [f"baselines.{name}.macro.f1" for name in metrics["baselines"]]
+    wanted += [f"against_baseline.{key}" for key in ("a", "b", "difference", "interval.low", "interval.high", "p", "R")]
     wanted += ["test_probabilities.roc_auc.macro", "test_probabilities.calibration.before.ece"]
     assert not set(wanted) - set(shown.numbers)
+    wrong = [json.loads(line)["likely_label_error"] for line in (topics / "mistakes.jsonl").read_text().splitlines()]
     for words in (
+        f"{len(wrong)} wrong; the label of {sum(wrong)} of them is likely an error (confident learning): read them in mistakes.jsonl.",
         "Reliability diagram",
         "Precision and recall",
         "Most confidently wrong",
@@ -172,6 +176,31 @@ def test_a_verdict_holds_a_baseline_against_the_models_interval(
     assert bool(shown.elements["div", "class"]) and ("wrong plain" not in (tmp_path / "page.html").read_text()) == (baseline == 0.99)
 
 
+@pytest.mark.parametrize(
+    ("better", "words"),
+    [
+        ("model", "the model is better on this test set."),
+        ("baseline", "it is better than the model on this test set."),
+        (None, "this test set does not show which of the two is better."),
+    ],
+)
+def test_a_baseline_whose_answers_are_kept_is_compared_answer_by_answer(
+    tmp_path: Path, topics: Path, metrics_of: Any, better: str | None, words: str
+) -> None:
+    metrics = metrics_of(topics)
+    found = metrics["against_baseline"] = metrics["against_baseline"] | {"better": better}
+    shutil.copytree(topics, tmp_path / "run")
+    (tmp_path / "run" / "metrics.json").write_text(json.dumps(metrics))
+    shown = page(tmp_path, tmp_path / "run")
+    sentence = next(line for line in shown.text.splitlines() if "TF-IDF + logistic regression: " in line)
+    low, high = (found["interval"][end] for end in ("low", "high"))
+    assert (
+        f"{found['b']:.3f} against the model's {found['a']:.3f}, a difference of {found['difference']:+.3f} "
+        f"(interval {low:.3f} to {high:.3f}), p = {found['p']:.4f}, R = 10,000: {words}"
+    ) in sentence
+    assert ("wrong plain" not in (tmp_path / "page.html").read_text()) == (better == "baseline")
+
+
 def test_scores_on_dev_alone_are_said_to_flatter(tmp_path: Path, make_finetuned: Make) -> None:
     shown = page(tmp_path, make_finetuned(tmp_path / "run", ["a", "b"], ["text"], n=40, seeds=1, tested=False))
     assert "so the number flatters" in shown.text and "dev.macro.f1" in shown.numbers and "Most confidently" not in shown.text
@@ -185,7 +214,7 @@ def test_a_leak_is_a_warning_at_the_top(tmp_path: Path, topics: Path, metrics_of
     (tmp_path / "run" / "metrics.json").write_text(json.dumps(metrics))
     shown = page(tmp_path, tmp_path / "run")
     assert (
-        "warning: 1 of 120 test texts are in train" in shown.text[: shown.text.index("Scores")]
+        "warning: 1 of 120 test texts is in train or nearly so, 1 equal" in shown.text[: shown.text.index("Scores")]
         and "test:1 is equal to train:7" in shown.text
     )
 

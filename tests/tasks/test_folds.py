@@ -15,7 +15,7 @@ from sklearn.metrics import f1_score
 
 from bertlab.batches.questions import Candidate, Found
 from bertlab.corpus.labelled import Labelled, Rows, folds_of
-from bertlab.disk import read_json
+from bertlab.disk import MANIFEST, read_json, read_sealed
 from bertlab.errors import ConfigError, CorruptError, DataError
 from bertlab.evaluation.alignment import read_predictions
 from bertlab.tasks.answers import ANSWERS, THRESHOLD
@@ -176,6 +176,13 @@ def test_every_row_has_a_prediction_and_the_scores_are_those_of_all_of_them(cros
     assert metrics["over_folds"]["macro_f1"] == {"mean": pytest.approx(np.mean(of_folds)), "sd": pytest.approx(np.std(of_folds, ddof=1))}
     assert sum(fold["examples"]["test"] for fold in metrics["folds"]) == 150 and all(fold["dev"]["n"] for fold in metrics["folds"])
     assert set(metrics["baselines"]) == {"TF-IDF + logistic regression", "majority class"}
+    against = metrics["against_baseline"]
+    assert (against["a"], against["n"]) == (pytest.approx(metrics["macro"]["f1"]), 150)
+    of_baseline = pq.read_table(out / against["file"]).to_pydict()
+    assert of_baseline["id"] == columns["id"] and of_baseline["gold"] == columns["gold"]
+    assert against["b"] == pytest.approx(f1_score(of_baseline["gold"], of_baseline["predicted"], average="macro"))
+    assert against["file"] in read_sealed(out / MANIFEST)["files"]
+    assert f"verdict    macro-F1 {against['a']:.3f} against {against['b']:.3f} of TF-IDF + logistic regression: difference" in said
     assert "over 3 folds: macro-F1" in said and "out-of-fold answers together" in said and not (out / "seeds").exists()
     assert not (out / "model").exists()
 

@@ -16,12 +16,26 @@ from bertlab.corpus.questions import Questions
 from bertlab.disk import sha256_file, write_json, write_text
 from bertlab.errors import CorruptError
 from bertlab.evaluation.alignment import read_predictions
+from bertlab.tasks.answers import ANSWERS
 from bertlab.tasks.contract import Labels, calibrated_of
-from bertlab.tasks.measures import leakage, learnt_on_dev, mistakes_of, of_probabilities, suspects_of, training_file, with_temperature
+from bertlab.tasks.data import Data
+from bertlab.tasks.measures import (
+    against_baseline,
+    leakage,
+    learnt_on_dev,
+    mistakes_of,
+    of_probabilities,
+    rare_classes,
+    suspects_of,
+    training_file,
+    with_temperature,
+    without_words,
+)
 from bertlab.tasks.multi_label import MULTI_LABEL
 from bertlab.tasks.regression import REGRESSION
 from bertlab.tasks.single_label import SINGLE_LABEL
 from bertlab.tasks.tokens import TOKENS, Tagged
+from bertlab.verbs import compare
 
 
 def two_classes(seed: int, n: int = 300) -> tuple[list[int], np.ndarray]:
@@ -166,6 +180,86 @@ def test_leaks_are_looked_for_in_sentences_of_tokens_and_in_questions_with_their
     others = Questions(["q2", "q3"], ["Who sleeps?", "Does he sleep?"], ["JOHN  sleeps.", "John sleeps."], None, "")
     found = leakage(asked, others)  # the same context with another question is no leak
     assert found is not None and [leak["test_id"] for leak in found["leaks"]] == ["q2"]
+
+
+def test_labels_of_few_texts_are_known_and_numbers_have_none() -> None:
+    sets = np.array([[True, False, True]] * 2 + [[True, False, False]])
+    data = Data(MULTI_LABEL, Labels(["x", "y", "z"]), {}, {"train": sets}, {}, {}, 8, "head")
+    assert list(rare_classes(data, 3).items()) == [("y", 0), ("z", 2)]
+    assert rare_classes(Data(REGRESSION, Labels(["number"]), {}, {"train": np.zeros(2)}, {}, {}, 8, "head"), 3) == {}
+
+
+def test_a_pair_has_no_word_where_neither_text_has_one() -> None:
+    pairs = Labelled(["a", "b", "c"], ["", " ", "x"], ["x", "\n", ""], None, "")
+    assert without_words(pairs) == ["b"]
+    assert without_words(LabelledTokens(["a", "b"], [["x"], [" "]], None, None, 0, "")) == ["b"]
+
+
+# ---- what needs no BERT
+
+
+def rows_of_words(kind: str, n: int, exceptions: int) -> Any:
+    """n rows whose label follows from one word among numbers, but for one of so many `exceptions`, in which it is the other."""
+    other = [number % 2 if number % exceptions else 1 - number % 2 for number in range(n)]
+    ids, texts = [f"row {number}" for number in range(n)], [f"{('river', 'comet')[number % 2]} {number}" for number in range(n)]
+    if kind == "tokens":
+        tags = [[("O", "B-sky")[each], "O"] for each in other]
+        return LabelledTokens(ids, [text.split() for text in texts], tags, None, 0, "")
+    if kind == "answers":
+        contexts = [f"{text} was here. Another was there." for text in texts]
+        answers = [[((text, 0), ("Another", context.index("Another")))[number % exceptions == 0]]
+                   for number, (text, context) in enumerate(zip(texts, contexts, strict=True))]  # fmt: skip
+        return Questions(ids, [f"what was {text}?" for text in texts], contexts, answers, "")
+    sets: list[tuple[str, ...]] | None = [("sky", "far") if each else ("water",) for each in other] if kind == "multi-label" else None
+    labels = (
+        [str(each + number / n) for number, each in enumerate(other)]
+        if kind == "regression"
+        else [("water", "sky")[each] for each in other]
+    )
+    return Labelled(ids, texts, None, None if sets else labels, "", sets)
+
+
+@pytest.mark.parametrize("task", [SINGLE_LABEL, MULTI_LABEL, REGRESSION, TOKENS, ANSWERS], ids=lambda task: task.name)
+def test_the_strongest_baselines_answers_are_kept_and_compared_as_compare_does(task: Any, tmp_path: Path) -> None:
+    train, test = rows_of_words(task.name, 40, 100), rows_of_words(task.name, 36, 3)
+    labels = task.learn(train)
+    gold = task.gold(test, labels)
+    answered = task.baselines(train, task.gold(train, labels), test, with_temperature(labels, {"temperature": 2.0}))
+    (name, strongest), (_, weakest) = list(answered.items())[0], list(answered.items())[-1]
+    task.write(tmp_path / "predictions.parquet", test, gold, weakest, labels)
+    found, files = against_baseline(tmp_path, task, test, gold, answered, with_temperature(labels, {"temperature": 2.0}))
+    facts = found["against_baseline"]
+    assert files == [facts["file"]] and facts["baseline"] == name and (tmp_path / facts["file"]).is_file()
+    assert "calibrated" not in pq.read_schema(tmp_path / facts["file"]).names  # dev taught the model a temperature, not the baseline
+    assert facts["b"] == pytest.approx(task.score(task.metrics(gold, strongest, labels)))
+    assert facts["a"] == pytest.approx(task.score(task.metrics(gold, weakest, labels)))
+    runs = (f"model:{tmp_path / 'predictions.parquet'}", str((tmp_path / facts["file"]).parent))
+    asked = compare.Config(runs=runs, metrics=(facts["metric"],), resamples=facts["R"], cluster=facts["cluster"])
+    (result,) = compare.run(asked)["pairs"][0]["metrics"]
+    del result["p_corrected"]
+    assert result == {key: facts[key] for key in result}
+    assert facts["metric"] == next(iter(task.scores)) and facts["R"] == (1_000 if task is REGRESSION else 10_000)
+
+
+def test_no_baseline_leaves_no_comparison(tmp_path: Path) -> None:
+    assert against_baseline(tmp_path, SINGLE_LABEL, rows_of_words("single-label", 4, 9), [0] * 4, {}, Labels(["a", "b"])) == ({}, [])
+
+
+@pytest.mark.parametrize(("of_model", "of_baseline", "better"), [(40, 20, "model"), (20, 40, "baseline"), (33, 30, None), (36, 36, None)])
+def test_which_is_better_is_said_where_interval_and_p_show_it(of_model: int, of_baseline: int, better: str | None, tmp_path: Path) -> None:
+    """Each has the first so many of forty right, and answers the other class to the rest."""
+    rows, gold = rows_of_words("single-label", 40, 100), [number % 2 for number in range(40)]
+
+    def answers(right: int) -> np.ndarray:
+        return np.eye(2)[[each if number < right else 1 - each for number, each in enumerate(gold)]]
+
+    labels = Labels(["water", "sky"])
+    SINGLE_LABEL.write(tmp_path / "predictions.parquet", rows, gold, answers(of_model), labels)
+    found = against_baseline(tmp_path, SINGLE_LABEL, rows, gold, {"one": answers(of_baseline), "two": answers(0)}, labels)[0][
+        "against_baseline"
+    ]
+    assert found["better"] == better and (found["b"], found["n"]) == (pytest.approx(of_baseline / 40, abs=0.01), 40)
+    assert (found["interval"]["low"] is None) == (of_model == of_baseline) and (found["p"] == 1) == (of_model == of_baseline)
 
 
 def test_a_run_knows_its_training_file_as_long_as_it_is_the_same(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import bertlab
-from bertlab.disk import read_json
+from bertlab.disk import MANIFEST, read_json, read_sealed
 from bertlab.errors import ConfigError, DataError
 from bertlab.model.folder import load_model
 from bertlab.model.heads import BertForPreTraining
@@ -121,6 +121,15 @@ def test_a_tracker_is_told_of_the_scores_of_every_task_and_of_their_mean(run: tu
             assert [event.value for event in read.Scalars(f"{name}/{score}")] == pytest.approx(expected, abs=1e-6)
         assert read.Scalars(f"{name}/loss") and read.Scalars(f"{name}/learning_rate")
     assert len(metrics["seeds"]) == 2 and len(expected) == 8
+
+
+def test_each_task_is_held_against_what_needs_no_bert(run: tuple[Path, dict[str, Any]]) -> None:
+    out, metrics = run
+    for name, kept in (("topics", "tf-idf-one-vs-rest-logistic-regression"), ("amount", "tf-idf-ridge-regression")):
+        found = metrics["tasks"][name]["against_baseline"]
+        assert found["file"] == f"baselines/{kept}/predictions.parquet"
+        assert f"{name}/{found['file']}" in read_sealed(out / name / "model" / MANIFEST)["run"]
+    assert "against_baseline" not in metrics["tasks"]["topics"]["alone"]
 
 
 def test_both_tasks_are_learnt_together_and_reported_beside_each_alone(run: tuple[Path, dict[str, Any]]) -> None:

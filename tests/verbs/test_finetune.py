@@ -25,8 +25,9 @@ from bertlab import cli
 from bertlab.batches.labelled import encode_examples
 from bertlab.config import save
 from bertlab.corpus.labelled import Labelled, overlap, read_labelled
-from bertlab.disk import read_json
-from bertlab.errors import ConfigError, DataError
+from bertlab.disk import MANIFEST, read_json, read_sealed
+from bertlab.errors import ConfigError, CorruptError, DataError
+from bertlab.evaluation.alignment import read_predictions
 from bertlab.evaluation.baselines import majority_class
 from bertlab.evaluation.metrics import classification_metrics
 from bertlab.model.encoder import EncoderConfig
@@ -40,6 +41,7 @@ from bertlab.tasks.measures import leaks_of
 from bertlab.tasks.single_label import SINGLE_LABEL
 from bertlab.tasks.start import open_start, read_splits
 from bertlab.tokens import tokenizer as tokenizers
+from bertlab.training.chain import follow
 from bertlab.training.checkpoint import newest_checkpoint
 from bertlab.training.objectives import IGNORED
 from bertlab.verbs import finetune
@@ -176,6 +178,25 @@ def test_the_run_folder_holds_metrics_predictions_and_the_model_and_they_agree(
     assert (out / "config.yaml").is_file()
 
 
+def test_the_baselines_answers_are_of_the_run_and_damage_to_them_is_found(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    out, metrics = finished
+    found = metrics["against_baseline"]
+    assert found["file"] == "baselines/tf-idf-logistic-regression/predictions.parquet" and found["a"] == metrics["test"]["macro"]["f1"]
+    assert found["b"] == metrics["baselines"]["TF-IDF + logistic regression"]["macro"]["f1"]
+    assert found["file"] in read_sealed(out / "model" / MANIFEST)["run"]
+    kept = (out / found["file"]).parent
+    assert list(follow([kept])) == list(follow([out])) and not [link for link in follow([kept]) if link.status == "differs"]
+    copy = shutil.copytree(out, tmp_path / "run")
+    damaged = bytearray((copy / found["file"]).read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (copy / found["file"]).write_bytes(damaged)
+    assert [link.message for link in follow([copy]) if link.status == "differs"] == [
+        f"{copy / found['file']} is not the file that {copy / 'model'} was made with: copy the run folder again"
+    ]
+    with pytest.raises(CorruptError, match="not the file that was written"):
+        read_predictions(copy / found["file"])
+
+
 def test_the_best_epoch_of_each_seed_and_the_best_seed_are_those_of_highest_dev_macro_f1(finished: tuple[Path, dict[str, Any]]) -> None:
     out, metrics = finished
     for seed in metrics["seeds"]:
@@ -266,7 +287,51 @@ def test_the_classes_are_those_of_train_in_their_order_whatever_order_the_test_h
 def test_texts_of_test_that_are_in_train_are_told(base: str, files: dict[str, str], tmp_path: Path) -> None:
     data = read(config(base, files | {"dev": files["test"], "test": files["train"]}, tmp_path))
     warnings = [line for line in opening(data, "as asked", leaks_of(data)) if line.startswith("warning")]
-    assert warnings[-1].startswith("warning: 160 of 160 test texts are in train, 160 equal and 0 nearly")
+    assert warnings[-1].startswith("warning: 160 of 160 test texts are in train or nearly so, 160 equal and 0 nearly")
+
+
+def test_what_is_wrong_with_labels_is_told_once_and_of_all_splits(base: str, tmp_path: Path) -> None:
+    rows = [{"text": f"the old {number}", "label": "ab"[number % 2]} for number in range(12)]
+    files = {
+        "train": write(tmp_path / "train.csv", [*rows, {"text": "one", "label": "a"}]),
+        "dev": write(tmp_path / "dev.csv", [{"text": "one", "label": "b"}, {"text": "of a", "label": "a"}]),
+        "test": write(tmp_path / "test.csv", [{"text": "one", "label": "b"}, {"text": "of a", "label": "b"}]),
+    }
+    data = read(config(base, files, tmp_path))
+    lines = opening(data, "as asked", leaks_of(data))
+    assert [line for line in lines if "different labels" in line] == [
+        "warning: 2 texts have different labels in different rows: one of them is wrong"
+    ]
+    assert lines[-2:] == [
+        "            train.csv:14 'a', dev.csv:2 'b', test.csv:2 'b'", "            dev.csv:3 'a', test.csv:3 'b'"
+    ]  # fmt: skip
+
+
+def test_classes_of_few_examples_are_told_the_rarest_first_and_at_most_five_of_them(base: str, tmp_path: Path) -> None:
+    counts = {"plenty": 5, "four": 4, "one": 1, "two": 2}
+    many = counts | {f"more {number}": 3 for number in range(4)}
+
+    def told(counts: dict[str, int], **more: Any) -> list[str]:
+        rows = [{"text": f"the {label} {number}", "label": label} for label, count in counts.items() for number in range(count)]
+        file = write(tmp_path / "train.csv", rows)
+        data = read(config(base, {"train": file, "dev": file}, tmp_path))
+        return [line for line in opening(data, "as asked", {}, **more) if "examples:" in line]
+
+    assert told(counts) == ["warning: 3 classes have fewer than 5 training examples: one 1, two 2, four 4"]
+    assert told(many) == ["warning: 7 classes have fewer than 5 training examples: one 1, two 2, more 0 3, more 1 3, more 2 3 and 2 others"]
+    assert told({"plenty": 5, "four": 4}) == ["warning: 1 class has fewer than 5 training examples: four 4"]
+    assert told({"plenty": 5, "as many": 5}) == told(counts, few=True) == []
+
+
+def test_texts_without_a_word_are_counted_and_named(base: str, tmp_path: Path) -> None:
+    rows = [{"text": f"the old {number}", "label": "ab"[number % 2]} for number in range(12)]
+    empty = [{"text": text, "label": "a"} for text in ("", "  \t", "\u3000", " ")]
+    train, dev = write(tmp_path / "train.csv", [*rows, *empty]), write(tmp_path / "dev.csv", [*rows, empty[0]])
+    data = read(config(base, {"train": train, "dev": dev}, tmp_path))
+    assert [line for line in opening(data, "as asked", {}) if "no word" in line] == [
+        "warning: 4 of 16 train texts have no word (train.csv:14, train.csv:15, train.csv:16 and others): take them out, or put text in",
+        "warning: 1 of 13 dev texts has no word (dev.csv:14): take them out, or put text in",
+    ]
 
 
 def pair_rows(count: int, seed: int) -> list[dict[str, str]]:
