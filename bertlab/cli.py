@@ -231,10 +231,10 @@ def _started() -> int | None:
     return 1 if "LOCAL_RANK" in os.environ or "ACCELERATE_DYNAMO_BACKEND" in os.environ else None
 
 
-def _launch(verb: str, args: Sequence[str], asked: int | None) -> int | None:
+def _launch(verb: str, args: Sequence[str], asked: int | None, micro_batches: int) -> int | None:
     """Start `asked` processes by torchrun and return their exit code; None in a world that has them already.
 
-    Raises ConfigError in any other world.
+    Raises ConfigError in any other world, and for `micro_batches` (0: the verb has none) that so many processes cannot share.
     """
     started = _started()
     instead = f"start `bertlab {verb} --processes N` by itself, or `torchrun --nproc_per_node N -m bertlab {verb}`"
@@ -248,6 +248,10 @@ def _launch(verb: str, args: Sequence[str], asked: int | None) -> int | None:
     if started is not None and started != asked:
         raise ConfigError(f"asked for {_processes(asked)}, the launcher started {started}: {instead}")
     if started is None and asked > 1:
+        if micro_batches % asked:
+            from bertlab.training.processes import share_of
+
+            share_of(micro_batches, asked)  # what each of them would say
         return _torchrun(asked, ["-m", "bertlab", verb, *args])
     return None
 
@@ -348,7 +352,7 @@ def _run(args: list[str]) -> int:
     if _names_remote(to_dict(config)):
         for name in offline:
             del os.environ[name]
-    if verb in LAUNCHED and (code := _launch(verb, rest, config.processes)) is not None:
+    if verb in LAUNCHED and (code := _launch(verb, rest, config.processes, getattr(config, "micro_batches", 0))) is not None:
         return code
     _run_verb(module, config)
     return 0

@@ -16,6 +16,7 @@ from torch import Tensor
 from bertlab.batches.cloze import Frames, frames_of_gaps
 from bertlab.batches.flat import LabelledBatch
 from bertlab.batches.labelled import Examples, encode_examples
+from bertlab.corpus.given import given_texts
 from bertlab.embedding.engine import Embedder, What, finished
 from bertlab.errors import ConfigError, DataError
 from bertlab.model.encoder import Bert
@@ -68,8 +69,7 @@ class LoadedModel:
     def embed(self, texts: Sequence[str], pooling: Pooling | None = None, normalize: bool | None = None) -> np.ndarray:
         """Sentence vectors (n, hidden_size) float32. `pooling` (bertlab/model/pooling.py) and `normalize` (to length 1) are by default what
         the folder records, else mean and not."""
-        _refuse_one_text(texts)
-        return self.vectors_of(self.embedder.encode(texts), pooling, normalize)
+        return self.vectors_of(self.embedder.encode(given_texts(texts)), pooling, normalize)
 
     @cached_property
     def embedder(self) -> Embedder:
@@ -85,13 +85,12 @@ class LoadedModel:
         if self.task is None:
             load_labels(self.folder)  # raises, and says what to do
         assert self.task is not None
-        _refuse_one_text(texts, texts_b)
-        return list(self.task.answers(self.outputs_of(self.encode_rows(self.task.ask(texts, texts_b))), self.known))
+        rows = self.task.ask(*_given(texts, texts_b, words=self.task.name == "tokens"))
+        return list(self.task.answers(self.outputs_of(self.encode_rows(rows)), self.known))
 
     def encode(self, texts: Sequence[str], texts_b: Sequence[str] | None = None) -> Examples:
         """Texts, or pairs, as token ids, truncated to `max_length`; says how many were."""
-        _refuse_one_text(texts, texts_b)
-        return encode_examples(self.tokenizer, texts, texts_b, max_length=self.max_length)
+        return encode_examples(self.tokenizer, *_given(texts, texts_b), max_length=self.max_length)
 
     def encode_rows(self, rows: Any, gold: Any = None) -> Any:
         """Rows of the folder's kind of task as its examples, of texts that are too long what it was trained on."""
@@ -171,11 +170,9 @@ class LoadedModel:
         return self.model
 
 
-def _refuse_one_text(texts: Any, texts_b: Any = None) -> None:
-    if isinstance(texts, str) or isinstance(texts_b, str):
-        raise DataError("one text was given where a list of texts is wanted: write [text]")
-    for place, text in (pair for each in (texts, () if texts_b is None else texts_b) for pair in enumerate(each)):
-        if text is None or isinstance(text, int | float):  # an empty cell is NaN in a table of pandas
-            raise DataError(f"text {place} is {text}, no text: give texts, and leave out rows that have none")
-    if texts_b is not None and len(texts_b) != len(texts):
-        raise DataError(f"{len(texts)} texts and {len(texts_b)} second texts: give one for each")
+def _given(texts: Any, texts_b: Any, *, words: bool = False) -> tuple[list[Any], list[str] | None]:
+    """Texts and second texts as lists, one for each. Raises DataError for what is none."""
+    first, second = given_texts(texts, words=words), None if texts_b is None else given_texts(texts_b, "second texts")
+    if second is not None and len(second) != len(first):
+        raise DataError(f"{len(first)} texts and {len(second)} second texts: give one for each")
+    return first, second

@@ -7,6 +7,7 @@ draws more of them, and `--reliability-table FILE` writes what came of it as Mar
 """
 
 import datetime
+import gc
 import importlib.metadata
 import json
 import os
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch
+gc.disable()  # until all is imported: see pytest_collection_finish
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,10 +33,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The long files first: one that begins last has a core to itself in the end, while the other is idle. The full tier takes its time:
     pytest-timeout's limit is for the other one."""
-    items.sort(key=lambda item: not {"reliability", "recipes", "verbs"} & {*item.path.parts})
+    dear = ("reliability", "recipes", "verbs", "security", "tasks", "training", "tests")  # the last: those beside this file
+    late = ("test_promises.py", "test_shown.py")  # they need the walk that test_canaries.py begins with, and would wait for it
+    items.sort(key=lambda item: (item.path.parent.name not in dear, item.path.name in late))
     if config.getoption("--tier") == "full":
         for item in items:
             item.add_marker(pytest.mark.timeout(4 * 3600))
+
+
+def pytest_collection_finish() -> None:
+    """Collecting garbage looks at every object that there is, again and again: never at the million that imports leave for good, nor in
+    the processes that are forked from here."""
+    gc.enable()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -55,8 +66,12 @@ def in_processes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, Cal
     """
     import torch
 
+    from tests.reliability.forkserver import import_later
+
     if not hasattr(os, "fork") or torch.cuda.is_initialized():
         pytest.skip("a process that uses a GPU, or an operating system without it, cannot fork")
+    import_later()
+    gc.freeze()
 
     def run(ranks: int, work: Callable[[int], Any]) -> list[Any]:
         folder, children = tmp_path_factory.mktemp("world"), []

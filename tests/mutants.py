@@ -42,6 +42,7 @@ PARTS = "tests/model/test_learnt_parts.py"
 MEASURES = "tests/tasks/test_measures.py"
 RECIPE = "tests/tasks/test_recipe.py"
 TWO = "tests/tasks/test_two_processes.py"
+RANKS = "tests/reliability/test_ranks.py"
 
 MUTANTS = (
     # --- losses over the global batch
@@ -587,9 +588,79 @@ MUTANTS = (
     Mutant(
         "shots: dev's examples are learnt from",
         "tasks/shots.py",
-        "if text not in taken]",
-        "]",
+        "for text, row in pool.items() if text not in taken}",
+        "for text, row in pool.items()}",
         ("tests/tasks/test_shots.py::test_every_seed_learns_from_other_examples_and_all_choose_by_the_same",),
+    ),
+    Mutant(
+        "pretrain: processes are launched that cannot share a step",
+        "cli.py",
+        "if micro_batches % asked:",
+        "if 0 < micro_batches < asked:",
+        ("tests/test_cli.py::test_processes_that_cannot_share_a_step_are_not_started",),
+    ),
+    Mutant(
+        "a run that is asked to be shorter: other settings, whatever they are",
+        "training/runlog.py",
+        'before.get("steps") != now.get("steps")',
+        'before.get("steps") == now.get("steps")',
+        ("tests/training/test_runlog.py::test_other_settings_are_refused_by_name_and_the_free_ones_may_change",),
+    ),
+    Mutant(
+        "texts of a caller's: those after the first are not looked at",
+        "corpus/given.py",
+        "set(map(type, found))",
+        "set(map(type, found[:1]))",
+        ("tests/corpus/test_given.py::test_what_is_no_text_is_refused_by_its_place",),
+    ),
+    Mutant(
+        "texts of a caller's: a dict is its keys",
+        "corpus/given.py",
+        "return not isinstance(values, Mapping) and getattr",
+        "return getattr",
+        ("tests/corpus/test_given.py::test_what_is_no_list_of_texts_is_refused",),
+    ),
+    Mutant(
+        "texts of a caller's: words are not looked at",
+        "corpus/given.py",
+        'for word in text if not isinstance(word, str)), "")',
+        'for word in text if word is None), "")',
+        ("tests/corpus/test_given.py::test_a_tagger_is_given_words_and_each_is_looked_at",),
+    ),
+    Mutant(
+        "runs of contrast side by side: ends of an interval that is none",
+        "pages/contrast_report.py",
+        'if found["low"] is None:\n        return',
+        'if "low" not in found:\n        return',
+        ("tests/pages/test_contrast_report.py::test_several_runs_stand_in_one_table_and_in_the_same_charts_whose_numbers_are_theirs",),
+    ),
+    Mutant(
+        "corpus: of many sources the smallest are shown",
+        "pages/doctor.py",
+        'origins = sorted(origins, key=lambda origin: -origin["bytes"])',
+        'origins = sorted(origins, key=lambda origin: origin["bytes"])',
+        ("tests/pages/test_doctor.py::test_of_many_sources_the_largest_are_shown_and_the_others_counted",),
+    ),
+    Mutant(
+        "shots: a label draws though the texts of a rarer one have it already",
+        "tasks/shots.py",
+        "[: max(0, shots - already)]",
+        "[:shots]",
+        ("tests/tasks/test_shots.py::test_of_sets_the_rarest_label_draws_first_and_others_what_is_lacking",),
+    ),
+    Mutant(
+        "shots: the commonest label draws first",
+        "tasks/shots.py",
+        "for pool in sorted(pools, key=len):",
+        "for pool in sorted(pools, key=len, reverse=True):",
+        ("tests/tasks/test_shots.py::test_of_sets_the_rarest_label_draws_first_and_others_what_is_lacking",),
+    ),
+    Mutant(
+        "shots: texts without a label are nothing to learn from",
+        "tasks/shots.py",
+        "len(pools[-1]) < needed:",
+        "len(pools[-1]) < len(train):",
+        ("tests/tasks/test_shots.py::test_of_sets_the_rarest_label_draws_first_and_others_what_is_lacking",),
     ),
     Mutant(
         "label errors: a weak model suspects what it gets wrong",
@@ -712,6 +783,27 @@ MUTANTS = (
         ("tests/evaluation/test_probabilities.py::test_a_threshold_above_all_probabilities_gives_none_however_few_digits_they_have",),
     ),
     # --- several processes
+    Mutant(
+        "several processes: those without their launcher go on by themselves",
+        "training/processes.py",
+        'if "TORCHELASTIC_RUN_ID" in os.environ',
+        'if "NEVER" in os.environ',
+        (f"{RANKS}::test_two_processes_that_were_asked_to_end_and_killed_end_as_if_nothing_had_been",),
+    ),
+    Mutant(
+        "several processes: the death of another is no line of its own",
+        "cli.py",
+        "return _has_joined_others() and isinstance(error, RuntimeError)",
+        "return False and isinstance(error, RuntimeError)",
+        (f"{RANKS}::test_two_processes_that_were_asked_to_end_and_killed_end_as_if_nothing_had_been",),
+    ),
+    Mutant(
+        "several processes: each takes the first one's micro-batches",
+        "verbs/pretrain.py",
+        "mine = range(accelerator.process_index, config",
+        "mine = range(0, config",
+        (f"{RANKS}::test_the_batches_are_the_same_for_another_number_of_processes_at_every_start",),
+    ),
     Mutant(
         "several processes: patience that nobody hands on",
         "training/processes.py",
@@ -961,6 +1053,27 @@ MUTANTS = (
         "math.sqrt((n - 1) / n *",
         "math.sqrt((n - 1) / n / 4 *",
         ("tests/evaluation/test_geometry.py::test_intervals_hold_the_true_value_as_often_as_they_say_coverage",),
+    ),
+    Mutant(
+        "sets of labels: a label's correlation forgets the examples without it",
+        "evaluation/resampling.py",
+        "return _ratio(right * n - gold * chosen, np.sqrt(gold * (n - gold) * chosen * (n - chosen)))",
+        "return _ratio(right, np.sqrt(gold * chosen))",
+        ("tests/evaluation/test_metrics.py::test_sets_of_labels_have_scikit_learns_numbers",),
+    ),
+    Mutant(
+        "sets of labels: the loss counts a label that is left out and none that is given too much",
+        "evaluation/resampling.py",
+        "return _ratio((gold + chosen - 2 * right).sum(0), len(gold) * counts[1, -1])",
+        "return _ratio((gold - right).sum(0), len(gold) * counts[1, -1])",
+        ("tests/evaluation/test_resampling.py::test_scores_of_sets_have_the_distribution_that_resampling_rows_gives",),
+    ),
+    Mutant(
+        "sets of labels: a loss is better where it is higher",
+        "evaluation/comparable.py",
+        "return metric in LOWER_IS_BETTER or metric in SET_LOSSES",
+        "return metric in LOWER_IS_BETTER",
+        ("tests/tasks/test_multi_label.py::test_systems_are_compared_by_their_sets",),
     ),
     Mutant(
         "vectors judged: equal texts are left out all at once",

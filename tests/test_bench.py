@@ -1,13 +1,15 @@
 """bertlab bench: its figures hang together, its options are pretrain's, and it leaves nothing behind."""
 
+import itertools
 import json
+import lzma
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from bertlab import bench, cli
+from bertlab import bench, cli, sample
 from bertlab.errors import ConfigError
 from bertlab.training import speed
 from bertlab.training.processes import choose_device
@@ -57,8 +59,11 @@ def test_the_settings_of_a_run_can_be_benched_as_they_are(corpus: str, tmp_path:
 
 
 def test_without_a_corpus_the_sample_is_measured_and_no_run_foretold(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with lzma.open(sample.path("articles.jsonl.xz")) as whole, lzma.open(tmp_path / "few.jsonl.xz", "w") as few:
+        few.writelines(itertools.islice(whole, 300))
+    monkeypatch.setattr(sample, "path", {"articles.jsonl.xz": tmp_path / "few.jsonl.xz"}.__getitem__)
     monkeypatch.setattr(speed, "product_rate", lambda *_: 1e6)  # as beside other work: no step is that slow
     figures = bench.run(bench.Config(**SMALL))
     said = capsys.readouterr().out

@@ -381,6 +381,15 @@ def test_one_process_or_none_asked_for_starts_nothing(verb, launches):
     assert (len(seen), launches) == (2, [])
 
 
+def test_processes_that_cannot_share_a_step_are_not_started(launches, tmp_path, capsys):
+    args = ["--corpus", str(tmp_path), "--out", str(tmp_path / "run"), "--micro-batches", "4", "--processes"]
+    assert cli.main(["pretrain", *args, "3"]) == 2
+    assert capsys.readouterr().err == "bertlab: micro_batches=4 cannot be shared by 3 processes: 3 or 6 would do\n"
+    assert launches == []
+    assert cli.main(["pretrain", *args, "2"]) == 0
+    assert len(launches) == 1
+
+
 def test_processes_of_another_verb_are_its_own_business(verb, launches):
     assert verb() == []
     assert cli.main(["echo", "--source", "a", "--processes", "2"]) == 0

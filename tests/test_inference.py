@@ -238,8 +238,10 @@ def test_texts_b_must_be_one_for_each_text(classifier: Path) -> None:
     model = bertlab.load(str(classifier))
     refused(DataError, "2 texts and 1 second texts", lambda: model.predict(["a", "b"], ["c"]))
     refused(DataError, "one text was given where a list", lambda: model.predict(["a"], "b"))
-    refused(DataError, "text 1 is nan, no text", lambda: model.predict(["a", float("nan")]))
-    refused(DataError, "text 0 is None, no text", lambda: model.predict([None]))
+    refused(DataError, "text 1 of the texts is nan, no text", lambda: model.predict(["a", float("nan")]))
+    refused(DataError, "text 0 of the texts is NoneType, no text", lambda: model.embed([None]))  # type: ignore[list-item]
+    refused(DataError, "text 1 of the second texts is bytes, no text", lambda: model.predict(["a", "b"], ["c", b"d"]))  # type: ignore[list-item]
+    refused(DataError, "text 0 of the texts is list, no text", lambda: model.predict([["the", "words"]]))  # which are a tagger's
     two: Any = np.array(["a", "b"])  # as a column of a table, whose truth nobody knows
     assert [answer.label for answer in model.predict(two, two)] == [answer.label for answer in model.predict(["a", "b"], ["a", "b"])]
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
-from bertlab.errors import ConfigError, DataError
+from bertlab.corpus.given import given_texts
+from bertlab.errors import ConfigError
 
 if TYPE_CHECKING:  # torch takes seconds to import: only when vectors are wanted
     from bertlab.embedding.engine import Embedder
@@ -51,7 +52,7 @@ class BertEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     def fit(self, X: Iterable[str], y: Any = None) -> Self:
         """Learn nothing: look at the texts and the folder, so that what cannot be used stops here. Raises ConfigError, DataError."""
-        _texts(X)
+        given_texts(X)
         assert self._n_features_out > 0
         return self
 
@@ -60,7 +61,7 @@ class BertEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         from bertlab.embedding.engine import What, finished
         from bertlab.model.pooling import POOLINGS
 
-        texts = _texts(X)
+        texts = given_texts(X)
         if self.pooling not in (None, *POOLINGS):
             raise ConfigError(f"pooling={self.pooling!r}: give one of {', '.join(POOLINGS)}")
         embedder = _open(self.model, self.device, self.precision)
@@ -90,17 +91,6 @@ class BertEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         tags.input_tags.two_d_array = False
         tags.transformer_tags.preserves_dtype = []
         return tags
-
-
-def _texts(X: Iterable[str]) -> list[str]:
-    """n texts: a list, an array or a column of a table. Raises DataError for anything else, by its place."""
-    if isinstance(X, str) or getattr(X, "ndim", 1) != 1:
-        raise DataError("give a list or a column of texts: one text is written [text], a column of a table table['text']")
-    texts = list(X)
-    strange = next((place for place, text in enumerate(texts) if not isinstance(text, str)), None)
-    if strange is not None:
-        raise DataError(f"text {strange} is a {type(texts[strange]).__name__}: give texts, and leave out rows that have none")
-    return texts
 
 
 def _open(model: str, device: str | None, precision: str) -> "Embedder":

@@ -16,7 +16,7 @@ from bertlab.evaluation.answers import ANSWER_SCORES, answer_scores
 from bertlab.evaluation.clusters import NAMES as CLUSTER_SCORES
 from bertlab.evaluation.entities import entity_averages, entity_units, types_of
 from bertlab.evaluation.numbers import LOWER_IS_BETTER, NUMBER_METRICS, units_of_numbers
-from bertlab.evaluation.resampling import AVERAGES, SET_AVERAGES, Sample, units_of, units_of_scores, units_of_sets
+from bertlab.evaluation.resampling import AVERAGES, SET_AVERAGES, SET_LOSSES, Sample, units_of, units_of_scores, units_of_sets
 from bertlab.evaluation.retrieval import RETRIEVAL_SCORES, retrieval_scores
 from bertlab.evaluation.significance import mcnemar, paired_bootstrap, randomisation_p
 
@@ -66,7 +66,7 @@ def _types(aligned: Aligned) -> list[str]:
 
 
 def lower_is_better(metric: str) -> bool:
-    return metric in LOWER_IS_BETTER
+    return metric in LOWER_IS_BETTER or metric in SET_LOSSES
 
 
 def sample_of(aligned: Aligned, rows: list[int]) -> Sample:

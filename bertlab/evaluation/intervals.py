@@ -1,9 +1,9 @@
 """Confidence intervals of the scores of one system (those of differences: significance.py).
 
 Proportions (accuracy, precision, recall) have Wilson's interval (1927); precision's denominator is itself a matter of chance, so its
-interval is conditional on how often the class was predicted. F1, its averages and MCC have the bootstrap's: the percentile interval, or BCa
-(Efron 1987) where there are fewer than 200 examples or a class that matters has fewer than 30. A bootstrap in which every sample scores
-the same knows nothing, and says so (low and high are None) instead of claiming an interval without width.
+interval is conditional on how often the class was predicted. F1, its averages, MCC and Hamming loss have the bootstrap's: the percentile
+interval, or BCa (Efron 1987) where there are fewer than 200 examples or a class that matters has fewer than 30. A bootstrap in which
+every sample scores the same knows nothing, and says so (low and high are None) instead of claiming an interval without width.
 
 An interval speaks of the test set as a sample of examples like these. It does not know that training with another seed gives another model.
 """
@@ -187,6 +187,8 @@ def of_set_metrics(
         "R": resamples,
         "seed": seed,
         "exact_match": wilson(int(right[-1]), len(gold), level),
+        "hamming_loss": of_averages["hamming_loss"],
+        "macro_mcc": of_averages["macro_mcc"],
         "per_class": per_class,
         "micro": average("micro"),
         "macro": average("macro"),

@@ -49,8 +49,9 @@ def classification_metrics(gold: Sequence[int] | np.ndarray, predicted: Sequence
 def set_metrics(gold: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     """Metrics of n examples that each have any number of K labels, gold and predicted as truth values (n, K).
 
-    Returns exact_match; hamming_loss (the share of the n K decisions that are wrong); per_class {name: precision, recall, f1, support};
-    micro, macro and weighted averages; labels_per_example of both; n.
+    Returns exact_match; hamming_loss (the share of the n K decisions that are wrong); macro_mcc (the mean of the labels' Matthews'
+    correlations, 0 for one that gold or predictions always or never have); per_class {name: precision, recall, f1, support}; micro, macro
+    and weighted averages; labels_per_example of both; n.
     """
     from bertlab.evaluation.resampling import SET_AVERAGES, f1_of_classes, units_of_sets
 
@@ -64,7 +65,8 @@ def set_metrics(gold: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -
     return {
         "n": len(gold),
         "exact_match": averages["exact_match"],
-        "hamming_loss": float((gold != predicted).mean()),
+        "hamming_loss": averages["hamming_loss"],
+        "macro_mcc": averages["macro_mcc"],
         "per_class": {name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(s)} for name, p, r, f, s in rows},
         **{kind: {part: averages[f"{kind}_{part}"] for part in ("precision", "recall", "f1")} for kind in ("micro", "macro", "weighted")},
         "labels_per_example": {"gold": float(gold.sum(1).mean()), "predicted": float(predicted.sum(1).mean())},

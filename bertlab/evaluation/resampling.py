@@ -81,6 +81,18 @@ def _of_labels(formula: Formula) -> Formula:
     return lambda counts: formula(counts[:, :-1])
 
 
+def _mcc_of_labels(counts: np.ndarray) -> np.ndarray:
+    """(3, K + 1, ...) -> (K, ...): Matthews' correlation of each label with what was given; 0 where either is always or never there."""
+    (right, gold, chosen), n = counts[:, :-1], counts[1, -1]
+    return _ratio(right * n - gold * chosen, np.sqrt(gold * (n - gold) * chosen * (n - chosen)))
+
+
+def _hamming_loss(counts: np.ndarray) -> np.ndarray:
+    """The share of the n K decisions that are wrong: a label left out or given too much."""
+    right, gold, chosen = counts[:, :-1]
+    return _ratio((gold + chosen - 2 * right).sum(0), len(gold) * counts[1, -1])
+
+
 def _micro(above: Sequence[int], below: Sequence[int]) -> Formula:
     """The sum over all classes of the rows `above` of the counts divided by that of the rows `below`."""
     return _of_labels(lambda counts: _ratio(counts[list(above)].sum((0, 1)), counts[list(below)].sum((0, 1))))
@@ -97,7 +109,10 @@ SET_AVERAGES: dict[str, Formula] = {
     "micro_recall": _micro((0,), (1,)),
     "weighted_precision": _of_labels(AVERAGES["weighted_precision"]),
     "weighted_recall": _of_labels(AVERAGES["weighted_recall"]),
+    "macro_mcc": lambda counts: _mcc_of_labels(counts).mean(0),
+    "hamming_loss": _hamming_loss,
 }
+SET_LOSSES = ("hamming_loss",)  # of which less is better
 
 
 def scores(counts: np.ndarray, metrics: Sequence[Metric]) -> np.ndarray:

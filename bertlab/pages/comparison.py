@@ -157,7 +157,7 @@ def _closing(facts: dict[str, Any]) -> list[str]:
         "systems are equal; a lower p is stronger evidence against no difference, not a larger difference; a high p is no evidence",
         "that they are equal.",
     ]
-    if any(result["metric"] == "mcc" for pair in facts["pairs"] for result in pair["metrics"]):
+    if any(result["metric"] in ("mcc", "macro_mcc") for pair in facts["pairs"] for result in pair["metrics"]):
         lines.append("MCC, Matthews' correlation of answers and labels, is 1 where all are right and 0 by lot or for one answer to all.")
     if "models" in kinds:
         lines.append(

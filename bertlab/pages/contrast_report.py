@@ -105,8 +105,7 @@ def _scores(run: ContrastRun) -> Markup | None:
         for name in [key for key in found["after"] if key != "n"]:
             difference: list[object] = ["", ""]
             if name == found["score"]:
-                ends = [number(found[end], f"{split}.{end}", "+.3f") for end in ("low", "high")]
-                difference = [number(found["difference"], f"{split}.difference", "+.3f"), join(ends[0], " to ", ends[1])]
+                difference = [number(found["difference"], f"{split}.difference", "+.3f"), _between(found, split)]
             sides = [number(found[side][name], f"{split}.{side}.{name}") for side in ("before", "after")]
             rows.append([f"{metric_words(name)}, {split}", *sides, *difference, number(found["after"]["n"], f"{split}.after.n", ",d")])
     what = [soft(f"{split}: {run.facts[split]['what']}") for split in ("test", "dev") if split in run.facts]
@@ -168,14 +167,13 @@ def comparison(runs: Sequence[ContrastRun]) -> list[Markup]:
         found = facts.get(split, {})
         score = found.get("score", run.score)
         sides = [number(found.get(side, {}).get(score), f"{run.name}.{split}.{side}.{score}") for side in ("before", "after")]
-        ends = [number(found.get(end), f"{run.name}.{split}.{end}", "+.3f") for end in ("low", "high")]
         rows.append(
             [
                 run.name,
                 f"{metric_words(score)}, {split}" if facts else "not finished",
                 *sides,
                 number(found.get("difference"), f"{run.name}.{split}.difference", "+.3f"),
-                join(ends[0], " to ", ends[1]) if found else "-",
+                _between(found, f"{run.name}.{split}") if found else "-",
                 number(found.get("after", {}).get("n"), f"{run.name}.{split}.after.n", ",d"),
                 metric_words(run.score),
                 number(best.get(run.score), f"{run.name}.best.{run.score}"),
@@ -203,6 +201,14 @@ def comparison(runs: Sequence[ContrastRun]) -> list[Markup]:
     different = differing([(run.name, run.settings) for run in runs], [name for run in runs for name in run.settings if name != "out"])
     side = section("Runs of contrast side by side", table(columns, rows, "runs of contrast"), *map(soft, notes))
     return [side, section("Their course", _curves(runs)), *([different] if different else [])]
+
+
+def _between(found: Facts, of: str) -> Markup | str:
+    """The ends of a difference's interval, or why it has none."""
+    if found["low"] is None:
+        return f"no interval: {found['method'].removeprefix('none: ')}"
+    low, high = (number(found[end], f"{of}.{end}", "+.3f") for end in ("low", "high"))
+    return join(low, " to ", high)
 
 
 def _of(records: list[Facts], key: str) -> np.ndarray:

@@ -16,6 +16,7 @@ from bertlab.pages.screen import inert, table
 Facts = dict[str, Any]
 
 BAR_CHARACTERS = 30
+SOURCES_SHOWN = 20  # the largest; of files as many are in the facts (bertlab/tokens/census.py)
 SHOWN_ON_SCREEN = 3  # pairs, documents; the page shows all
 
 # --- words that both share ----------------------------------------------------------------------------------------------------------------
@@ -60,6 +61,12 @@ def _filters(facts: Facts) -> Table:
 
 
 def _origins(facts: Facts) -> Table:
+    origins = facts["origins"]
+    if len(origins) > SOURCES_SHOWN:
+        origins = sorted(origins, key=lambda origin: -origin["bytes"])
+    rest = origins[SOURCES_SHOWN:]
+    files, kept = sum(origin["files"] for origin in rest), sum(origin["documents"]["kept"] for origin in rest if origin["documents"])
+    note = f"and {len(rest):,} more sources of {files:,} files, {kept:,} documents kept" if rest else ""
     rows = [
         [
             origin["name"],
@@ -69,9 +76,9 @@ def _origins(facts: Facts) -> Table:
             *([f"{origin['documents']['in']:,}", f"{origin['documents']['kept']:,}"] if origin["documents"] else ["", ""]),
             f"{origin['weight']:g}",
         ]
-        for origin in facts["origins"]
+        for origin in origins[:SOURCES_SHOWN]
     ]
-    return "Where it comes from", ["source", "licence", "files", "bytes", "documents", "kept", "weight"], rows, ""
+    return "Where it comes from", ["source", "licence", "files", "bytes", "documents", "kept", "weight"], rows, note
 
 
 def _sources(facts: Facts) -> Table:
@@ -80,7 +87,9 @@ def _sources(facts: Facts) -> Table:
         [source["name"], f"{source['documents']:,}", f"{source['tokens']:,}", percent(source["share"])] for source in sources["sources"]
     ]
     others = sources["number"] - len(rows)
-    return "Training text by file", ["file", "documents", "tokens", "share"], rows, f"and {others:,} smaller ones" if others else ""
+    documents = facts["train"]["documents"] - sum(source["documents"] for source in sources["sources"])
+    note = f"and {others:,} more files, {documents:,} documents" if others else ""
+    return "Training text by file", ["file", "documents", "tokens", "share"], rows, note
 
 
 def _pairs(facts: Facts) -> Table:

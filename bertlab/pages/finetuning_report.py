@@ -16,11 +16,12 @@ import numpy as np
 from markupsafe import Markup
 
 from bertlab.disk import read_object
+from bertlab.evaluation.comparable import lower_is_better
 from bertlab.pages.charts import Series, interval_chart, line_chart, shaded_table
 from bertlab.pages.evaluation import MISTAKES, as_cell, clipped, leak_lines, weak_lines
 from bertlab.pages.figures import most_frequent
 from bertlab.pages.html import element, join, number, section, soft, table
-from bertlab.pages.screen import absent_lines, metric_words
+from bertlab.pages.screen import OF_SETS, absent_lines, metric_words
 from bertlab.tasks.choosing import TASKS
 from bertlab.tasks.contract import Task
 from bertlab.tasks.measures import AGAINST
@@ -30,7 +31,6 @@ Path_ = tuple[str, ...]
 
 MOST_CLASSES = 20  # in a confusion matrix; of more the commonest confusions stand in a list
 MOST_CONFUSIONS, MOST_MISTAKES, MOST_CURVES = 15, 15, 8
-LOWER_IS_BETTER = ("rmse", "mae")
 _SAYS = {
     "model": "the model is better on this test set.",
     "baseline": "it is better than the model on this test set.",
@@ -155,7 +155,7 @@ def _against(scored: Scored, name: str, path: Path_, metric: str) -> str:
     other = scored.at(*_baseline(scored, name, metric, path))
     interval = scored.at(*scored.intervals, *path) or {}
     low, high = interval.get("low"), interval.get("high")
-    lower = metric in LOWER_IS_BETTER
+    lower = lower_is_better(metric)
     told = f"{name}: {other:.3f}, "
     if low is None or high is None:
         return told + "and there is no interval to hold it against."
@@ -201,7 +201,8 @@ def _calibrated(scored: Scored) -> list[Markup]:
 
 
 def _headlines(scored: Scored) -> Markup:
-    """Every headline number with its interval, beside the baselines'."""
+    """Every headline number with its interval, beside the baselines', and what is told of sets alone."""
+    further = {name: (name,) for name in OF_SETS if scored.at(*scored.scores, name) is not None}
     baselines = list(scored.metrics.get("baselines", {}))
     rows = [
         [
@@ -210,7 +211,7 @@ def _headlines(scored: Scored) -> Markup:
             scored.between(*scored.intervals, *path),
             *(scored.number(*_baseline(scored, baseline, name, path)) for baseline in baselines),
         ]
-        for name, path in scored.task.scores.items()
+        for name, path in (scored.task.scores | further).items()
     ]
     for kind in ("roc_auc", "pr_auc"):
         if scored.at(*scored.probabilities, kind):

@@ -19,6 +19,7 @@ from bertlab.tasks.contract import Task, calibrated_of
 from bertlab.tasks.data import Data, labels_of, what_was_cut
 from bertlab.tasks.recipe import Recipe, rate_of
 from bertlab.tasks.seeds import Trained
+from bertlab.tasks.shots import Shots
 from bertlab.tasks.start import Start
 from bertlab.training.runlog import run_files
 
@@ -77,11 +78,22 @@ def training_line(recipe: Recipe, epochs: int, because: str, hidden_size: int) -
     return f"epochs {epochs} ({because}){stops}, learning rate {rate:g} ({why})"
 
 
-def shots_line(shots: int) -> str:
-    return (
-        f"shots  {shots} of each class to learn from, drawn by each seed, and {shots} others of each to choose by, the same for all seeds: "
+def shots_lines(few: Shots) -> list[str]:
+    """How little is learnt from, and of sets of labels how many texts that became."""
+    shots, of = few.of_each_class, "class" if few.drawn.task.exclusive else "label"
+    lines = [
+        f"shots  {shots} of each {of} to learn from, drawn by each seed, and {shots} others of each to choose by, the same for all seeds: "
         "the rows are named in metrics.json, and nothing else of train is used"
-    )
+    ]
+    if few.drawn.task.exclusive:
+        return lines
+    trains = few.as_json()["of_labels"]["train"].values()
+    sizes = [len(data.splits["train"]) for data in few.of_seed.values()]
+    most = {name: max(train[name] for train in trains) for name in few.drawn.labels.names}
+    more = sorted((name for name in most if most[name] > shots), key=lambda name: -most[name])
+    which = ", ".join(f"{inert(name)} up to {most[name]:,}" for name in more[:3]) + " and others" * (len(more) > 3)
+    size = f"{min(sizes):,} to {max(sizes):,}" if min(sizes) < max(sizes) else f"{sizes[0]:,}"
+    return [*lines, f"       that makes {size} texts a seed; texts have several labels, so some come more often: {which or 'none here'}"]
 
 
 def write_results(folder: Path, trained: Trained, *, baselines: bool, known: Mapping[str, Any]) -> dict[str, Any]:

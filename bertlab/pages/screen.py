@@ -7,6 +7,8 @@ from typing import Any
 # C0 and C1 controls; the marks that turn the direction of reading; line and paragraph separators, with what lies between
 _CONTROL = dict.fromkeys((*range(32), *range(127, 160), 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)), "?")
 
+OF_SETS = ("macro_mcc", "hamming_loss")  # what is told of sets of labels beside exact match and the averages
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns padded to their widest cell: the first to the left, numbers to the right."""
@@ -45,7 +47,8 @@ def class_table(metrics: dict[str, Any]) -> str:
     rows += [[f"{kind} average", *_scores(metrics[kind]), ""] for kind in ("macro", "weighted", "micro")]
     lines = [table([of.removeprefix("per_"), "precision", "recall", "F1", "n"], rows)]
     if name := _whole_answers(metrics):
-        lines.append(f"{metric_words(name)} {metrics[name]:.3f} of {metrics['n']:,}")
+        of_sets = "".join(f", {metric_words(each)} {metrics[each]:.3f}" for each in OF_SETS if each in metrics)
+        lines.append(f"{metric_words(name)} {metrics[name]:.3f} of {metrics['n']:,}{of_sets}")
     else:
         lines.append(f"entities of {metrics['n']:,} sentences; strict IOB2 micro-F1 {metrics['strict']['f1']:.3f}")
     return "\n".join([*lines, *absent_lines(metrics.get("per_class", {})), *interval_lines(metrics.get("intervals", {}))])
@@ -85,12 +88,13 @@ def _whole_answers(metrics: dict[str, Any]) -> str | None:
 
 
 def interval_lines(intervals: dict[str, Any]) -> list[str]:
-    """What the test set's size leaves open of two of the scores (bertlab/evaluation/intervals.py); a line, or none."""
+    """What the test set's size leaves open of the whole scores (bertlab/evaluation/intervals.py); a line, or none."""
     if not intervals:
         return []
     whole = _whole_answers(intervals)
     known = [(metric_words(whole), intervals[whole])] if whole else [("micro-F1", intervals["micro"]["f1"])]
     known.append(("macro-F1", intervals["macro"]["f1"]) if "macro" in intervals else ("F1", intervals["f1"]))
+    known += [(metric_words(name), intervals[name]) for name in OF_SETS if name in intervals]
     shown = [f"{name} {each['low']:.3f} to {each['high']:.3f}" for name, each in known if each["low"] is not None]
     return [f"with {intervals['level']:.0%} confidence {', '.join(shown)}"] if shown else []
 
@@ -113,6 +117,8 @@ def metric_words(metric: str) -> str:
         return f"F1 of {inert(name)}"
     named = {
         "mcc": "MCC",
+        "macro_mcc": "macro-MCC",
+        "hamming_loss": "Hamming loss",
         "mrr": "MRR",
         "mrr@10": "MRR@10",
         "ndcg@10": "nDCG@10",

@@ -88,9 +88,13 @@ def agree_with_config(config: Any, out: Path, free: set[str]) -> None:
         raise ConfigError(f"{out} is the run folder of another verb or version ({path} does not fit): choose another --out") from None
     changed = [f"{name} was {before[name]!r}, is {now[name]!r}" for name in now if name not in free and before[name] != now[name]]
     if changed:
-        raise ConfigError(
-            f"{out} was started with other settings ({'; '.join(changed[:3])}): choose another --out, or give the same settings"
-        )
+        advice = "choose another --out, or give the same settings"
+        if before.get("steps") != now.get("steps"):
+            advice = (
+                f"a run keeps the steps that its learning rates were planned for: {advice} (when it is finished, another --out "
+                f"with --model {out / 'model'} trains it further)"
+            )
+        raise ConfigError(f"{out} was started with other settings ({'; '.join(changed[:3])}): {advice}")
 
 
 def read_settings(out: Path) -> dict[str, Any]:

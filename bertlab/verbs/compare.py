@@ -25,8 +25,8 @@ class Config:
     """Two or more systems: a predictions.parquet, a folder with one, a folder with one *.parquet a seed, or NAME:FILE,FILE,..."""
     metrics: tuple[str, ...] | None = None
     """accuracy, macro_f1, micro_f1, weighted_f1, mcc, macro_ or weighted_ precision or recall, f1:CLASS, or per_class for all of these; for
-    sets of labels exact_match and the same averages; for numbers spearman, pearson, mae, rmse, r2; for queries recall@1 @5 @10, mrr@10,
-    ndcg@10; for groups of texts v_measure, homogeneity, completeness. Default: the usual two or three."""
+    sets of labels exact_match, macro_mcc, hamming_loss and the same averages; for numbers spearman, pearson, mae, rmse, r2; for queries
+    recall@1 @5 @10, mrr@10, ndcg@10; for groups of texts v_measure, homogeneity, completeness. Default: the usual two or three."""
     against_first: bool = False
     """Compare the first system with each of the others, instead of all with all: fewer comparisons to correct for."""
     correction: Literal["holm", "benjamini-hochberg", "none"] = "holm"

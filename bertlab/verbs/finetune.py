@@ -26,8 +26,8 @@ class Config(Splits):
     seeds: int = 3
     """Runs with different seeds: order, head and dropout differ."""
     shots: int | None = None
-    """Learn from so many examples of each class, each seed from others, and choose by as many more, the same for all seeds. By default
-    for as many epochs as 1,000 steps are."""
+    """Learn from so many examples of each class (of sets: of each label at least), each seed from others, and choose by as many more, the
+    same for all seeds. By default for as many epochs as 1,000 steps are."""
     track: Literal["tensorboard", "wandb", "mlflow", "trackio"] | None = None
     """Also send losses and dev scores to this tracker, which must be installed; report.html is always written."""
 
@@ -60,7 +60,7 @@ def run(config: Config) -> dict[str, Any]:
 def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, Any]:
     from bertlab.config import to_dict
     from bertlab.pages.report import report_on
-    from bertlab.pages.results import opening, save_best, shots_line, start_line, training_line, write_results
+    from bertlab.pages.results import opening, save_best, shots_lines, start_line, training_line, write_results
     from bertlab.tasks.measures import leaks_of
     from bertlab.tasks.seeds import train_seeds
     from bertlab.tasks.shots import draw, epochs_of_shots
@@ -73,7 +73,7 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     seeds, recipe = range(config.seed, config.seed + config.seeds), recipe_of(config)
     few = draw(data, config.shots, seeds, start.tokenizer) if config.shots else None
     if few is not None and config.epochs is None:
-        recipe = replace(recipe, epochs=epochs_of_shots(few.of_each_class * len(data.labels.names), config.batch_size))
+        recipe = replace(recipe, epochs=epochs_of_shots(len(few.first.splits["train"]), config.batch_size))
     of_seed = few.of_seed if few else dict.fromkeys(seeds, data)
     known: dict[str, Any] = {}
     tracker = None
@@ -88,7 +88,7 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         print("\n".join([start_line(start), *opened, training_line(recipe, *planned, width)]), flush=True)
         if few is not None:
             known["shots"] = few.as_json()
-            print(shots_line(few.of_each_class), flush=True)
+            print("\n".join(shots_lines(few)), flush=True)
         tracker = tracking.start(config.track, out, to_dict(config))
 
     trained = train_seeds(start, recipe, of_seed, out, accelerator, tracker)

@@ -136,11 +136,11 @@ def test_settings_that_are_changed_and_a_folder_that_is_made_again_are_seen(fold
 def test_what_is_no_list_of_texts_is_refused_by_its_place(folder: str) -> None:
     embedder = BertEmbedder(folder, device="cpu")
     wrong: list[tuple[Any, str]] = [
-        ("one text", r"one text is written \[text\]"),
+        ("one text", r"one text was given where a list of texts is wanted: write \[text\]"),
         (np.array([["a"], ["b"]]), "a column of a table"),
         (pd.DataFrame({"said": TEXTS}), "a column of a table"),
-        (["a", None], "text 1 is a NoneType"),
-        ([b"a"], "text 0 is a bytes"),
+        (["a", None], "text 1 of the texts is NoneType"),
+        ([b"a"], "text 0 of the texts is bytes"),
     ]
     for texts, words in wrong:
         with pytest.raises(DataError, match=words):

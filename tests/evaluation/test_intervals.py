@@ -11,9 +11,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bertlab.evaluation.intervals import bca, of_metrics, of_scores, of_set_metrics, percentile, wilson
+from bertlab.evaluation.intervals import bca, of_metrics, of_scores, of_set_metrics, of_units, percentile, wilson
 from bertlab.evaluation.metrics import classification_metrics, set_metrics
-from bertlab.evaluation.resampling import Metric, bootstrap_scores, f1_of_classes, generator, leave_one_out_scores, scores, units_of
+from bertlab.evaluation.resampling import (
+    SET_AVERAGES,
+    Metric,
+    bootstrap_scores,
+    f1_of_classes,
+    generator,
+    leave_one_out_scores,
+    scores,
+    units_of,
+    units_of_sets,
+)
 
 SIMULATIONS = int(os.environ.get("BERTLAB_SIMULATIONS", 150))
 
@@ -180,7 +190,9 @@ def test_sets_of_labels_have_an_interval_for_every_score_that_holds_it() -> None
     predicted = np.where(draw.random((300, 3)) < 0.9, gold, ~gold)
     metrics, found = set_metrics(gold, predicted, ["a", "b", "c"]), of_set_metrics(gold, predicted, ["a", "b", "c"], resamples=500)
     intervals = {path: each for path, each in leaves(found).items() if isinstance(each, dict)}
-    values = leaves({name: metrics[name] for name in ("exact_match", "per_class", "micro", "macro", "weighted")})
+    values = leaves(
+        {name: metrics[name] for name in ("exact_match", "hamming_loss", "macro_mcc", "per_class", "micro", "macro", "weighted")}
+    )
     values = {path: value for path, value in values.items() if path[-1] != "support"}
     assert intervals.keys() == values.keys()
     for path, value in values.items():
@@ -191,3 +203,25 @@ def test_sets_of_labels_have_an_interval_for_every_score_that_holds_it() -> None
     nothing = of_set_metrics(np.zeros((4, 2), bool), np.zeros((4, 2), bool), ["a", "b"], resamples=100)
     json.dumps(nothing, allow_nan=False)
     assert nothing["exact_match"]["high"] == 1.0 and nothing["macro"]["f1"]["low"] is None
+    assert nothing["hamming_loss"]["low"] is nothing["macro_mcc"]["low"] is None  # all right, and labels that nobody has
+
+
+@pytest.mark.parametrize("n", [100, 400])  # BCa of all, and BCa of the rarest label's sake or percentiles
+def test_coverage_of_every_interval_of_sets(n: int) -> None:
+    """Independent labels whose true counts are known; a share of 0.8 of each is right, beside a tenth of the others given wrongly."""
+    share = np.array([0.5, 0.3, 0.1])
+    wrong = share * 0.2 + (1 - share) * 0.1
+    truth = np.array([[*(share * 0.8), np.prod(1 - wrong)], [*share, 1], [*(share * 0.8 + (1 - share) * 0.1), 1]])
+    names = ["macro_f1", "micro_f1", "macro_mcc", "hamming_loss"]
+    covered, draw = dict.fromkeys(names, 0), np.random.default_rng(12)
+    assert SET_AVERAGES["hamming_loss"](truth) == pytest.approx(wrong.mean())
+    for number in range(SIMULATIONS):
+        gold = draw.random((n, 3)) < share
+        predicted = draw.random((n, 3)) < np.where(gold, 0.8, 0.1)
+        found = of_units(units_of_sets(gold, predicted[None]), [SET_AVERAGES[name] for name in names], seed=number, resamples=299)
+        for name, interval in zip(names, found, strict=True):
+            covered[name] += interval["low"] is None or interval["low"] <= SET_AVERAGES[name](truth) <= interval["high"]
+    rates = {name: float(count / SIMULATIONS) for name, count in covered.items()}
+    print(f"coverage of 95 % intervals of sets, n = {n}, {SIMULATIONS} simulations:", rates)
+    for name, rate in rates.items():
+        assert rate >= 0.95 - 0.015 - 3.5 * (0.95 * 0.05 / SIMULATIONS) ** 0.5, name

@@ -111,6 +111,8 @@ def test_sets_of_labels_have_the_numbers_worked_out_by_hand() -> None:
     assert metrics["micro"] == pytest.approx({"precision": 3 / 4, "recall": 3 / 4, "f1": 3 / 4})
     assert metrics["macro"]["f1"] == pytest.approx((4 / 5 + 2 / 3) / 3)
     assert metrics["labels_per_example"] == {"gold": 4 / 4, "predicted": 4 / 4}
+    # ale 2 right, 1 too much, 1 rightly left out; bread 1, none, 2 and 1 left out wrongly; cheese, which nobody has, counts as 0
+    assert metrics["macro_mcc"] == pytest.approx((2 * (2 * 1 - 1 * 0) / (2 * 2 * 3 * 1) ** 0.5 + 0) / 3)
 
 
 @given(
@@ -119,6 +121,7 @@ def test_sets_of_labels_have_the_numbers_worked_out_by_hand() -> None:
     )
 )
 @settings(max_examples=80, deadline=None)
+@pytest.mark.filterwarnings("ignore:A single label was found:UserWarning")
 def test_sets_of_labels_have_scikit_learns_numbers(drawn: tuple[int, list[tuple[int, int]]]) -> None:
     count, pairs = drawn  # among them no label at all, labels that nobody has, and one label, which scikit-learn takes for two classes
     gold, predicted = ((np.array(side)[:, None] >> np.arange(count)) & 1 == 1 for side in zip(*pairs, strict=True))
@@ -135,4 +138,6 @@ def test_sets_of_labels_have_scikit_learns_numbers(drawn: tuple[int, list[tuple[
         assert list(ours.values()) == pytest.approx(list(theirs), abs=1e-12)
     assert metrics["exact_match"] == pytest.approx(accuracy_score(gold, predicted), abs=1e-12)
     assert metrics["hamming_loss"] == pytest.approx(hamming_loss(gold, predicted), abs=1e-12)
+    of_labels = [matthews_corrcoef(gold[:, label], predicted[:, label]) for label in range(count)]
+    assert metrics["macro_mcc"] == pytest.approx(np.mean(of_labels), abs=1e-12)
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics

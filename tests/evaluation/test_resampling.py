@@ -159,7 +159,7 @@ def test_sets_of_labels_are_counted_by_label_and_whole_in_cells_as_in_clusters()
 def test_scores_of_sets_have_the_distribution_that_resampling_rows_gives(clustered: bool) -> None:
     gold, predicted = sets(100, 3, seed=5)
     clusters = np.arange(100) // 5 if clustered else None
-    names = ["exact_match", "macro_f1", "micro_f1"]
+    names = ["exact_match", "macro_f1", "micro_f1", "hamming_loss", "macro_mcc"]
     found = bootstrap_scores(units_of_sets(gold, predicted, clusters), [SET_AVERAGES[name] for name in names], 6000, generator(0, 1))
     draw = np.random.default_rng(0)
     picked = draw.integers(20, size=(1500, 20, 1)) * 5 + np.arange(5) if clustered else draw.integers(100, size=(1500, 100, 1))
@@ -167,7 +167,9 @@ def test_scores_of_sets_have_the_distribution_that_resampling_rows_gives(cluster
         right, given, chosen = ((each[picked.reshape(1500, 100)]).sum(1) for each in (gold & predicted[system], gold, predicted[system]))
         macro = np.mean(2 * right / np.maximum(given + chosen, 1), axis=1)
         exact = (gold == predicted[system]).all(1)[picked.reshape(1500, 100)].mean(1)
-        by_row = [exact, macro, 2 * right.sum(1) / (given + chosen).sum(1)]
+        wrong = (gold != predicted[system])[picked.reshape(1500, 100)].mean((1, 2))
+        mcc = (100 * right - given * chosen) / np.sqrt(given * (100 - given) * chosen * (100 - chosen))
+        by_row = [exact, macro, 2 * right.sum(1) / (given + chosen).sum(1), wrong, mcc.mean(1)]
         for ours, theirs in zip(found[system], by_row, strict=True):
             quantiles = [0.025, 0.5, 0.975]  # at the ends known to 2.7 deviations / sqrt(R), and exact matches are hundredths
             np.testing.assert_allclose(np.quantile(ours, quantiles), np.quantile(theirs, quantiles), atol=0.011)

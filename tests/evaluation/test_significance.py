@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import f1_score
 
-from bertlab.evaluation.resampling import Metric, Units, scores, units_of
+from bertlab.evaluation.resampling import SET_AVERAGES, Metric, Units, scores, units_of, units_of_sets
 from bertlab.evaluation.significance import (
     benjamini_hochberg,
     holm,
@@ -322,6 +322,24 @@ def test_equal_systems_differ_in_five_percent_of_test_sets(n: int, prevalence: t
         assert rate <= 0.05 + excess + CHANCE, name
         # tests that count take few values, and may have to stop short of 5 %
         assert rate >= (0.01 if n == 60 or "accuracy" in name or "exact" in name else 0.03) - CHANCE, name
+
+
+def test_equal_systems_of_sets_differ_in_five_percent_of_test_sets() -> None:
+    names, draw = ["macro_f1", "macro_mcc", "hamming_loss"], np.random.default_rng(9)
+    alarms: dict[str, float] = {}
+    wanted = [SET_AVERAGES[name] for name in names]
+    for number in range(SIMULATIONS):
+        gold = draw.random((200, 3)) < (0.5, 0.3, 0.2)
+        predicted = draw.random((2, 200, 3)) < np.where(gold, 0.8, 0.1)
+        units = units_of_sets(gold, predicted)
+        for name, p, found in zip(
+            names, randomisation_p(units, wanted, 199, number), paired_bootstrap(units, wanted, 199, number), strict=True
+        ):
+            for test, alarm in (("randomisation", p), ("bootstrap", found["p_bootstrap"])):
+                alarms[f"{test} {name}"] = alarms.get(f"{test} {name}", 0.0) + (alarm <= 0.05) / SIMULATIONS
+    print(f"alarms of sets, n = 200, {SIMULATIONS} simulations:", {name: round(float(rate), 4) for name, rate in alarms.items()})
+    for name, rate in alarms.items():
+        assert 0.03 - CHANCE <= rate <= 0.05 + (0.01 if "bootstrap" in name else 0) + CHANCE, name
 
 
 @pytest.mark.parametrize("n, seeds, spread", [(1000, 5, 0.05), (300, 5, 0.0), (400, 3, 0.02)])

@@ -36,7 +36,8 @@ def made(
     if finished:
         before, after = ({name: value for name, value in history[place].items() if name != "step"} for place in (0, 2))
         found = {"what": said, "score": score, "before": before, "after": after, "difference": after[score] - before[score]}
-        found |= {"low": low, "high": None if low is None else 0.8, "method": "bootstrap"}
+        found |= {"low": low, "high": None if low is None else 0.8}
+        found |= {"method": "none: every bootstrap sample gives the same value" if low is None else "bootstrap"}
         metrics: dict[str, Any] = {"texts": said, "rows": 4321, "steps": 40, "best": history[2], "dev": found, "history": history}
         write_json(folder / "metrics.json", metrics | ({"test": found | {"what": f"{said} of test"}} if test else {}))
     return folder
@@ -71,6 +72,7 @@ def test_a_page_says_in_words_what_came_of_it_and_marks_what_was_chosen(tmp_path
     for number, (low, test) in enumerate(((-0.1, True), (None, True), (0.2, False))):
         text = page(tmp_path, made(tmp_path / f"run{number}", low=low, test=test)).text
         assert ("it is not shown that the vectors are better" in text) == (low != 0.2) and ("flatters" in text) == (not test)
+        assert ("no interval: every bootstrap sample" in text) == (low is None) and "- to -" not in text
 
 
 def test_the_curves_hold_the_records_of_the_log(tmp_path: Path) -> None:
@@ -110,6 +112,8 @@ def test_several_runs_stand_in_one_table_and_in_the_same_charts_whose_numbers_ar
         sides = {f"{split}.{side}" for side in (f"before.{score}", f"after.{score}", "difference", "after.n")}
         assert sides | {f"best.{score}", "best.step", "rows"} <= set(of_it)
     assert shown["going-on.best.mrr"][0] == DEV[2] and "going-on.rows" not in shown
+    plain = " ".join(Page(text).text.split())
+    assert "no interval: every bootstrap sample gives the same value" in plain and "- to -" not in plain and "+0.200 to +0.800" in plain
     assert "1 of pretraining, 4 of contrast" in text and "not finished" in text and "refresh content=30" in text
     loss, dev = (text.partition(f"<h3>{title}</h3>")[2].partition("</figure>")[0] for title in ("Loss", "MRR on dev"))
     assert [f'<li class="c{place}">{run.name}</li>' in loss for place, run in enumerate(runs)] == [True] * 4

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bertlab.pages.doctor import page, percent, screen
+from bertlab.pages.doctor import page, percent, screen, tables
 
 LENGTHS = {"mean": 3.25, "median": 3, "percentile_95": 9, "largest": 1234, "bins": [[1, 1, 1501], [2, 3, 20_302], [4, 7, 0], [8, 15, 403]]}
 SPLIT = {
@@ -40,7 +40,7 @@ FACTS: dict[str, Any] = {
     "sha256": "ab" * 32,
     "seed": 7,
     "origins": [{"name": "a.txt", "licence": "", "weight": 0.5, "documents": {"in": 9129, "kept": 8579}, "files": 1, "bytes": 1_319_800}],
-    "sources": {"sources": [{"name": "a.txt", "documents": 8123, "tokens": 971_000, "share": 0.9998}], "number": 24},
+    "sources": {"sources": [{"name": "a.txt", "documents": 8101, "tokens": 971_000, "share": 0.9998}], "number": 24},
     "filters": {"in": 9129, "kept": 8579, "dropped": {"empty": 51, "duplicate": 499}, "invalid_utf8_places": 17, "changed": {"nfc": 77}},
     "train": SPLIT,
     "heldout": SPLIT | {"documents": 456},
@@ -172,7 +172,7 @@ def shown_on_page() -> str:
 NUMBERS = [
     *("8,123", "31,473", "971,196", "456", "705,643", "1.449"),  # size
     *("9,129", "8,579", "51", "499", "77 nfc", "17 places not UTF-8"),  # filters
-    *("1,319,800", "0.5", "971,000", "99.98 %", "and 23 smaller ones"),  # sources
+    *("1,319,800", "0.5", "971,000", "99.98 %", "and 23 more files, 22 documents"),  # sources
     *("1,501", "20,302", "403", "mean 3.2", "median 3", "up to 9", "longest 1,234", "8-15", "2-3"),  # lengths
     *("15,780", "97.9", "1,497,996", "154.24 %", "29,327", "3.02 %", "11", "264", "0.0272 %", "65.17 %", "29.87 %", "1,501 documents"),
     *("8,187", "395", "4.82 %", "12", "0.0012 %", "0.0137 %", "45.98 %", "71.04 %"),  # vocabulary
@@ -222,6 +222,24 @@ def test_what_is_to_predict_is_marked_and_where_b_begins() -> None:
     assert "<mark><bdi>[MASK]</bdi> <small>mill</small></mark>" in text
     assert text.index('<span class="second">') < text.index("<bdi>it</bdi>") < text.index("<small>run</small>")
     assert "micro-batch 2: B follows A" in text and "micro-batch 2: B follows A" in screen(FACTS)
+
+
+def test_of_many_sources_the_largest_are_shown_and_the_others_counted() -> None:
+    def source(number: int) -> dict[str, Any]:
+        documents = {"in": 3, "kept": 2} if number else None  # of one it is not known
+        return {"name": f"{number}.txt", "licence": "", "weight": 1.0, "documents": documents, "files": 2, "bytes": 1000 + number}
+
+    def names(count: int) -> tuple[list[str], str]:
+        shown = next(
+            each for each in tables(copy.deepcopy(FACTS) | {"origins": list(map(source, range(count)))}) if "comes from" in each[0]
+        )
+        return [row[0] for row in shown[2]], shown[3]
+
+    assert names(20) == ([f"{number}.txt" for number in range(20)], "")
+    assert names(2365) == (
+        [f"{number}.txt" for number in range(2364, 2344, -1)],
+        "and 2,345 more sources of 4,690 files, 4,688 documents kept",
+    )
 
 
 def test_nothing_held_out_and_nothing_wrong_is_said() -> None:

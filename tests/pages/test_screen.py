@@ -1,10 +1,13 @@
 """Tables for a terminal: columns that line up, and text of a stranger's that cannot steer it."""
 
+import re
 import unicodedata
 
+import numpy as np
 import pytest
 
-from bertlab.evaluation.metrics import classification_metrics
+from bertlab.evaluation.intervals import of_set_metrics
+from bertlab.evaluation.metrics import classification_metrics, set_metrics
 from bertlab.pages.screen import absent_lines, class_table, inert, table
 
 HOSTILE = [
@@ -82,3 +85,13 @@ def test_the_class_table_shows_the_numbers_of_the_metrics() -> None:
     assert [line.split()[0] for line in lines[4:7]] == ["macro", "weighted", "micro"]
     assert lines[4].split()[2:] == ["0.750", "0.833", "0.733"]
     assert lines[7] == "accuracy 0.750 of 4"
+
+
+def test_sets_of_labels_have_their_correlation_and_their_loss_with_intervals() -> None:
+    gold, predicted = np.array([[1, 0], [1, 1], [0, 0], [0, 1]], bool), np.array([[1, 0], [1, 1], [0, 0], [1, 1]], bool)
+    metrics = set_metrics(gold, predicted, ["no", "yes"]) | {"intervals": of_set_metrics(gold, predicted, ["no", "yes"], resamples=500)}
+    *_, whole, between = class_table(metrics).splitlines()
+    assert whole == f"exact match 0.750 of 4, macro-MCC {(1 / 3**0.5 + 1) / 2:.3f}, Hamming loss 0.125"
+    assert re.fullmatch(
+        r"with 95% confidence exact match .*, macro-F1 .*, macro-MCC [\d.]+ to [\d.]+, Hamming loss [\d.]+ to [\d.]+", between
+    )

@@ -33,7 +33,7 @@ from bertlab.verbs import prepare, pretrain
 
 BENCHMARKS = Path(__file__).parents[2] / "recipes" / "benchmarks"
 SCRIPTS = ("batches", "pretrain_step", "gpu", "finetune")
-IMPORTED = (*SCRIPTS, "recipes", "prepare")
+IMPORTED = (*SCRIPTS, "embed", "recipes", "prepare", "report")
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,7 @@ def config_of(**settings: Any) -> pretrain.Config:
 
 
 def ran(script: str, *arguments: str) -> str:
+    """What a script says that changes what its process may use; others are run here, where torch is imported already."""
     command = [sys.executable, str(BENCHMARKS / f"{script}.py"), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
@@ -267,10 +268,13 @@ def test_the_batches_script_runs(folder: str) -> None:
         assert figures["peak_bytes"].keys() == {"0.06M"} and figures["peak_bytes"]["0.06M"] > 0
 
 
-def test_the_gpu_script_runs_its_logic_on_a_cpu(folder: str) -> None:
+def test_the_gpu_script_runs_its_logic_on_a_cpu(
+    modules: dict[str, ModuleType], folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     small = ["--length", "32", "64", "--micro-tokens", "128", "--rounds", "1", "--steps", "2", "--compile", "none"]
-    said = ran("gpu", "--device", "cpu", "--preset", "tiny", "--corpus", folder, *small)
-    figures = json.loads(said.splitlines()[-1])
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--device", "cpu", "--preset", "tiny", "--corpus", folder, *small])
+    modules["gpu"].main()
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert len(figures["checks"]) == 6 and [(cell["length"], cell["micro_tokens"]) for cell in figures["cells"]] == [(32, 128), (64, 128)]
     for cell in figures["cells"]:
         name = f"tiny_{cell['length']}"
@@ -316,8 +320,12 @@ def test_the_recipes_script_judges_and_goes_on(
     assert figures_of_muon() == figures and {path: path.stat().st_mtime_ns for path in kept if "min-" in path.name}.items() <= kept.items()
 
 
-def test_the_reports_script_draws_a_run_of_as_many_steps_as_asked_for() -> None:
-    (line,) = ran("report", "--steps", "200", "--log-every", "5", "--rounds", "1").splitlines()
+def test_the_reports_script_draws_a_run_of_as_many_steps_as_asked_for(
+    modules: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["report.py", "--steps", "200", "--log-every", "5", "--rounds", "1"])
+    modules["report"].main()
+    (line,) = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"200 steps, one in 5 logged in full \(0\.0 MB\): \d+\.\d\d s, page \d+ kB", line)
 
 
@@ -379,7 +387,9 @@ def test_texts_to_fine_tune_on_may_come_from_files(modules: dict[str, ModuleType
     assert texts == [f"text {number}" for number in range(4)] and labels == [0, 1, 0, 1]
 
 
-def test_the_embedding_script_gives_both_sides_the_same_vectors(tmp_path: Path) -> None:
+def test_the_embedding_script_gives_both_sides_the_same_vectors(
+    modules: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("sentence_transformers", reason="the peer is not installed")
     from bertlab.model.folder import save_model
     from bertlab.model.heads import BertForPreTraining
@@ -389,7 +399,9 @@ def test_the_embedding_script_gives_both_sides_the_same_vectors(tmp_path: Path) 
     shape: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
     model = BertForPreTraining(EncoderConfig(vocab_size=tokenizer.vocab_size, max_position_embeddings=32, **shape))
     save_model(tmp_path / "model", model, tokenizer, facts={}, card="# A card\n")
-    said = ran("embed", "--model", str(tmp_path / "model"), "--texts", "40", "--rounds", "2")
+    monkeypatch.setattr(sys, "argv", ["embed.py", "--model", str(tmp_path / "model"), "--texts", "40", "--rounds", "2"])
+    modules["embed"].main()
+    said = capsys.readouterr().out
     figures = json.loads(said.splitlines()[-1])
     assert figures["fp32_max_error"] < 1e-5 and figures["fp32_ratio"] > 0 and figures["rounds"] == 2
     bf16 = figures["bf16_ratio"], figures["bf16_min_cosine"]

@@ -67,9 +67,9 @@ class Server:
         self.process = subprocess.Popen([sys.executable, script], env=environment, start_new_session=True, **pipes)
         assert self._read() == "ready"
 
-    def start(self, arguments: list[str], log: Path, *, threads: int = 1, before: str = "") -> int:
-        """Start `bertlab ARGUMENTS`; returns its process id."""
-        return self._ask({"start": arguments, "log": str(log), "threads": threads, "before": before})
+    def start(self, arguments: list[str], log: Path, *, threads: int = 1, before: str = "", anew: bool = False) -> int:
+        """Start `bertlab ARGUMENTS`; returns its process id. `anew`: the processes of a world are programs of their own, not forks."""
+        return self._ask({"start": arguments, "log": str(log), "threads": threads, "before": before, "anew": anew})
 
     def poll(self, pid: int) -> int | None:
         """The exit code of a process, once; None while it runs."""
@@ -102,10 +102,10 @@ class Runs:
     def __init__(self, server: Server, settings: dict[str, Any]) -> None:
         self.server, self.settings = server, settings
 
-    def start(self, out: Path, *, threads: int = 1, before: str = "", **settings: Any) -> int:
+    def start(self, out: Path, *, threads: int = 1, before: str = "", anew: bool = False, **settings: Any) -> int:
         """Start the run (or go on with it); returns its process id. `before`: Python to execute in its process first."""
         self.log(out).write_bytes(b"")  # of this process alone
-        return self.server.start(["pretrain", *self.options(out, **settings)], self.log(out), threads=threads, before=before)
+        return self.server.start(["pretrain", *self.options(out, **settings)], self.log(out), threads=threads, before=before, anew=anew)
 
     def options(self, out: Path, **settings: Any) -> list[str]:
         return [f"{name}={value}" for name, value in (self.settings | {"out": out} | settings).items()]

@@ -38,9 +38,13 @@ GOOD = ["The first town has a mill.", "The second town has a bridge."]
 
 
 @pytest.mark.parametrize("ending", ["txt", "jsonl"])
-def test_no_text_breaks_a_corpus_and_every_document_is_counted(server: Server, tmp_path: Path, ending: str, tally: Tally) -> None:
+def test_no_text_breaks_a_corpus_and_every_document_is_counted(
+    server: Server, tmp_path: Path, ending: str, trials: Callable[[int, int], int], tally: Tally
+) -> None:
     wrong: list[str] = []
     for number, (name, (data, kept)) in enumerate(DOCUMENTS.items()):
+        if ending != "txt":  # the reader differs, the seconds of a megabyte behind it do not
+            data = data[: trials(2_000_000, 8_000_000)]
         source, out, log = tmp_path / f"{number}.{ending}", tmp_path / f"corpus-{number}", tmp_path / f"log-{number}"
         if ending == "txt":
             source.write_bytes("\n\n".join(GOOD).encode() + b"\n\n" + data)

@@ -57,9 +57,10 @@ class Job:
         return self.server.start(self.arguments, self.log)
 
     def finish(self) -> dict[str, str]:
-        """Run it to its end: the sha256 of every file that it leaves but the log and the manifest, which holds the others'."""
+        """Run it to its end: the sha256 of every file that it leaves but the manifest, which holds the others', and the fork server's."""
         assert self.server.wait(self.start(), SECONDS) == 0, self.log.read_text()
-        left = [path for path in self.output.parent.iterdir() if path != self.log and not path.name.endswith("manifest.json")]
+        found = {path for path in self.output.parent.iterdir() if not path.name.endswith("manifest.json")}
+        left = found - {*self.log.parent.glob(f"{self.log.name}*")}
         assert not any(path.name.startswith(".") for path in left), left
         return {path.name: sha256_file(path) for path in sorted(left)}
 

@@ -1,5 +1,6 @@
 """One whole walk for all tests of security: hostile names and texts, secrets in the environment, no network, a process that is watched."""
 
+import fcntl
 import functools
 import json
 import os
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,8 +65,20 @@ def self_test(tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
-    root = tmp_path_factory.mktemp("walk")
+def walk(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Walk:
+    """It is walked once, whichever of pytest's processes needs it first; nobody changes what it leaves."""
+    base = tmp_path_factory.getbasetemp()
+    common = base if worker_id == "master" else base.parent  # xdist's name of a session that has one process
+    with (common / "walk.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (common / "walk.json").exists():
+            (common / "walk.json").write_text(json.dumps(walked(common / "walk")))
+    known = json.loads((common / "walk.json").read_text())
+    return Walk(**known | {"root": Path(known["root"])})
+
+
+def walked(root: Path) -> dict[str, Any]:
+    root.mkdir()
     draw = random.Random(0)
     texts = [". ".join(" ".join(draw.choices(WORDS, k=draw.randint(4, 12))).capitalize() for _ in range(4)) + "." for _ in range(40)]
     (root / "texts").mkdir()
@@ -75,7 +89,7 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
     asked = [{"id": document["id"], "text": f"the [MASK] river. {document['text'][:40]} {EVIL}"} for document in documents[:6]]
     (root / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
     done = watched(str(root), root)
-    return Walk(root, done.stdout + done.stderr, done.returncode, bool(empty_namespace()))
+    return {"root": str(root), "said": done.stdout + done.stderr, "code": done.returncode, "without_network": bool(empty_namespace())}
 
 
 @pytest.fixture

@@ -41,13 +41,15 @@ def run(
 def test_a_task_of_sets_is_told_by_its_lists_and_learnt_beside_its_baselines(
     run: tuple[Path, dict[str, Any], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _, metrics, _ = run
+    out, metrics, _ = run
     assert metrics["task"] == "multi-label" and metrics["labels"] == TOPICS
     commonest, tfidf = metrics["baselines"]["most frequent set"], metrics["baselines"]["TF-IDF + one-vs-rest logistic regression"]
     assert metrics["test"]["macro"]["f1"] > 0.8 > 0.5 > commonest["macro"]["f1"] and tfidf["macro"]["f1"] > 0.9
     best = max(metrics["seeds"], key=lambda seed: (seed["dev"]["macro"]["f1"], -seed["dev_loss"]))
     assert metrics["best_seed"] == best["seed"] and set(metrics["over_seeds"]) == {"macro_f1", "micro_f1", "exact_match"}
     assert metrics["test_intervals"]["macro"]["f1"]["low"] <= metrics["test"]["macro"]["f1"]
+    page = (out / "report.html").read_text()
+    assert all(shown in page for shown in ("macro-MCC", "test.macro_mcc", "test_intervals.hamming_loss.high"))
 
 
 def test_the_predictions_file_has_the_sets_and_evaluating_the_folder_gives_it_again(
@@ -97,11 +99,18 @@ def test_systems_are_compared_by_their_sets(
     assert facts["task"] == "multi-label" and list(results) == ["exact_match", "macro_f1", "micro_f1"]
     assert results["macro_f1"]["a"] == pytest.approx(metrics["test"]["macro"]["f1"])
     assert results["exact_match"]["test"] == "McNemar exact" and results["micro_f1"]["p"] < 0.01
+    asked = compare.Config(runs=(str(tmp_path / "first-only.parquet"), str(out)), metrics=("macro_mcc", "hamming_loss"), resamples=500)
+    correlation, loss = compare.run(asked)["pairs"][0]["metrics"]  # the worse system first: a lower correlation and a higher loss
+    assert correlation["b"] == metrics["test"]["macro_mcc"] and loss["b"] == metrics["test"]["hamming_loss"]
+    assert correlation["difference"] < 0 < loss["difference"] and (loss["lower_is_better"], correlation["lower_is_better"]) == (True, False)
+    assert max(correlation["p"], loss["p"]) < 0.01
     both = compare.run(compare.Config(runs=(str(out / "predictions"), "again:" + str(out / "predictions")), resamples=200))
     assert both["pairs"][0]["claim_about"] == "methods" and abs(both["pairs"][0]["metrics"][0]["difference"]) < 1e-12
     with pytest.raises(ConfigError, match="unknown metric 'mcc'"):
         compare.run(compare.Config(runs=(str(out), f"other:{out}"), metrics=("mcc",)))
-    assert "on 80 examples of 4 labels" in capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "on 80 examples of 4 labels" in shown and shown.count("MCC, Matthews' correlation") == 1
+    assert all(f"first-only is worse than run on this test set by {name}" in shown for name in ("macro-MCC", "Hamming loss"))
 
 
 def test_labels_between_separators_are_lists_and_the_separator_must_fit_the_task(base: str, tmp_path: Path) -> None:

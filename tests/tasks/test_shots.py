@@ -10,6 +10,7 @@ import pytest
 from bertlab.corpus.labelled import Labelled
 from bertlab.disk import read_json
 from bertlab.errors import ConfigError, DataError
+from bertlab.pages.results import shots_lines
 from bertlab.tasks.contract import Columns
 from bertlab.tasks.data import Data, read_task
 from bertlab.tasks.shots import draw, epochs_of_shots
@@ -115,6 +116,52 @@ def few_texts(data: Data, split: str) -> list[str]:
     rows = data.splits[split]
     assert isinstance(rows, Labelled)
     return [text for _, text in sorted(zip(data.gold[split], rows.texts, strict=True))]
+
+
+def of_sets(**counts: int) -> list[dict[str, Any]]:
+    """So many texts of each set of labels, which are told by letters; `none` is none."""
+    sets = [("" if letters == "none" else letters, number) for letters, count in counts.items() for number in range(count)]
+    return [{"text": f"the {letters or 'old'} {number}", "label": list(letters)} for letters, number in sets]
+
+
+def test_of_sets_the_rarest_label_draws_first_and_others_what_is_lacking(
+    base: str, write: Callable[[Path, list[dict[str, Any]]], str], tmp_path: Path
+) -> None:
+    train = write(tmp_path / "train.jsonl", of_sets(ac=2, bc=3, c=7, none=4))
+    dev = write(tmp_path / "dev.jsonl", of_sets(b=9, none=1))  # none of a and c: what is not there is not drawn
+    few = draw(read(base, {"train": train, "dev": dev}), 2, range(4), tokenizers.load(base))
+    for seed in few.of_seed.values():  # both texts of a have c, two of b's three are drawn and have it too: c has four and draws none
+        train_sets = sorted("".join(labels) for labels in sets_in(seed, "train"))
+        assert train_sets == ["", "", "ac", "ac", "bc", "bc"] and sorted(sets_in(seed, "dev")) == [(), ("b",), ("b",)]
+    assert len({tuple(seed.splits["train"].ids) for seed in few.of_seed.values()}) > 1
+    facts = few.as_json()["of_labels"]
+    assert facts["train"]["3"] == {"a": 2, "b": 2, "c": 4} and facts["dev"] == {"a": 0, "b": 2, "c": 0}
+    shown = "\n".join(shots_lines(few))
+    assert "shots  2 of each label" in shown and "that makes 6 texts a seed" in shown and shown.endswith("come more often: c up to 4")
+
+
+def test_of_sets_train_and_dev_are_of_different_texts_and_what_dev_leaves_too_little_of_is_said(
+    base: str, write: Callable[[Path, list[dict[str, Any]]], str], tmp_path: Path
+) -> None:
+    rows = of_sets(a=5, ab=4, b=5, none=3)
+    train = write(tmp_path / "train.jsonl", [*rows, *({**row, "label": ["c"]} for row in rows), *of_sets(c=5)])  # a text's first row counts
+    few = draw(read(base, {"train": train}, dev_share=0.01), 2, range(3), tokenizers.load(base))
+    for seed in few.of_seed.values():
+        assert len(hashes(seed, "train")) == len(sets_in(seed, "train")) and not hashes(seed, "train") & hashes(seed, "dev")
+        for split in ("train", "dev"):  # three without a label are too few for two on either side
+            assert all(sum(label in labels for labels in sets_in(seed, split)) >= 2 for label in "abc") and () not in sets_in(seed, split)
+    with pytest.raises(DataError, match="class 'c' has 4 texts, and shots=3 wants 6: half to learn from"):
+        draw(read(base, {"train": train}, dev_share=0.01), 3, [0], tokenizers.load(base))
+    tight = write(tmp_path / "tight.jsonl", of_sets(ac=1, bc=1, a=1, b=1))
+    with pytest.raises(DataError, match="of the texts of class 'c' dev leaves 0, and shots=1 wants 1"):
+        for first in range(64):  # dev takes both texts with c where it draws them for a and for b
+            draw(read(base, {"train": tight, "dev": tight}), 1, [first], tokenizers.load(base))
+
+
+def sets_in(data: Data, split: str) -> list[tuple[str, ...]]:
+    rows = data.splits[split]
+    assert isinstance(rows, Labelled) and rows.label_sets is not None
+    return rows.label_sets
 
 
 def test_epochs_are_a_thousand_steps() -> None:

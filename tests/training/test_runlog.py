@@ -126,6 +126,8 @@ def test_other_settings_are_refused_by_name_and_the_free_ones_may_change(tmp_pat
         message = str(caught.value)
         assert all(word in message for word in words) and str(tmp_path) in message and "\n" not in message
         assert "workers" not in message
+        assert "choose another --out, or give the same settings" in message
+        assert (f"--model {tmp_path / 'model'} trains it further" in message) == ("steps" in changes)  # neither shorter nor longer
 
 
 def test_a_folder_with_somebody_elses_files_is_refused(tmp_path: Path) -> None:
