@@ -66,8 +66,8 @@ def paired_bootstrap(units: Sample, metrics: Sequence[Any], resamples: int, seed
     """For each metric the difference of two systems, its interval, its standard error and its bootstrap p-values.
 
     Both systems are scored on the same samples of the examples. The interval is the percentile one: of differences BCa covered no better,
-    and on few examples worse (docs/comparing.md). Two-sided p = (1 + #{|d* - d| >= |d|}) / (R + 1); one-sided, for A better
-    than B, (1 + #{d* >= 2d}) / (R + 1).
+    and on few examples worse (docs/comparing.md). Two-sided p = (1 + #{|d* - d| >= |d|}) / (R + 1); one-sided, for a higher
+    score of A (of losses a worse one), (1 + #{d* >= 2d}) / (R + 1).
     """
     of_a, of_b = bootstrap_scores(units, metrics, resamples, generator(seed, PAIRED))
     samples = of_a - of_b
