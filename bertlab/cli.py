@@ -312,6 +312,9 @@ def _guarded(args: list[str]) -> int:
             return _run(args)
     except BertlabError as error:
         return _say(str(error), error.exit_code)
+    except BrokenPipeError:  # whoever read the output has seen enough, as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
+        return 128 + signal.SIGPIPE
     except OSError as error:
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

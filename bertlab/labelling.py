@@ -65,12 +65,13 @@ def compute(model: LoadedModel, rows: Rows, folder: Path, form: Form, passing: C
 
 
 def assemble(made: Sequence[Path], output: Path, form: Form) -> dict[str, Any]:
-    """Make `output` of all parts; counts over them: what was `cut` of the texts, how many are `empty`, how many are `given` each name.
+    """Make `output` of all parts; counts over them: what was `cut` of the texts, how many are `empty` and which come first, how many are
+    `given` each name.
 
     Raises CorruptError for a part that is not what was written.
     """
     found: dict[str, Counter[str]] = {"cut": Counter(), "given": Counter()}
-    empty = 0
+    empty: list[str] = []
     with whole_file(output) as temporary, _opened(temporary, form) as append:
         for part in made:
             table, facts = read_part(part)
@@ -78,7 +79,7 @@ def assemble(made: Sequence[Path], output: Path, form: Form) -> dict[str, Any]:
             empty += facts["empty"]
             for name, counts in found.items():
                 counts.update(facts[name])
-    return {"empty": empty} | {name: dict(counts) for name, counts in found.items()}
+    return {"empty": len(empty), "first_empty": empty[:3]} | {name: dict(counts) for name, counts in found.items()}
 
 
 # ---- a slice
@@ -93,7 +94,7 @@ def _answered(model: LoadedModel, rows: Rows, folder: Path, form: Form) -> tuple
     texts = as_texts(rows)
     facts = {
         "cut": what_was_cut(examples),
-        "empty": len(without_words(rows)),
+        "empty": without_words(rows),
         "given": Counter(name for answer in answers for name in set(answer.given)),
     }
     if form.ending == ".parquet":

@@ -143,6 +143,7 @@ def _read_table(
     second = "text_b" if text_b is None else text_b
     paired = text_b is not None
     required = {text: "text"} | ({second: "text_b"} if paired else {}) | ({label: "label"} if label and needs_label else {})
+    required |= asked_id(id)
     columns = [name for name in (text, second, label, id) if name is not None]
     ids: list[str] = []
     texts: list[str] = []
@@ -193,6 +194,11 @@ def _labels_of(value: Any, separator: str | None, place: str) -> str | tuple[str
     if any(each is None for each in labels):
         raise DataError(f"{place}: a label of the list is empty: leave it out")
     return tuple(dict.fromkeys(str(each) for each in labels))
+
+
+def asked_id(id: str) -> dict[str, str]:
+    """What is required of a table whose ids stand in a column that somebody named: that it has it."""
+    return {} if id == "id" else {id: "id"}
 
 
 def id_of(value: Any, otherwise: str, place: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from bertlab.corpus.files import kind_of, lines
 from bertlab.corpus.identity import normalised_sha256
-from bertlab.corpus.labelled import id_of
+from bertlab.corpus.labelled import asked_id, id_of
 from bertlab.corpus.schemes import OUTSIDE, Scheme, normalised
 from bertlab.corpus.tables import kind_name, rows
 from bertlab.errors import ConfigError, DataError
@@ -95,7 +95,7 @@ Row = tuple[str, list[str], list[str] | None]  # id, words, tags
 
 
 def _table(path: Path, tokens: str, tags: str | None, id: str) -> Iterator[Row]:
-    required = {tokens: "text"} | ({} if tags is None else {tags: "label"})
+    required = {tokens: "text"} | ({} if tags is None else {tags: "label"}) | asked_id(id)
     for number, row in rows(path, columns=(*required, id), required=required, invalid_utf8="stop", tally=Counter()):
         assert row is not None, "invalid text stops"
         place = f"{path}:{number}"

@@ -14,7 +14,7 @@ from typing import Any
 
 from bertlab.corpus.files import COMPRESSIONS, LARGEST_LINE, kind_of, open_bytes
 from bertlab.corpus.identity import normalised_sha256
-from bertlab.corpus.labelled import BETWEEN_TEXTS, id_of
+from bertlab.corpus.labelled import BETWEEN_TEXTS, asked_id, id_of
 from bertlab.corpus.tables import kind_name, refuse_missing, rows, text_of, without_surrogates
 from bertlab.errors import ConfigError, DataError
 
@@ -94,7 +94,7 @@ def read_questions(
 
 
 def _flat(path: Path, question: str, context: str, answers: str | None, id: str) -> Iterator[Row]:
-    required = {question: "text_b", context: "text"} | ({} if answers is None else {answers: "label"})
+    required = {question: "text_b", context: "text"} | ({} if answers is None else {answers: "label"}) | asked_id(id)
     for number, row in rows(path, columns=(*required, id), required=required, invalid_utf8="stop", tally=Counter()):
         assert row is not None, "invalid text stops"
         place = f"{path}:{number}"

@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bertlab.disk import whole_file
-from bertlab.errors import CorruptError
+from bertlab.disk import MANIFEST, whole_file
+from bertlab.errors import ConfigError, CorruptError
 from bertlab.evaluation.vectors import STORED, Numbers, stored_in, vector_schema
 
 FACTS_KEY = b"bertlab.facts"
@@ -51,6 +51,16 @@ def read_part(path: Path) -> tuple[pa.Table, dict[str, Any]]:
     metadata = dict(table.schema.metadata)
     facts = json.loads(metadata.pop(FACTS_KEY))
     return table.replace_schema_metadata(metadata), facts
+
+
+def refuse_foreign(output: Path, source: str, work: Path) -> None:
+    """Raise ConfigError when there is a file at `output` that is no output of an earlier call (it has no manifest beside it, and `work` no
+    part of it), or the input itself: nothing of the user's is overwritten."""
+    if output.exists() and source != "-" and Path(source).exists() and output.samefile(source):
+        raise ConfigError(f"{output} is the input: choose another --output")
+    ours = output.with_name(f"{output.name}.{MANIFEST}").is_file() or any(work.glob("*/*.part"))
+    if output.exists() and not ours:
+        raise ConfigError(f"{output} is there, and was not written by bertlab: choose another --output, or remove it first")
 
 
 def tidy(work: Path, all: bool = False) -> None:

@@ -35,13 +35,17 @@ def seen_lines(leakage: dict[str, Any], split: str) -> list[str]:
     if not seen:
         lines = [f"leaks       none of {rows:,} {split} texts is in train, equal or nearly (from similarity {leakage['threshold']} on)"]
     else:
+        mostly = "most of it was learnt from, so that no score of it says anything of other texts"
         lines = [
             f"warning: {seen:,} of {rows:,} {split} texts {'is' if seen == 1 else 'are'} in train or nearly so, "
-            f"{leakage['equal']:,} equal and {leakage['near']:,} nearly (from similarity {leakage['threshold']} on): the scores flatter"
+            f"{leakage['equal']:,} equal and {leakage['near']:,} nearly (from similarity {leakage['threshold']} on): "
+            f"{mostly if 2 * seen > rows else 'the scores flatter'}"
         ]
         for leak in leakage["leaks"][:SHOWN]:
-            how = "equal to" if leak["equal"] else f"{leak['similarity']:.0%} like"
-            lines.append(f"            {inert(leak['test_id'])} is {how} {inert(leak['train_id'])}")
+            nearly = "of the same runs of words as" if leak["similarity"] == 1 else f"{leak['similarity']:.0%} like"
+            lines.append(f"            {inert(leak['test_id'])} is {'equal to' if leak['equal'] else nearly} {inert(leak['train_id'])}")
+        if seen > SHOWN:
+            lines.append(f"            and {seen - SHOWN:,} more")
     return lines
 
 
@@ -75,7 +79,7 @@ def probability_lines(metrics: dict[str, Any]) -> list[str]:
     lines.append(f"            ({ECE_AND_NLL})")
     if after:
         lines.append(
-            f"            at dev's temperature {metrics['calibration']['temperature']:.2f} (above 1 less sure of itself, below 1 surer): "
+            f"            at dev's temperature {metrics['calibration']['temperature']:.3f} (above 1 less sure of itself, below 1 surer): "
             f"ECE {after['ece']:.3f}{between(after['intervals']['ece'])}, NLL {after['nll']:.3f}"
         )
     if thresholds := metrics.get("at_thresholds"):
@@ -159,7 +163,7 @@ def mistake_lines(mistakes: Sequence[dict[str, Any]], most: int = 5) -> list[str
     count = f"{len(mistakes):,} {'differ' if by == 'error' else 'wrong'}"
     if suspected:
         count += f", the label of {sum(each['likely_label_error'] for each in mistakes):,} of them is likely an error"
-    return [table([*heading, "label wrong?"] if suspected else heading, rows), f"{count}: {MISTAKES}"]
+    return [table([*heading, "label suspected"] if suspected else heading, rows), f"{count}: {MISTAKES}"]
 
 
 def suspect_lines(suspects: Sequence[dict[str, Any]] | None, of: int, most: int = 10) -> list[str]:

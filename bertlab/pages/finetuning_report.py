@@ -393,7 +393,7 @@ def _mistakes(scored: Scored) -> Markup | None:
         ]
         for place, each in enumerate(first)
     ]
-    columns = ["text", "gold", "answered", by, *(["label wrong?"] if suspected else [])]
+    columns = ["text", "gold", "answered", by, *(["label suspected"] if suspected else [])]
     shown = table(columns, rows, "mistakes", prose=True)
     if not suspected:
         return section("Furthest off" if by == "error" else "Most confidently wrong", shown)

@@ -224,23 +224,23 @@ def lines_of_test(task: Task, metrics: Mapping[str, Any]) -> list[str]:
     return [
         f"test       {headline_words(task, metrics['test'])} (the seed chosen on dev)",
         f"           {metric_words(first)} over seeds {spread['mean']:.3f}{deviation}",
-        *(f"           {line}" for line in probability_lines(metrics["test"] | metrics["test_probabilities"])),
         *(f"           {name}: {metric_words(first)} {task.score(baseline):.3f}" for name, baseline in metrics["baselines"].items()),
         *verdict_lines(metrics),
+        *(f"           {line}" for line in probability_lines(metrics["test"] | metrics["test_probabilities"])),
     ]
 
 
 def verdict_lines(metrics: Mapping[str, Any]) -> list[str]:
-    """In a line whether the model is better than the strongest baseline, and how sure that is (tasks/measures.py); nothing without one."""
+    """Whether the model is better than the strongest baseline, and how sure that is (tasks/measures.py); nothing without one."""
     found = metrics.get(measures.AGAINST)
     if found is None:
         return []
     seeds, name, interval = len(metrics.get("seeds", ())), inert(found["baseline"]), found["interval"]
     kept = f" (seed {metrics['best_seed']}, the best of {seeds} on dev)" if seeds > 1 else ""
     between = "no interval" if interval["low"] is None else f"{100 * found['level']:g} % {interval['low']:+.3f} to {interval['high']:+.3f}"
-    says = {"model": "the model is better", "baseline": f"{name} is better", None: "not shown to differ"}[found["better"]]
+    metric = metric_words(found["metric"])
+    says = {"model": f"better than {name}", "baseline": f"worse than {name}", None: f"not shown to be better or worse than {name}"}
     return [
-        f"verdict    {metric_words(found['metric'])} {found['a']:.3f}{kept} against {found['b']:.3f} of {name}: "
-        f"difference {found['difference']:+.3f} ({between}), p = {found['p']:.2g}, R = {found['R']:,}, seed {found['seed']}: "
-        f"{says} on this test set"
+        f"verdict    {says[found['better']]} on this test set: {metric} {found['a']:.3f}{kept} against {found['b']:.3f}",
+        f"           difference {found['difference']:+.3f} ({between}), p = {found['p']:.2g}, R = {found['R']:,}",
     ]

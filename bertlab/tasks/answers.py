@@ -59,7 +59,8 @@ class Answer:
 
 def read(path: str, columns: Columns, *, needs_gold: bool = True) -> Questions:
     answers = (columns.label or "answers") if needs_gold else None
-    return read_questions(path, question=columns.text_b or "question", context=columns.text or "context", answers=answers)
+    question, context = columns.text_b or "question", columns.text or "context"
+    return read_questions(path, question=question, context=context, answers=answers, id=columns.id)
 
 
 def ask(texts: Sequence[Any], texts_b: Sequence[Any] | None) -> Questions:

@@ -34,13 +34,14 @@ Head = BertForSequenceClassification | BertForTokenClassification | BertForQuest
 
 @dataclass(frozen=True)
 class Columns:
-    """Where in a labelled file the texts and labels stand (None: where the kind of task has them), and what separates several labels in one
-    cell."""
+    """Where in a labelled file the texts and labels stand (None: where the kind of task has them), what separates several labels in one
+    cell, and where the ids stand (without such a column an id is FILE:LINE)."""
 
     text: str | None
     text_b: str | None
     label: str | None
     separator: str | None
+    id: str = "id"
 
 
 @dataclass(frozen=True)

@@ -49,10 +49,12 @@ def train_seed(
     best_weights: dict[str, torch.Tensor] = {}
     history: list[dict[str, Any]] = []
     scores: list[float] = []
+    first = next(iter(task.scores))
 
     def after_step(result: loop.StepResult) -> bool:
         done = result.step + 1
-        report(done, f"loss {result.losses['loss']:.3f}, {result.tokens / result.seconds:,.0f} tokens/s")
+        of_dev = f", dev {first.replace('_', '-')} {scores[-1]:.3f}" if scores else ""
+        report(done, f"loss {result.losses['loss']:.3f}{of_dev}, {result.tokens / result.seconds:,.0f} tokens/s")
         if tracker and (done % TOLD_EVERY == 0 or done == steps):
             tracker.log(loss_of(seed, result), step=done)
         if done % per_epoch:

@@ -28,6 +28,7 @@ def read(path: str, columns: Columns, *, needs_gold: bool = True, sets: bool = F
         text=columns.text or "text",
         text_b=columns.text_b,
         label=label_column(path, columns.label, scored=scored) if needs_gold else None,
+        id=columns.id,
         sets=sets,
         separator=columns.separator if sets else None,
     )

@@ -68,7 +68,8 @@ class Entities:
 
 
 def read(path: str, columns: Columns, *, needs_gold: bool = True) -> LabelledTokens:
-    return read_labelled_tokens(path, tokens=columns.text or "tokens", tags=(columns.label or "tags") if needs_gold else None)
+    tags = (columns.label or "tags") if needs_gold else None
+    return read_labelled_tokens(path, tokens=columns.text or "tokens", tags=tags, id=columns.id)
 
 
 def ask(texts: Sequence[Any], texts_b: Sequence[Any] | None) -> LabelledTokens:

@@ -83,7 +83,7 @@ def run(config: Config) -> dict[str, Any]:
     Raises ConfigError (names, folders), DataError (texts), CorruptError (model), LockedError.
     """
     from bertlab.disk import locked
-    from bertlab.embedding.parts import tidy
+    from bertlab.embedding.parts import refuse_foreign, tidy
     from bertlab.training import processes
 
     output = Path(config.output)
@@ -95,6 +95,7 @@ def run(config: Config) -> dict[str, Any]:
             accelerator.wait_for_everyone()  # until the first has the lock, and standard input in a file
             return _embed(config, output, work, _files(config.input, work, main=False), accelerator)
         with locked(work):
+            refuse_foreign(output, config.input, work)
             _clean(work, output, config.numbers)
             try:
                 files = _files(config.input, work, main=True)

@@ -105,9 +105,13 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
 
 def _summary(config: Config, out: Path, data: "Data", metrics: dict[str, Any]) -> str:
     from bertlab.pages.results import failed_lines, headline_words, lines_of_test
+    from bertlab.tasks.measures import AGAINST
 
     lines = [f"dev        {headline_words(data.task, metrics['dev'])} (best of {config.seeds} seeds, chosen on these)"]
     lines += [*failed_lines(data.task, metrics), *lines_of_test(data.task, metrics)]
     lines += [f"model      {out / 'model'}", f"report     {out / 'report.html'}"]
+    if metrics.get(AGAINST, {}).get("better") == "baseline":
+        instead = "another start (--model), more text, rows or epochs; or keep the words: docs/finetuning.md#against-counting-words"
+        return "\n".join([*lines, f"next       {instead}"])
     lines += [f"next       bertlab predict --model {out / 'model'} --input FILE --output FILE"]
     return "\n".join([*lines, f"           bertlab evaluate --model {out / 'model'} --data FILE --out DIR"])

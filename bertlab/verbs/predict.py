@@ -38,6 +38,8 @@ class Config:
     """Column of the text: by default text; for tokens tokens (a list of words, or a text), for answers context."""
     text_b: str | None = None
     """Column of the second text of a pair: text_b is used without asking; for answers question."""
+    id: str = "id"
+    """Column of the id, which the output has too; without one it is FILE:LINE."""
     probabilities: bool = False
     """Write the probabilities of all classes, not that of the answer alone; .parquet always has them."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
@@ -56,8 +58,10 @@ def run(config: Config) -> dict[str, Any]:
     Raises ConfigError (a folder that was not fine-tuned, names), DataError (columns, texts), CorruptError, LockedError.
     """
     from bertlab.disk import locked, refuse_unwritable, sweep
-    from bertlab.embedding.parts import tidy
+    from bertlab.embedding.parts import refuse_foreign, tidy
 
+    if config.input == "-" and (config.text or config.text_b or config.id != "id"):
+        raise ConfigError("standard input is read as lines of text, without columns: for a table say what it holds, as --input -.csv")
     if config.output == "-":
         with TemporaryDirectory() as folder:
             output = Path(folder) / "answers.jsonl"
@@ -69,6 +73,7 @@ def run(config: Config) -> dict[str, Any]:
     refuse_unwritable(output)
     work = output.parent / f".predicting-{output.name}"
     with locked(work):
+        refuse_foreign(output, config.input, work)
         sweep(output.parent, output.name)
         try:
             facts = _predict(config, output, work)
@@ -93,9 +98,9 @@ def _predict(config: Config, output: Path, work: Path) -> dict[str, Any]:
     assert model.task is not None
     form = labelling.Form(output.suffix, config.probabilities)
     _refuse_lists(model, form, config.output)
-    rows = model.task.read(str(source), Columns(config.text, config.text_b, None, None), needs_gold=False)
+    rows = model.task.read(str(source), Columns(config.text, config.text_b, None, None, config.id), needs_gold=False)
     origin = model_origin(config.model)
-    data = {"sha256": sha256_file(source), "name": source.name, "text": config.text, "text_b": config.text_b}
+    data = {"sha256": sha256_file(source), "name": source.name, "text": config.text, "text_b": config.text_b, "id": config.id}
     folder = work / labelling.job_sha256(model, origin["files"], data, form)[:32]
     folder.mkdir(exist_ok=True)
     sweep(folder)
@@ -110,7 +115,7 @@ def _predict(config: Config, output: Path, work: Path) -> dict[str, Any]:
     counted = labelling.assemble(made, output, form)
     facts: dict[str, Any] = {"from": {"model": origin, "input": {"path": config.input, **data}}, "task": model.task.name}
     facts |= {"labels": model.labels or [], "rows": len(rows), **counted, "precision": config.precision}
-    facts |= {"calibrated": model.known.temperature is not None}
+    facts |= {"temperature": model.known.temperature}
     write_sealed(manifest, facts | {"files": hash_some(output.parent, [output.name])})
     print(_summary(facts, config.output, model), file=sys.stderr if config.output == "-" else sys.stdout)
     return facts
@@ -149,9 +154,12 @@ def _summary(facts: dict[str, Any], output: str, model: "LoadedModel") -> str:
     for what, count in facts["cut"].items():
         lines.append(f"{count:,} {what}: longer than {model.max_length} tokens")
     if facts["empty"]:
-        lines.append(f"{facts['empty']:,} of {rows:,} texts have no word: what is said of them is said of nothing")
+        named = ", ".join(inert(id) for id in facts["first_empty"]) + " and others" * (facts["empty"] > len(facts["first_empty"]))
+        lines.append(f"{facts['empty']:,} of {rows:,} texts have no word ({named}): what is said of them is said of nothing")
     if model.task is not None and model.task.exclusive is not None:
         raw = "as the model gives them: nothing calibrated them, do not take 0.9 for 9 in 10"
-        how = "calibrated on dev" if facts["calibrated"] else raw
+        how = f"at the temperature that dev taught ({facts['temperature']:.3f})" if facts["temperature"] is not None else raw
         lines.append(f"probabilities are {how}")
+    if facts["from"]["input"]["path"] == "-":
+        lines.append(f"standard input was read as {rows:,} lines of text (of a table say what it holds, as --input -.csv)")
     return "\n".join([*lines, f"{rows:,} answers {'' if output == '-' else inert(output)}".rstrip()])

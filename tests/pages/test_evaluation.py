@@ -29,14 +29,19 @@ def labelled(name: str, texts: list[str], labels: list[str]) -> Labelled:
 def test_leaks_are_counted_and_the_first_named() -> None:
     long = "one two three four five six seven eight nine ten eleven"
     train = labelled("train", ["a river", long, "a stone"], ["x", "y", "x"])
-    found = find_leaks(train, labelled("test", ["A RIVER", long + " twelve", "birds sing here"], ["z", "y", "x"]))
+    found = find_leaks(train, labelled("test", ["A RIVER", long + " twelve", "birds sing here", "a hill"], ["z", "y", "x", "x"]))
     assert leak_lines(found.as_json()) == [
-        "warning: 2 of 3 test texts are in train or nearly so, 1 equal and 1 nearly (from similarity 0.7 on): the scores flatter",
+        "warning: 2 of 4 test texts are in train or nearly so, 1 equal and 1 nearly (from similarity 0.7 on): the scores flatter",
         "            test:0 is equal to train:0",
         "            test:1 is 90% like train:1",
         "warning: 1 text has different labels in different rows: one of them is wrong",
         "            train:0 'x', test:0 'z'",
     ]
+    seen = find_leaks(train, train).as_json()
+    seen["leaks"][0] |= {"equal": False}
+    first, second, *_ = leak_lines(seen, "dev")
+    assert first.endswith("no score of it says anything of other texts")
+    assert second.endswith("train:0 is of the same runs of words as train:0")
     clean = find_leaks(train, labelled("dev", ["quite another"], ["x"])).as_json()
     assert leak_lines(clean, "dev") == ["leaks       none of 1 dev texts is in train, equal or nearly (from similarity 0.7 on)"]
     assert leak_lines(None) == ["leaks       not looked for: give --train to know whether training has seen these texts"]
@@ -60,7 +65,7 @@ def test_numbers_stand_with_their_intervals_before_and_after_the_temperature() -
     assert pr.startswith("PR-AUC      0.") and pr.endswith("(precision, averaged over recall)")
     assert "ECE: how far" in words and "NLL: -log" in words
     assert f"ECE {found['calibration']['before']['ece']:.3f} (0." in before and "would show an ECE up to 0." in before
-    assert f"at dev's temperature {learnt['temperature']:.2f} (above 1 less sure of itself, below 1 surer): ECE" in after
+    assert f"at dev's temperature {learnt['temperature']:.3f} (above 1 less sure of itself, below 1 surer): ECE" in after
     assert f"ECE {found['calibration']['after']['ece']:.3f} (0." in after
     assert max(map(len, (roc, pr, before, words, after))) <= 129  # finetune puts eleven blanks before them
     metrics = found | {"macro": {"f1": 0.5}, "at_thresholds": {"macro": {"f1": 0.625}, "intervals": {"macro": {"f1": {"low": None}}}}}

@@ -17,7 +17,7 @@ import torch
 import bertlab
 from bertlab import cli, inference, labelling
 from bertlab.disk import locked, read_sealed
-from bertlab.errors import CorruptError, DataError, LockedError
+from bertlab.errors import ConfigError, CorruptError, DataError, LockedError
 from bertlab.pages import figures
 from bertlab.training.chain import follow
 from bertlab.verbs import evaluate, predict
@@ -88,7 +88,7 @@ def test_probabilities_are_calibrated_where_dev_taught_a_temperature(
     for each, said in zip(found, bertlab.load(folder, "cpu").predict(texts), strict=True):
         assert said.calibrated is not None and said.calibrated[said.label] < said.probability - 0.01
         assert (each["probability"], each["probabilities"]) == (near(said.calibrated[said.label]), near(said.calibrated))
-    assert "calibrated on dev" in capsys.readouterr().out
+    assert "at the temperature that dev taught (3.000)" in capsys.readouterr().out
 
 
 def test_every_kind_of_task_answers_in_kind(every_model: dict[str, str], texts: list[str], tmp_path: Path) -> None:
@@ -221,6 +221,28 @@ def test_the_manifest_leads_from_the_answers_to_texts_and_model(every_model: dic
         assert next(follow([tmp_path / name])).status == "differs"
 
 
+def test_ids_come_from_the_column_that_is_named(every_model: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("ticket,text\nT-7,the sea\nT-9,a hill\n")
+    for settings, ids in (({"id": "ticket"}, ["T-7", "T-9"]), ({}, ["t.csv:2", "t.csv:3"])):
+        found = answered(every_model["single"], str(tmp_path / "t.csv"), tmp_path / f"{len(settings)}.jsonl", **settings)
+        assert [each["id"] for each in found] == ids
+
+
+def test_a_file_that_nobody_asked_to_replace_stays(every_model: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("the sea\n")
+    mine = tmp_path / "notes.csv"
+    mine.write_text("mine\n")
+    config = Config(model=every_model["single"], input=str(tmp_path / "t.txt"), output=str(mine), device="cpu")
+    with pytest.raises(ConfigError, match="was not written by bertlab"):
+        predict.run(config)
+    assert mine.read_text() == "mine\n"
+    mine.unlink()
+    for _ in range(2):  # what it has written itself it may
+        assert predict.run(config)["rows"] == 1
+    with pytest.raises(ConfigError, match="is the input"):
+        predict.run(Config(model=every_model["single"], input=str(mine), output=str(mine), device="cpu"))
+
+
 def test_standard_input_and_output(
     every_model: dict[str, str], texts: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -230,7 +252,9 @@ def test_standard_input_and_output(
         assert cli.main(["predict", "--model", every_model["single"], "--input", name, "--output", "-", "--device", "cpu"]) == 0
         out, err = capsys.readouterr()
         assert [json.loads(line)["label"] for line in out.splitlines()] == [said.label for said in expected]
-        assert "1 of 22 texts have no word" in err and "nothing calibrated them" in err
+        first = "t.jsonl:1" if name == "t.jsonl" else f"stdin{name[1:]}:1"
+        assert f"1 of 22 texts have no word ({first})" in err and "nothing calibrated them" in err
+        assert ("was read as 22 lines of text" in err) == (name == "-")
 
 
 def test_what_cannot_be_answered_is_refused_in_one_line_and_leaves_nothing(
@@ -246,6 +270,9 @@ def test_what_cannot_be_answered_is_refused_in_one_line_and_leaves_nothing(
         ("tags", source, "a.csv", ["--text", "text"], "entities are lists"),
         ("tags", source, "a.jsonl", [], "no column 'tokens'"),
         ("answers", source, "a.jsonl", [], "no column 'question'"),
+        ("single", source, "t.jsonl", [], "is the input: choose another --output"),
+        ("single", source, "a.jsonl", ["--id", "ticket"], "no column 'ticket'"),
+        ("single", "-", "a.jsonl", ["--text", "said"], "for a table say what it holds"),
     ):
         command = ["predict", "--model", every_model[model], "--input", given, "--output", str(tmp_path / output), "--device", "cpu"]
         assert cli.main([*command, *settings]) == (3 if "column" in words or "pairs" in words or "entities" in words else 2), words
