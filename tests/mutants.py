@@ -855,6 +855,20 @@ MUTANTS = (
         '"form"',
         ("tests/verbs/test_predict.py::test_parts_are_of_one_job_alone_and_damage_is_seen",),
     ),
+    Mutant(
+        "answers: a file of the user's is written over",
+        "embedding/parts.py",
+        "if output.exists() and not ours:",
+        "if False:",
+        ("tests/verbs/test_predict.py::test_a_file_that_nobody_asked_to_replace_stays",),
+    ),
+    Mutant(
+        "answers: an id that was asked for may be absent",
+        "corpus/labelled.py",
+        'return {} if id == "id" else {id: "id"}',
+        "return {}",
+        ("tests/verbs/test_predict.py::test_what_cannot_be_answered_is_refused_in_one_line_and_leaves_nothing",),
+    ),
     # --- the column of the labels
     Mutant(
         "column of the labels: of two that may be it one is guessed",
