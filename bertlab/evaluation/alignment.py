@@ -113,15 +113,15 @@ def _labels_of(task: str, values: list[Any]) -> set[str]:
 
 
 def _refuse_damaged(path: Path) -> None:
-    """Raise CorruptError when a manifest binds the file and it is another: an evaluation's own, that of the model of a fine-tuning, or a
-    cross-validation's."""
+    """Raise CorruptError when a manifest binds the file and it is another: an evaluation's own, that of the model of a fine-tuning (of one
+    task, or of several, whose names begin with the task's), or a cross-validation's."""
     path = path.absolute()
-    depth = (
-        1 if path.parent.name == "predictions" else 2 if path.parent.parent.name == "baselines" else 0
-    )  # of several seeds, of a baseline
+    # of several seeds, of a baseline
+    depth = 1 if path.parent.name == "predictions" else 2 if path.parent.parent.name == "baselines" else 0
     run = path.parents[depth]
-    name = path.relative_to(run).as_posix()
-    manifests = [(path.parent / MANIFEST, "files", path.name), (run / MANIFEST, "files", name), (run / "model" / MANIFEST, "run", name)]
+    name, of_model = path.relative_to(run).as_posix(), run / "model" / MANIFEST
+    manifests = [(path.parent / MANIFEST, "files", path.name), (run / MANIFEST, "files", name)]
+    manifests += [(of_model, "run", name), (of_model, "run", f"{run.name}/{name}")]
     for manifest, key, name in manifests:
         found = read_json(manifest) if manifest.is_file() else None
         if isinstance(found, dict) and SEAL in found:  # else it is none of ours

@@ -15,6 +15,7 @@ FOUND: dict[str, Any] = {
     "interval": {"low": -0.0412, "high": -0.0061},
     "p": 0.0123,
     "better": "baseline",
+    "n": 904,
     "R": 10_000,
     "seed": 0,
     "level": 0.95,
@@ -23,7 +24,7 @@ FOUND: dict[str, Any] = {
 
 def test_two_lines_say_which_is_better_the_difference_and_how_sure_it_is() -> None:
     assert verdict_lines({"against_baseline": FOUND, "seeds": [{}], "best_seed": 0}) == [
-        "verdict    worse than TF-IDF + logistic regression on this test set: macro-F1 0.880 against 0.903",
+        "verdict    worse than TF-IDF + logistic regression on these 904 examples: macro-F1 0.880 against 0.903",
         "           difference -0.023 (95 % -0.041 to -0.006), p = 0.012, R = 10,000",
     ]
     assert verdict_lines({}) == []
@@ -33,7 +34,7 @@ def test_two_lines_say_which_is_better_the_difference_and_how_sure_it_is() -> No
 def test_of_several_seeds_the_one_that_is_kept_is_named(better: str | None, says: str) -> None:
     line, _ = verdict_lines({"against_baseline": FOUND | {"better": better}, "seeds": [{}, {}, {}], "best_seed": 1})
     assert line.startswith(
-        f"verdict    {says} TF-IDF + logistic regression on this test set: macro-F1 0.880 (seed 1, the best of 3 on dev) "
+        f"verdict    {says} TF-IDF + logistic regression on these 904 examples: macro-F1 0.880 (seed 1, the best of 3 on dev) "
     )
 
 

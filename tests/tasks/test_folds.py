@@ -182,7 +182,8 @@ def test_every_row_has_a_prediction_and_the_scores_are_those_of_all_of_them(cros
     assert of_baseline["id"] == columns["id"] and of_baseline["gold"] == columns["gold"]
     assert against["b"] == pytest.approx(f1_score(of_baseline["gold"], of_baseline["predicted"], average="macro"))
     assert against["file"] in read_sealed(out / MANIFEST)["files"]
-    assert f"verdict    macro-F1 {against['a']:.3f} against {against['b']:.3f} of TF-IDF + logistic regression: difference" in said
+    verdict = next(line for line in said.splitlines() if line.startswith("verdict"))
+    assert verdict.endswith(f"on these {len(columns['id'])} examples: macro-F1 {against['a']:.3f} against {against['b']:.3f}")
     assert f"learning rate {metrics['learning_rate']:g} (as asked)" in said
     assert "over 3 folds: macro-F1" in said and "out-of-fold answers together" in said and not (out / "seeds").exists()
     assert not (out / "model").exists()

@@ -1,6 +1,7 @@
 """Several tasks on one encoder: steps shared as said, a step of one task leaves the other heads alone, each model stands by itself."""
 
 import importlib.util
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,8 @@ import torch
 
 import bertlab
 from bertlab.disk import MANIFEST, read_json, read_sealed
-from bertlab.errors import ConfigError, DataError
+from bertlab.errors import ConfigError, CorruptError, DataError
+from bertlab.evaluation.alignment import read_predictions
 from bertlab.model.folder import load_model
 from bertlab.model.heads import BertForPreTraining
 from bertlab.tasks.choosing import TASKS
@@ -131,6 +133,18 @@ def test_each_task_is_held_against_what_needs_no_bert(run: tuple[Path, dict[str,
         assert f"{name}/{found['file']}" in read_sealed(out / name / "model" / MANIFEST)["run"]
     assert "against_baseline" not in metrics["tasks"]["topics"]["alone"]
     assert metrics["learning_rate"] == metrics["tasks"]["amount"]["learning_rate"] == QUICK["learning_rate"]
+
+
+def test_damaged_predictions_of_one_task_of_several_are_not_compared(run: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    copy = tmp_path / "topics"
+    shutil.copytree(run[0] / "topics", copy)
+    for file in (copy / "predictions" / "seed-0.parquet", next(copy.glob("baselines/*/predictions.parquet"))):
+        assert read_predictions(file).task == "multi-label"
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+        with pytest.raises(CorruptError, match=file.name):
+            read_predictions(file)
 
 
 def test_both_tasks_are_learnt_together_and_reported_beside_each_alone(run: tuple[Path, dict[str, Any]]) -> None:
