@@ -22,7 +22,7 @@ Trials = Callable[[int, int], int]
 MEGABYTE = 10**6
 ADDRESSES = 2 * 2**30  # bytes that the process may map at all
 RESIDENT = 1.5 * 2**30  # and hold in memory
-LINEAR = 10  # times the seconds for 8 times the text
+LINEAR = 16  # times the seconds for 8 times the text: linear is 8, quadratic 64, and on a busy machine 10 were seen
 
 
 def long_line(characters: int) -> str:
