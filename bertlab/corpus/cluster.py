@@ -19,6 +19,7 @@ import sys
 import sysconfig
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
@@ -74,7 +75,7 @@ class Cluster:
 # ---- a task
 
 
-class Step:
+class Step(ABC):
     """What every task runs: task r of W does units r, r + W, ... A class for its short repr, which engines write into their logs.
 
     Attributes: units, each with a `key`; folder, where they are done; start, where the command was given.
@@ -86,17 +87,17 @@ class Step:
     def __init__(self, units: Sequence[Any], folder: Path) -> None:
         self.units, self.folder, self.start = tuple(units), folder, Path.cwd()
 
+    @abstractmethod
     def __call__(self, data: object, rank: int, world_size: int) -> None:
         """Do the share of task `rank`. What a user can mend is noted and the next is tried; anything else is noted and ends the task."""
-        raise NotImplementedError
 
+    @abstractmethod
     def missing(self) -> list[Any]:
         """The units that are not done."""
-        raise NotImplementedError
 
+    @abstractmethod
     def shown(self, unit: Any) -> str:
         """A unit as a user knows it."""
-        raise NotImplementedError
 
     def only(self, units: Sequence[Any]) -> "Step":
         """The same for some of the units."""

@@ -5,14 +5,12 @@ import io
 import json
 import random
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 import bertlab
 from bertlab import cli, inference, labelling
@@ -24,14 +22,6 @@ from bertlab.verbs import evaluate, predict
 from bertlab.verbs.predict import Config
 
 WORDS = ["the", "old", "river", "runs", "from", "a", "stone", "hill", "to", "the", "sea", "and", "birds", "sing", "over", "its", "banks"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
