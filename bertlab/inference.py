@@ -152,10 +152,11 @@ class LoadedModel:
         columns, ids = (torch.from_numpy(each).to(self.device) for each in wanted or (np.empty(0, np.int64), np.empty(0, np.int64)))
 
         def log_probabilities(batch: LabelledBatch) -> Tensor:
-            hidden = model.bert(**batch.encoder_inputs())
+            gaps = batch.cu_seqlens[:-1].long()[:, None] + at[batch.rows]  # (N, G)
+            hidden = model.bert(places=gaps.flatten(), **batch.encoder_inputs()).view(*gaps.shape, -1)
             parts = []
-            for part in (batch.cu_seqlens[:-1].long()[:, None] + at[batch.rows]).split(rows):
-                logits = model.cls.predictions(hidden[part], model.bert.embeddings.word_embeddings.weight).float()  # (rows, G, V)
+            for part in hidden.split(rows):
+                logits = model.cls.predictions(part, model.bert.embeddings.word_embeddings.weight).float()  # (rows, G, V)
                 total = logits.logsumexp(-1)
                 parts.append((logits - total[..., None])[:, 0] if wanted is None else logits[:, columns, ids] - total[:, columns])
             return torch.cat(parts)

@@ -20,7 +20,7 @@ from bertlab.errors import ConfigError, CorruptError
 from bertlab.model.encoder import Bert
 from bertlab.model.folder import fetch, load_config, load_model, refuse_misfit
 from bertlab.model.frozen import FrozenBert
-from bertlab.model.pooling import Pooling, Recorded, pool, recorded
+from bertlab.model.pooling import Pooling, Recorded, only_places, pool, recorded
 from bertlab.tokens import tokenizer as tokenizers
 from bertlab.tokens.shards import ragged_arange
 from bertlab.tokens.tokenizer import Tokenizer
@@ -117,13 +117,13 @@ class Embedder:
     def _fill(self, values: np.ndarray, examples: Examples, rows: np.ndarray, what: What) -> None:
         with torch.inference_mode():
             batch = examples.batch(rows).to(self.device)
-            places = batch.position_ids, batch.cu_seqlens, batch.max_seqlen
-            states = self.frozen.states(batch.input_ids, batch.token_type_ids, *places, layers=what.layers)
+            places = None if what.pooling is None else only_places(batch.cu_seqlens, what.pooling)
+            states = self.frozen.states(**batch.encoder_inputs(), layers=what.layers, places=places)
             if what.pooling is None:
                 lengths = examples.lengths[rows]
                 values[np.repeat(examples.offsets[:-1][rows], lengths) + ragged_arange(lengths)] = states.cpu().numpy()
             else:
-                values[rows] = pool(states, batch.cu_seqlens, what.pooling).cpu().numpy()
+                values[rows] = (pool(states, batch.cu_seqlens, what.pooling) if places is None else states).cpu().numpy()
 
 
 def open_embedder(folder: str, device: str | None = None, precision: Precision = "fp32", threads: int | None = None) -> Embedder:

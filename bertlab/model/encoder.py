@@ -138,8 +138,9 @@ class Attention(nn.Module):
         self.self = SelfAttention(config)
         self.output = ResidualOutput(config.hidden_size, config)
 
-    def forward(self, hidden: Tensor, where: Layout) -> Tensor:
-        return self.output(self.self(hidden, where), hidden)
+    def forward(self, hidden: Tensor, where: Layout, places: Tensor | None = None) -> Tensor:
+        context = self.self(hidden, where)
+        return self.output(context, hidden) if places is None else self.output(context[places], hidden[places])
 
 
 class Intermediate(nn.Module):
@@ -154,7 +155,8 @@ class Intermediate(nn.Module):
 
 
 class Block(nn.Module):
-    """One transformer block: attention, then feed-forward, each with its residual and LayerNorm."""
+    """One transformer block: attention, then feed-forward, each with its residual and LayerNorm. (T, d) -> (T, d), or of `places` (M,)
+    alone (M, d): what follows attention works on each token by itself."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -162,8 +164,8 @@ class Block(nn.Module):
         self.intermediate = Intermediate(config)
         self.output = ResidualOutput(config.intermediate_size, config)
 
-    def forward(self, hidden: Tensor, where: Layout) -> Tensor:
-        attended = self.attention(hidden, where)
+    def forward(self, hidden: Tensor, where: Layout, places: Tensor | None = None) -> Tensor:
+        attended = self.attention(hidden, where, places)
         return self.output(self.intermediate(attended), attended)
 
 
@@ -179,9 +181,10 @@ class Blocks(nn.Module):
         self.layer = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.recompute = False
 
-    def forward(self, hidden: Tensor, where: Layout) -> Tensor:
-        for block in self.layer:
-            hidden = checkpoint(block, hidden, where, use_reentrant=False) if self.recompute and self.training else block(hidden, where)
+    def forward(self, hidden: Tensor, where: Layout, places: Tensor | None = None) -> Tensor:
+        for number, block in enumerate(self.layer, 1):
+            inputs = hidden, where, places if number == len(self.layer) else None
+            hidden = checkpoint(block, *inputs, use_reentrant=False) if self.recompute and self.training else block(*inputs)
         return hidden
 
 
@@ -208,17 +211,29 @@ class Bert(nn.Module):
         self.pooler = Pooler(config) if pooler else None
         self.apply(lambda module: initialise(module, config.initializer_range))
 
-    def forward(self, input_ids: Tensor, token_type_ids: Tensor, position_ids: Tensor, cu_seqlens: Tensor, max_seqlen: int) -> Tensor:
-        """Hidden states (T, d) of a flat batch (bertlab/batches/flat.py says what each argument is)."""
+    def forward(
+        self,
+        input_ids: Tensor,
+        token_type_ids: Tensor,
+        position_ids: Tensor,
+        cu_seqlens: Tensor,
+        max_seqlen: int,
+        places: Tensor | None = None,
+    ) -> Tensor:
+        """Hidden states (T, d) of a flat batch (bertlab/batches/flat.py says what each argument is).
+
+        With `places` (M,) into the T tokens those of these alone, (M, d), and the last block, whose other outputs nobody reads, does the
+        work of M tokens after its attention: a fifth of a classifier of four layers.
+        """
         hidden = self.embeddings(input_ids, token_type_ids, position_ids)
         dtype = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else hidden.dtype
         dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
-        return self.encoder(hidden, layout(cu_seqlens, max_seqlen, dtype, dropout))
+        return self.encoder(hidden, layout(cu_seqlens, max_seqlen, dtype, dropout), places)
 
-    def pool(self, hidden: Tensor, cu_seqlens: Tensor) -> Tensor:
-        """The pooled [CLS] vectors (N, d) of hidden states (T, d)."""
+    def pool(self, first: Tensor) -> Tensor:
+        """The pooled vectors (N, d) of the hidden states (N, d) of [CLS], which stands at `cu_seqlens[:-1]`."""
         assert self.pooler is not None, "a head on tokens has no pooler"
-        return self.pooler(hidden[cu_seqlens[:-1].long()])
+        return self.pooler(first)
 
 
 def parameter_shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:

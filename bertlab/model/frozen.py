@@ -94,22 +94,31 @@ class FrozenBert:
         cu_seqlens: Tensor,
         max_seqlen: int,
         layers: Sequence[int] = (),
+        places: Tensor | None = None,
     ) -> Tensor:
-        """Hidden states (T, d) in fp32 of a flat batch: of the last layer, or the mean over `layers` (see `layer_numbers`)."""
+        """Hidden states (T, d) in fp32 of a flat batch: of the last layer, or the mean over `layers` (see `layer_numbers`); with `places`
+        (M,) into the T tokens those of these alone, (M, d)."""
+
+        def kept(states: Tensor) -> Tensor:
+            return states if places is None else states[places]
+
         wanted = self.layer_numbers(layers)
         groups = None if self.device.type == "cuda" and self.dtype != torch.float32 else runs(cu_seqlens)
         words, segments, positions = self._tables
         hidden = F.embedding(input_ids, words).add_(F.embedding(token_type_ids, segments)).add_(F.embedding(position_ids, positions))
         hidden = self._normalised(hidden, self._norm)
-        total = hidden.clone() if wanted[0] == 0 else None
+        total = kept(hidden).clone() if wanted[0] == 0 else None
         for number, block in enumerate(self._blocks[: wanted[-1]], 1):
             qkv = self._product(hidden, block.qkv).view(len(hidden), 3, self.config.num_attention_heads, -1)
             context = attend(qkv, Layout(cu_seqlens, max_seqlen), 0.0) if groups is None else attend_runs(qkv, groups)
+            if number == wanted[-1]:
+                context, hidden = kept(context), kept(hidden)
             attended = self._normalised(self._product(context, block.output).float().add_(hidden), block.output_norm)
             widened = F.gelu(self._product(attended, block.up))
             hidden = self._normalised(self._product(widened, block.down).float().add_(attended), block.down_norm)
             if number in wanted:
-                total = hidden if total is None else total.add_(hidden)
+                state = hidden if number == wanted[-1] else kept(hidden)
+                total = state if total is None else total.add_(state)
         assert total is not None
         return total if len(wanted) == 1 else total.div_(len(wanted))
 

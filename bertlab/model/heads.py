@@ -58,9 +58,11 @@ class BertForPreTraining(nn.Module):
 
     def forward(self, mlm_positions: Tensor, cu_seqlens: Tensor, **encoder_inputs: Tensor | int) -> tuple[Tensor, Tensor]:
         """mlm_positions (M,) into the T tokens -> logits (M, vocab_size) and next-sentence logits (N, 2), 1 = random."""
-        hidden = self.bert(cu_seqlens=cu_seqlens, **encoder_inputs)
-        mlm_logits = self.cls.predictions(hidden[mlm_positions], self.bert.embeddings.word_embeddings.weight)
-        return mlm_logits, self.cls.seq_relationship(self.bert.pool(hidden, cu_seqlens))
+        places = torch.cat([mlm_positions, cu_seqlens[:-1].long()])
+        hidden = self.bert(cu_seqlens=cu_seqlens, places=places, **encoder_inputs)
+        masked, first = hidden[: len(mlm_positions)], hidden[len(mlm_positions) :]
+        mlm_logits = self.cls.predictions(masked, self.bert.embeddings.word_embeddings.weight)
+        return mlm_logits, self.cls.seq_relationship(self.bert.pool(first))
 
     @torch.no_grad()
     def start_at_unigrams(self, token_counts: Tensor) -> None:
@@ -81,8 +83,8 @@ class BertForSequenceClassification(nn.Module):
         initialise(self.classifier, config.initializer_range)
 
     def forward(self, cu_seqlens: Tensor, **encoder_inputs: Tensor | int) -> Tensor:
-        hidden = self.bert(cu_seqlens=cu_seqlens, **encoder_inputs)
-        return self.classifier(self.dropout(self.bert.pool(hidden, cu_seqlens)))
+        first = self.bert(cu_seqlens=cu_seqlens, places=cu_seqlens[:-1].long(), **encoder_inputs)
+        return self.classifier(self.dropout(self.bert.pool(first)))
 
 
 class BertForTokenClassification(nn.Module):

@@ -42,14 +42,20 @@ _THEIR_FLAGS: dict[str, Pooling] = {
 }
 
 
+def only_places(cu_seqlens: Tensor, pooling: Pooling) -> Tensor | None:
+    """Where the states (N,) stand that are the vectors themselves; None for a pooling that every state enters."""
+    if pooling == "cls":
+        return cu_seqlens[:-1].long()
+    return cu_seqlens[1:].long() - 1 if pooling == "last" else None
+
+
 def pool(hidden: Tensor, cu_seqlens: Tensor, pooling: Pooling) -> Tensor:
     """One vector a sequence from hidden states (T, d): shape (N, d). No sequence is empty."""
+    places = only_places(cu_seqlens, pooling)
+    if places is not None:
+        return hidden[places]
     starts, ends = cu_seqlens[:-1].long(), cu_seqlens[1:].long()
     lengths = ends - starts
-    if pooling == "cls":
-        return hidden[starts]
-    if pooling == "last":
-        return hidden[ends - 1]
     if pooling in ("mean", "max"):
         return torch.segment_reduce(hidden, pooling, lengths=lengths, axis=0)
     counts = lengths[:, None].to(hidden.dtype)

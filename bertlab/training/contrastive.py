@@ -27,7 +27,7 @@ from bertlab.batches.flat import IGNORED, FlatBatch, PretrainingBatch, fill_budg
 from bertlab.batches.sentence_groups import GroupBatch
 from bertlab.model.encoder import Bert
 from bertlab.model.heads import BertForPreTraining
-from bertlab.model.pooling import Pooling, pool
+from bertlab.model.pooling import Pooling, only_places, pool
 from bertlab.training.objectives import vocabulary_loss
 
 
@@ -59,8 +59,8 @@ class TextVectors(nn.Module):
 
     def _masked_words(self, batch: PretrainingBatch) -> Tensor:
         assert isinstance(self.model, BertForPreTraining), "masked words need their head"
-        hidden = self.bert(**batch.encoder_inputs())
-        logits = self.model.cls.predictions(hidden[batch.mlm_positions], self.bert.embeddings.word_embeddings.weight)
+        masked = self.bert(places=batch.mlm_positions, **batch.encoder_inputs())
+        logits = self.model.cls.predictions(masked, self.bert.embeddings.word_embeddings.weight)
         return vocabulary_loss(logits, batch.mlm_labels)
 
     def _chunks(self, batch: FlatBatch) -> Iterator[FlatBatch]:
@@ -69,8 +69,10 @@ class TextVectors(nn.Module):
             yield batch.part(first, last)
 
     def _vectors(self, chunk: FlatBatch) -> Tensor:
-        hidden = self.bert(**chunk.encoder_inputs())
-        return pool(hidden.to(torch.promote_types(hidden.dtype, torch.float32)), chunk.cu_seqlens, self.pooling)
+        places = only_places(chunk.cu_seqlens, self.pooling)
+        hidden = self.bert(places=places, **chunk.encoder_inputs())
+        hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+        return pool(hidden, chunk.cu_seqlens, self.pooling) if places is None else hidden
 
 
 class Contrast:

@@ -24,13 +24,15 @@ MEASURED_AGAIN = 3  # times in a run, at most: a machine that stays busy is not 
 def training_flops(config: EncoderConfig, *, tokens: float, token_pairs: float, sequences: float, masked: float) -> float:
     """Floating-point operations of one pretraining step, forward and backward, over all of its micro-batches.
 
-    token_pairs: the sum of squared sequence lengths, which attention pays for; masked: places that meet the vocabulary. A product of
-    (n, k) and (k, m) is 2 n k m operations, and twice that again on the way back.
+    token_pairs: the sum of squared sequence lengths, which attention pays for; masked: places that meet the vocabulary. The last block's
+    products after attention are of masked places and [CLS] alone. A product of (n, k) and (k, m) is 2 n k m operations, and twice that
+    again on the way back.
     """
     width, inner = config.hidden_size, config.intermediate_size
-    blocks = config.num_hidden_layers * (2 * tokens * (4 * width**2 + 2 * width * inner) + 2 * token_pairs * 2 * width)
+    attention = config.num_hidden_layers * (2 * tokens * 3 * width**2 + 2 * token_pairs * 2 * width)
+    after = 2 * ((config.num_hidden_layers - 1) * tokens + masked + sequences) * (width**2 + 2 * width * inner)
     heads = 2 * masked * (width**2 + width * config.vocab_size) + 2 * sequences * (width**2 + 2 * width)
-    return 3 * (blocks + heads)
+    return 3 * (attention + after + heads)
 
 
 def product_rate(device: torch.device, precision: Precision, rounds: int = 5) -> float:

@@ -90,7 +90,7 @@ def test_hidden_states_pooler_and_every_gradient_equal_transformers(
     batch = flat_batch(vocab_size=tokenizer.vocab_size)
     inputs = padded(batch)
     hidden = ours(**batch.encoder_inputs())
-    pooled = ours.pool(hidden, batch.cu_seqlens)
+    pooled = ours.pool(hidden[batch.cu_seqlens[:-1].long()])
     output = theirs(**inputs)
     their_hidden = output.last_hidden_state[inputs["attention_mask"].bool()]  # row by row, which is the flat order
     torch.testing.assert_close(hidden, their_hidden, atol=tolerance, rtol=0)
@@ -107,6 +107,25 @@ def test_hidden_states_pooler_and_every_gradient_equal_transformers(
         assert gradient is not None and their_gradients[name] is not None
         assert gradient.abs().max() > 1e-4 or name.endswith("key.bias"), name  # a softmax does not see what all its scores share
         torch.testing.assert_close(gradient, their_gradients[name], atol=tolerance, rtol=0, msg=f"gradient of {name}")
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_states_of_some_places_and_their_gradients_are_those_among_all(recompute: bool) -> None:
+    model = Bert(config_of()).double()
+    stir(model)
+    model.encoder.recompute = recompute
+    batch = flat_batch()
+    places = torch.tensor([30, 0, 7, 11, 11, 53, 29])  # in no order, one twice, as filler of masked places is
+    weight = torch.randn(len(places), 24, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    sizes: list[int] = []
+    model.encoder.layer[-1].intermediate.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))  # type: ignore[union-attr]
+    some, every = model(places=places, **batch.encoder_inputs()), model(**batch.encoder_inputs())
+    assert sizes == [len(places), batch.num_tokens], "the last block's work is that of the places asked for"
+    torch.testing.assert_close(some, every[places], atol=1e-14, rtol=0)
+    parameters = [parameter for name, parameter in model.named_parameters() if not name.startswith("pooler")]
+    ours, theirs = (torch.autograd.grad((of * weight).sum(), parameters) for of in (some, every[places]))
+    for own, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(own, other, atol=1e-13, rtol=0)
 
 
 def test_a_neighbour_with_other_ids_leaves_outputs_bit_equal() -> None:
@@ -131,7 +150,7 @@ def test_gradients_across_sequences_are_exactly_zero(kind: str) -> None:
     embedded: list[Tensor] = []
     model.embeddings.register_forward_hook(lambda module, inputs, output: embedded.append(output))
     hidden = model(**batch.encoder_inputs())
-    outputs = hidden.split(list(LENGTHS)) if kind == "hidden states" else model.pool(hidden, batch.cu_seqlens)
+    outputs = hidden.split(list(LENGTHS)) if kind == "hidden states" else model.pool(hidden[batch.cu_seqlens[:-1].long()])
     for own, output in enumerate(outputs):
         (gradient,) = torch.autograd.grad((output * torch.randn_like(output)).sum(), embedded[0], retain_graph=True)
         for sequence, part in enumerate(gradient.split(list(LENGTHS))):
@@ -145,14 +164,14 @@ def test_a_sequence_alone_is_what_it_is_among_others(dtype: torch.dtype, toleran
     stir(model)
     batch = flat_batch()
     among = model(**batch.encoder_inputs())
-    pooled = model.pool(among, batch.cu_seqlens)
+    pooled = model.pool(among[batch.cu_seqlens[:-1].long()])
     for number, (start, length) in enumerate(zip(batch.cu_seqlens.tolist()[:-1], LENGTHS, strict=True)):
         part = slice(start, start + length)
         fields: Any = flat_fields(batch.input_ids[part].numpy(), batch.token_type_ids[part].numpy(), np.array([length]))
         single = FlatBatch(**fields)
         alone = model(**single.encoder_inputs())
         torch.testing.assert_close(alone, among[part], atol=tolerance * float(among.detach().abs().max()), rtol=0)
-        torch.testing.assert_close(model.pool(alone, single.cu_seqlens)[0], pooled[number], atol=tolerance, rtol=0)
+        torch.testing.assert_close(model.pool(alone[:1])[0], pooled[number], atol=tolerance, rtol=0)
 
 
 def test_a_sequence_is_read_in_order_and_by_segment() -> None:

@@ -54,6 +54,15 @@ def test_layers_are_those_that_blocks_leave_and_several_are_their_mean(bert: Ber
     assert torch.equal(states(frozen, of, 3, -1), states(frozen, of)), "a layer named twice counts once"
 
 
+@pytest.mark.parametrize("layers", [(), (0,), (2,), (0, 1), (1, 3), (0, 1, 2, 3)])
+def test_states_of_some_places_are_those_among_all_to_the_bit(bert: Bert, layers: tuple[int, ...]) -> None:
+    of, frozen = batch(LENGTHS), FrozenBert(bert, torch.device("cpu"))
+    for places in (of.cu_seqlens[:-1].long(), torch.tensor([28, 3, 3, 0]), torch.arange(29).flip(0)):
+        with torch.inference_mode():
+            some = frozen.states(**of.encoder_inputs(), layers=layers, places=places)
+        assert torch.equal(some, states(frozen, of, *layers)[places])
+
+
 def test_a_layer_that_is_not_there_is_refused(bert: Bert) -> None:
     for layer in (4, -5):
         with pytest.raises(ConfigError, match=rf"layer {layer}: this model has 0 \(its embeddings\) to 3, or -1"):
