@@ -308,6 +308,28 @@ MUTANTS = (
         '"position_ids": torch.arange(len(input_ids))',
         ("tests/batches/test_flat.py::test_the_five_fields_are_those_worked_out_by_hand",),
     ),
+    Mutant(
+        "the last block does the work of every token, and its outputs are picked afterwards",
+        "model/encoder.py",
+        "            hidden = checkpoint(block, *inputs, use_reentrant=False) if self.recompute and self.training else block(*inputs)\n",
+        "            hidden = checkpoint(block, *inputs, use_reentrant=False) if self.recompute and self.training else block(*inputs[:2])\n"
+        "            hidden = hidden if inputs[2] is None or len(hidden) == len(inputs[2]) else hidden[inputs[2]]\n",
+        (f"{ENCODER}::test_states_of_some_places_and_their_gradients_are_those_among_all",),
+    ),
+    Mutant(
+        "the residual of the last block is another token's",
+        "model/encoder.py",
+        "self.output(context[places], hidden[places])",
+        "self.output(context[places], hidden[: len(places)])",
+        (f"{ENCODER}::test_states_of_some_places_and_their_gradients_are_those_among_all",),
+    ),
+    Mutant(
+        "reading alone: a mean over layers leaves the places out",
+        "model/frozen.py",
+        "state = hidden if number == wanted[-1] else kept(hidden)",
+        "state = hidden if number == wanted[-1] else hidden[: len(kept(hidden))]",
+        ("tests/model/test_frozen.py::test_states_of_some_places_are_those_among_all_to_the_bit",),
+    ),
     # --- optimizers
     Mutant(
         "biases and LayerNorm decay",
