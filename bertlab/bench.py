@@ -145,10 +145,12 @@ def _steps(config: Config, corpus: "Corpus", accelerator: "Accelerator") -> dict
     device = accelerator.device
     model = pretrain.build_model(config, corpus).to(device)
     model.bert.encoder.recompute = config.recompute
-    optimizers = build_optimizers(model, config.optimizer or ("adamw" if config.model else "muon"), learning_rate=1e-4)
+    bf16 = uses_bf16(device, config.precision)
+    name = config.optimizer or ("adamw" if config.model else "muon")
+    optimizers = build_optimizers(model, name, learning_rate=1e-4, bf16=bf16)
     if config.compile:
         model.compile(dynamic=False)
-    batches = pretrain.phases(config, corpus, fixed_shapes=config.compile or uses_bf16(device, config.precision))
+    batches = pretrain.phases(config, corpus, fixed_shapes=config.compile or bf16)
     mine = range(accelerator.process_index, config.micro_batches, accelerator.num_processes)
     budget = config.seconds / len(SIZES)
     spent: dict[str, float] = dict.fromkeys(("forward", "optimizer"), 0.0)

@@ -352,6 +352,13 @@ MUTANTS = (
         '        optimizer.state[parameter][key] = like(value, own) * (key != "step")',
         ("tests/training/test_optimizers.py::test_restored_optimizers_step_as_the_ones_they_were_taken_from",),
     ),
+    Mutant(
+        "Muon iterates in fp32 where the training is in bf16",
+        "verbs/pretrain.py",
+        "bf16=uses_bf16(accelerator.device, config.precision),",
+        "bf16=False,",
+        ("tests/verbs/test_pretrain.py::test_muon_iterates_in_the_precision_of_training",),
+    ),
     # --- what a recipe asks for
     Mutant(
         "fine-tuning: weighted losses are divided by the number of examples",

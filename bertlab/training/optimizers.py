@@ -28,11 +28,15 @@ class Muon(Optimizer):
     """Momentum made orthogonal (Jordan 2024), for matrices: the nearest orthogonal matrix of Nesterov momentum, scaled to AdamW's size.
 
     torch.optim.Muon with adjust_lr_fn="match_rms_adamw" in all but one thing: that one iterates in bf16, which a processor without such
-    instructions emulates some 300 times slower (a step of tiny took 2.5 times as long: docs/performance.md). Here a CPU iterates in fp32.
+    instructions emulates some 300 times slower (a step of tiny took 2.5 times as long: docs/performance.md). Here a GPU does so always,
+    and a CPU with `bf16`, which is for one that multiplies it (a quarter of the time there), else in fp32.
     """
 
-    def __init__(self, parameters: list[nn.Parameter], lr: float, weight_decay: float = 0.01, momentum: float = 0.95) -> None:
+    def __init__(
+        self, parameters: list[nn.Parameter], lr: float, weight_decay: float = 0.01, momentum: float = 0.95, bf16: bool = False
+    ) -> None:
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+        self.bf16 = bf16
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -47,7 +51,7 @@ class Muon(Optimizer):
                     state["momentum_buffer"] = torch.zeros_like(parameter)
                 buffer = state["momentum_buffer"].lerp_(parameter.grad, 1 - group["momentum"])
                 update = parameter.grad.lerp(buffer, group["momentum"])
-                dtype = torch.bfloat16 if update.is_cuda else torch.float32
+                dtype = torch.bfloat16 if update.is_cuda or self.bf16 else torch.float32
                 scale = group["lr"] * AS_LARGE_AS_ADAMW * math.sqrt(max(parameter.shape))
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(like(orthogonalised(whole(update), dtype), parameter), alpha=-scale)
@@ -75,12 +79,14 @@ def build_optimizers(
     layer_decay: float = 1.0,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-6,
+    bf16: bool = False,
 ) -> list[Optimizer]:
     """The optimizers of a model, together covering every trainable parameter once.
 
     `adamw`: AdamW for all. `muon`: Muon (Jordan 2024, updates scaled to AdamW's size) for the matrices inside the encoder's
     blocks, AdamW for embeddings, heads, LayerNorm and biases. Each group remembers its `peak_lr`: with `layer_decay` AdamW's is so much
     smaller with each block from the top down, and smallest for the embeddings (Howard and Ruder 2018); the first group is the heads'.
+    `bf16`: the training's products are in bf16, and so are Muon's own.
     """
     named = [(parameter_name, parameter) for parameter_name, parameter in model.named_parameters() if parameter.requires_grad]
     hidden = [parameter for parameter_name, parameter in named if name == "muon" and ".layer." in parameter_name and parameter.ndim == 2]
@@ -96,7 +102,7 @@ def build_optimizers(
         AdamW([group for group in groups if group["params"]], lr=learning_rate, betas=betas, eps=eps, fused=True)
     ]
     if hidden:
-        optimizers.append(Muon(hidden, lr=muon_learning_rate, weight_decay=weight_decay))
+        optimizers.append(Muon(hidden, lr=muon_learning_rate, weight_decay=weight_decay, bf16=bf16))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]

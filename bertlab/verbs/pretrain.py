@@ -225,6 +225,7 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         learning_rate=config.learning_rate or default_learning_rate(model.config.hidden_size, goes_on=config.model is not None),
         muon_learning_rate=config.muon_learning_rate,
         weight_decay=config.weight_decay,
+        bf16=uses_bf16(accelerator.device, config.precision),
     )
     saved = checkpoint.newest_checkpoint(
         out / "checkpoints",

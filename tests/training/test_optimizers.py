@@ -207,13 +207,14 @@ def test_restored_optimizers_step_as_the_ones_they_were_taken_from(make_model: M
         assert torch.equal(left, right), parameter_name
 
 
+@pytest.mark.parametrize("bf16", [False, True])  # of 160 numbers at most: emulated where the processor has no such instructions
 @pytest.mark.parametrize("shape", [(8, 8), (6, 20), (20, 6)])
-def test_muon_is_torchs_but_for_the_roundings_of_bf16(shape: tuple[int, int]) -> None:
+def test_muon_is_torchs_but_for_the_roundings_of_bf16(shape: tuple[int, int], bf16: bool) -> None:
     torch.manual_seed(0)
     ours, theirs = (nn.Parameter(torch.randn(shape)) for _ in range(2))
     theirs.data.copy_(ours.data)
     start = ours.detach().clone()
-    mine = Muon([ours], lr=0.02, weight_decay=0.1)
+    mine = Muon([ours], lr=0.02, weight_decay=0.1, bf16=bf16)
     torchs = torch.optim.Muon([theirs], lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     for _ in range(5):
         gradient = torch.randn(shape)
@@ -223,6 +224,7 @@ def test_muon_is_torchs_but_for_the_roundings_of_bf16(shape: tuple[int, int]) ->
     moved = (ours - start).norm()
     assert moved > 0.05
     assert (ours - theirs).norm() < 0.01 * moved  # bf16 keeps 8 bits
+    assert torch.equal(ours, theirs) == bf16, "in bf16 theirs bit by bit, in fp32 not"
     torch.testing.assert_close(mine.state[ours]["momentum_buffer"], torchs.state[theirs]["momentum_buffer"])
     singular = torch.linalg.svdvals(orthogonalised(torch.randn(shape), torch.float32))
     assert singular.min() > 0.6 and singular.max() < 1.3

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from bertlab.errors import BertlabError, ConfigError, LockedError
 from bertlab.model.folder import load_model
 from bertlab.model.heads import BertForPreTraining
 from bertlab.tokens.corpus import open_corpus
-from bertlab.training import checkpoint, loop, processes
+from bertlab.training import checkpoint, heldout, loop, optimizers, processes, speed
 from bertlab.training.heldout import heldout_batches, measure_heldout
 from bertlab.verbs import prepare
 from bertlab.verbs.pretrain import Config, phases, run
@@ -465,6 +466,25 @@ def test_a_model_that_does_not_fit_is_refused_in_one_line(
 
 
 # --- what it trains on ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_muon_iterates_in_the_precision_of_training(
+    tmp_path: Path, pretrain: Pretrain, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[torch.dtype] = []
+    orthogonalised = optimizers.orthogonalised
+
+    def in_fp32(matrix: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        asked.append(dtype)
+        return orthogonalised(matrix, torch.float32)
+
+    monkeypatch.setattr(optimizers, "orthogonalised", in_fp32)
+    for module in (loop, heldout):  # where bf16 is emulated the step itself would take minutes
+        monkeypatch.setattr(module, "autocast", lambda device, precision: nullcontext())
+    monkeypatch.setattr(speed, "product_rate", lambda device, precision: 1e12)
+    pretrain(tmp_path / "run", steps=1, precision=precision, optimizer="muon")
+    assert set(asked) == {torch.bfloat16 if precision == "bf16" else torch.float32}
 
 
 def test_without_held_out_text_the_last_weights_are_the_model(tmp_path: Path, pretrain: Pretrain) -> None:
