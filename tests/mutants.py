@@ -842,6 +842,13 @@ MUTANTS = (
         ("tests/verbs/test_predict.py::test_csv_has_a_column_a_class_and_several_labels_in_a_cell",),
     ),
     Mutant(
+        "answers: a text of unknown tokens alone counts as seen",
+        "tasks/measures.py",
+        "[ids != tokenizer.unk_id]",
+        "[ids >= 0]",
+        ("tests/verbs/test_predict.py::test_rows_say_of_which_texts_the_model_saw_nothing",),
+    ),
+    Mutant(
         "answers: what was done is done again",
         "labelling.py",
         "if not part.exists():",

@@ -29,6 +29,7 @@ from bertlab.evaluation.probabilities import given_labels, learn_on_dev, probabi
 from bertlab.model.folder import load_facts
 from bertlab.tasks.contract import Columns, Gold, Labels, Metrics, Outputs, Task
 from bertlab.tasks.data import Data
+from bertlab.tokens.tokenizer import Tokenizer
 from bertlab.training.runlog import read_settings
 
 LEARNT = "learnt_on_dev"
@@ -167,6 +168,17 @@ def without_words(rows: Rows) -> list[str]:
     texts = as_texts(rows)
     words = texts.texts if texts.texts_b is None else [a + b for a, b in zip(texts.texts, texts.texts_b, strict=True)]
     return [id for id, text in zip(texts.ids, words, strict=True) if not text.strip()]
+
+
+def without_known_tokens(tokenizer: Tokenizer, rows: Rows) -> np.ndarray:
+    """Whether the text, or both texts, have no token but [UNK] (an empty one has none): of such a row the model sees nothing. (n,) bool."""
+    texts = as_texts(rows)
+    known = np.zeros(len(rows), dtype=bool)
+    for side in (texts.texts, texts.texts_b):
+        if side is not None:
+            ids, offsets = tokenizer.encode(side)
+            known[np.repeat(np.arange(len(rows)), np.diff(offsets))[ids != tokenizer.unk_id]] = True
+    return ~known
 
 
 def as_texts(rows: Rows) -> Labelled:

@@ -3,8 +3,9 @@
     bertlab predict --model DIR --input FILE --output FILE
 
 By the output's name: .jsonl, .csv or .tsv with id, text and answer (what it says of each kind of task: docs/predicting.md), or .parquet, a
-predictions file as `bertlab evaluate` leaves it. FILE.manifest.json binds it to the model and the texts. What is computed is kept in a
-hidden folder beside the output until the file is made of it, so that the same command goes on after a cut-off.
+predictions file as `bertlab evaluate` leaves it; each with a last column no_known_tokens, true where the model saw nothing of the text.
+FILE.manifest.json binds it to the model and the texts. What is computed is kept in a hidden folder beside the output until the file is made
+of it, so that the same command goes on after a cut-off.
 """
 
 import shutil
@@ -53,7 +54,7 @@ class Config:
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Write the answers and say what they are; returns what the manifest says: rows, given, cut, empty, ...
+    """Write the answers and say what they are; returns what the manifest says: rows, given, cut, no_known_tokens, ...
 
     Raises ConfigError (a folder that was not fine-tuned, names), DataError (columns, texts), CorruptError, LockedError.
     """
@@ -143,6 +144,7 @@ def _refuse_lists(model: "LoadedModel", form: "Form", output: str) -> None:
 
 
 def _summary(facts: dict[str, Any], output: str, model: "LoadedModel") -> str:
+    from bertlab.labelling import UNSEEN
     from bertlab.pages.screen import inert, table
 
     rows, lines = facts["rows"], []
@@ -153,9 +155,11 @@ def _summary(facts: dict[str, Any], output: str, model: "LoadedModel") -> str:
             lines.append(f"and {len(given) - MOST_NAMES:,} more")
     for what, count in facts["cut"].items():
         lines.append(f"{count:,} {what}: longer than {model.max_length} tokens")
-    if facts["empty"]:
-        named = ", ".join(inert(id) for id in facts["first_empty"]) + " and others" * (facts["empty"] > len(facts["first_empty"]))
-        lines.append(f"{facts['empty']:,} of {rows:,} texts have no word ({named}): what is said of them is said of nothing")
+    if unseen := facts[UNSEEN]:
+        first = facts["first_of_these"]
+        named = ", ".join(inert(id) for id in first) + " and others" * (unseen > len(first))
+        nothing = "have no token that the vocabulary knows"
+        lines.append(f"{unseen:,} of {rows:,} texts {nothing} ({named}): what is said of them is said of nothing (column {UNSEEN})")
     if model.task is not None and model.task.exclusive is not None:
         raw = "as the model gives them: nothing calibrated them, do not take 0.9 for 9 in 10"
         how = f"at the temperature that dev taught ({facts['temperature']:.3f})" if facts["temperature"] is not None else raw
