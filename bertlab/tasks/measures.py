@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.labelled import Labelled, Rows
 from bertlab.corpus.labelled_tokens import LabelledTokens
 from bertlab.corpus.leakage import Conflict, conflicting_labels, find_leaks
@@ -198,7 +199,8 @@ def training_file(folder: str) -> tuple[str, Columns] | None:
         sha256 = load_facts(folder)["data"]["train"]["sha256"]
         settings = read_settings(Path(folder).parent)
         path = str(settings["train"])
-        columns = Columns(settings["text"], settings["text_b"], settings["label"], settings["label_separator"])
+        dialect = Dialect(separator=settings.get("separator"), encoding=settings.get("encoding", AS_NAMED.encoding))
+        columns = Columns(settings["text"], settings["text_b"], settings["label"], settings["label_separator"], dialect=dialect)
     except (BertlabError, KeyError, TypeError):
         return None
     return (path, columns) if Path(path).is_file() and sha256_file(Path(path)) == sha256 else None

@@ -10,11 +10,12 @@ of it, so that the same command goes on after a cut-off.
 
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
+from bertlab.corpus.dialect import Dialect
 from bertlab.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ MOST_NAMES = 20  # of labels that are counted on the screen
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Dialect):
     model: str
     """The model folder of a fine-tuned model (RUN/model of a fine-tuning run), or hf:NAME of one; it knows its kind of task."""
     input: str
@@ -49,6 +50,7 @@ class Config:
     """Default: the GPU where there is one."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.output != "-" and Path(self.output).suffix not in ENDINGS:
             raise ConfigError(f"output={self.output}: name it {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}, or - for standard output")
 
@@ -99,9 +101,10 @@ def _predict(config: Config, output: Path, work: Path) -> dict[str, Any]:
     assert model.task is not None
     form = labelling.Form(output.suffix, config.probabilities)
     _refuse_lists(model, form, config.output)
-    rows = model.task.read(str(source), Columns(config.text, config.text_b, None, None, config.id), needs_gold=False)
+    rows = model.task.read(str(source), Columns(config.text, config.text_b, None, None, config.id, config.dialect), needs_gold=False)
     origin = model_origin(config.model)
     data = {"sha256": sha256_file(source), "name": source.name, "text": config.text, "text_b": config.text_b, "id": config.id}
+    data |= asdict(config.dialect)
     folder = work / labelling.job_sha256(model, origin["files"], data, form)[:32]
     folder.mkdir(exist_ok=True)
     sweep(folder)
