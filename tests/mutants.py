@@ -877,6 +877,13 @@ MUTANTS = (
         ("tests/corpus/test_dialect.py::test_a_file_that_says_itself_what_it_is_is_believed",),
     ),
     Mutant(
+        "verify: damage is to be made anew by settings that are not the run's",
+        "training/runlog.py",
+        "if verb is None or sha256_file(out / CONFIG) != inputs.get(CONFIG):",
+        "if verb is None:",
+        ("tests/verbs/test_verify.py::test_what_a_run_made_is_said_to_be_made_anew_by_its_own_command",),
+    ),
+    Mutant(
         "answers: what was done is done again",
         "labelling.py",
         "if not part.exists():",
