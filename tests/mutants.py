@@ -884,6 +884,13 @@ MUTANTS = (
         ("tests/verbs/test_verify.py::test_what_a_run_made_is_said_to_be_made_anew_by_its_own_command",),
     ),
     Mutant(
+        "page: Matthews' correlation of one label is left out",
+        "pages/finetuning_report.py",
+        '("mcc", *OF_SETS)',
+        "OF_SETS",
+        ("tests/pages/test_report.py::test_nothing_that_a_reader_asks_of_a_fine_tuning_is_left_out",),
+    ),
+    Mutant(
         "answers: what was done is done again",
         "labelling.py",
         "if not part.exists():",

@@ -41,8 +41,8 @@ def sections(scored: Scored) -> list[Markup]:
 
 
 def _headlines(scored: Scored) -> Markup:
-    """Every headline number with its interval, beside the baselines', and what is told of sets alone."""
-    further = {name: (name,) for name in OF_SETS if scored.at(*scored.scores, name) is not None}
+    """Every headline number with its interval, beside the baselines', and what is told of one label, or of sets, alone."""
+    further = {name: (name,) for name in ("mcc", *OF_SETS) if scored.at(*scored.scores, name) is not None}
     baselines = list(scored.metrics.get("baselines", {}))
     rows = [
         [

@@ -88,6 +88,9 @@ def test_nothing_that_a_reader_asks_of_a_fine_tuning_is_left_out(tmp_path: Path,
         "learning_rate",
         "test.macro.f1",
         "test.accuracy",
+        "test.mcc",
+        "test_intervals.mcc.low",
+        "test_intervals.mcc.high",
         "test_intervals.macro.f1.low",
         "over_seeds.macro_f1.sd",
         "seeds.1.dev.macro.f1",
@@ -95,7 +98,7 @@ def test_nothing_that_a_reader_asks_of_a_fine_tuning_is_left_out(tmp_path: Path,
     wanted += [f"test.per_class.{name}.{key}" for name in metrics["labels"] for key in ("precision", "recall", "f1", "support")]
     wanted += [f"test_intervals.per_class.{name}.f1.{end}" for name in metrics["labels"] for end in ("low", "high")]
     wanted += [f"test.confusion_matrix.{gold}.{other}" for gold in range(4) for other in range(4)]
-    wanted += [f"baselines.{name}.macro.f1" for name in metrics["baselines"]]
+    wanted += [f"baselines.{name}.{key}" for name in metrics["baselines"] for key in ("macro.f1", "accuracy", "mcc")]
     wanted += [f"against_baseline.{key}" for key in ("a", "b", "difference", "interval.low", "interval.high", "p", "R")]
     wanted += ["test_probabilities.roc_auc.macro", "test_probabilities.calibration.before.ece"]
     assert not set(wanted) - set(shown.numbers)
