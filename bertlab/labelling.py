@@ -29,10 +29,12 @@ from bertlab.embedding.parts import Write, read_part, write_part
 from bertlab.inference import LoadedModel
 from bertlab.tasks.contract import Outputs
 from bertlab.tasks.data import what_was_cut
-from bertlab.tasks.measures import as_texts, without_words
+from bertlab.tasks.measures import as_texts, without_known_tokens
 
 SLICE = 4096  # rows: what a cut-off costs at most
 WITHIN_CELL = "|"  # between several labels in one cell of CSV or TSV
+UNSEEN = "no_known_tokens"  # the last column of every row: whether the model saw nothing of the text
+LAYOUT = 2  # of a slice's piece: it goes up when rows have other columns, so that one of before is not gone on with
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class Form:
 
 def job_sha256(model: LoadedModel, files: dict[str, str], data: dict[str, Any], form: Form) -> str:
     """Of everything that the file depends on: `files` are the sha256 of the model's, `data` says which texts, and their columns."""
-    facts = {"model": files, "data": data, "form": asdict(form), "precision": model.precision, "device": model.device.type}
-    facts |= {"bertlab": bertlab.__version__, "torch": torch.__version__}
+    facts: dict[str, Any] = {"model": files, "data": data, "form": asdict(form), "precision": model.precision, "device": model.device.type}
+    facts |= {"layout": LAYOUT, "bertlab": bertlab.__version__, "torch": torch.__version__}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -65,21 +67,21 @@ def compute(model: LoadedModel, rows: Rows, folder: Path, form: Form, passing: C
 
 
 def assemble(made: Sequence[Path], output: Path, form: Form) -> dict[str, Any]:
-    """Make `output` of all parts; counts over them: what was `cut` of the texts, how many are `empty` and which come first, how many are
-    `given` each name.
+    """Make `output` of all parts; counts over them: what was `cut` of the texts, how many rows have UNSEEN and which come first, how
+    many are `given` each name.
 
     Raises CorruptError for a part that is not what was written.
     """
     found: dict[str, Counter[str]] = {"cut": Counter(), "given": Counter()}
-    empty: list[str] = []
+    unseen: list[str] = []
     with whole_file(output) as temporary, _opened(temporary, form) as append:
         for part in made:
             table, facts = read_part(part)
             append(table)
-            empty += facts["empty"]
+            unseen += facts["unseen"]
             for name, counts in found.items():
                 counts.update(facts[name])
-    return {"empty": len(empty), "first_empty": empty[:3]} | {name: dict(counts) for name, counts in found.items()}
+    return {UNSEEN: len(unseen), "first_of_these": unseen[:3]} | {name: dict(counts) for name, counts in found.items()}
 
 
 # ---- a slice
@@ -91,22 +93,23 @@ def _answered(model: LoadedModel, rows: Rows, folder: Path, form: Form) -> tuple
     examples = model.encode_rows(rows)
     outputs = model.outputs_of(examples)
     answers = model.task.answers(outputs, model.known)
-    texts = as_texts(rows)
+    texts, unseen = as_texts(rows), without_known_tokens(model.tokenizer, rows).tolist()
     facts = {
         "cut": what_was_cut(examples),
-        "empty": without_words(rows),
+        "unseen": [id for id, nothing in zip(texts.ids, unseen, strict=True) if nothing],
         "given": Counter(name for answer in answers for name in set(answer.given)),
     }
     if form.ending == ".parquet":
-        return _predictions(model, rows, outputs, folder / f"slice{form.ending}"), facts
+        table = _predictions(model, rows, outputs, folder / f"slice{form.ending}")
+        return table.append_column(UNSEEN, pa.array(unseen, pa.bool_())), facts
     said = [answer.as_row(form.every) for answer in answers]
     if isinstance(rows, LabelledTokens):
         for sentence, its in zip(rows.tokens, said, strict=True):
             its["entities"] = [each | {"text": " ".join(sentence[each["start"] : each["end"]])} for each in its["entities"]]
     seconds = [{}] * len(texts) if texts.texts_b is None else [{"text_b": text} for text in texts.texts_b]
-    known = zip(texts.ids, texts.texts, seconds, said, strict=True)
-    lines = _lines([{"id": id, "text": text} | second | _short(its) for id, text, second, its in known], form)
-    return pa.table({"lines": pa.array(lines, pa.large_string())}), facts
+    known = zip(texts.ids, texts.texts, seconds, said, unseen, strict=True)
+    table = [{"id": id, "text": text} | second | _short(its) | {UNSEEN: nothing} for id, text, second, its, nothing in known]
+    return pa.table({"lines": pa.array(_lines(table, form), pa.large_string())}), facts
 
 
 def _predictions(model: LoadedModel, rows: Rows, outputs: Outputs, path: Path) -> pa.Table:
@@ -135,12 +138,13 @@ def _lines(rows: Sequence[dict[str, Any]], form: Form) -> list[str]:
 
 
 def _cells(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """A row flat: `probabilities` becomes a column a class, as probabilities.sport, and several labels one cell."""
+    """A row flat: `probabilities` becomes a column a class, as probabilities.sport, several labels one cell, a truth value as in JSON."""
     for name, value in row.items():
         if isinstance(value, dict):
             yield from ((f"{name}.{key}", each) for key, each in value.items())
         else:
-            yield name, WITHIN_CELL.join(str(each) for each in value) if isinstance(value, list) else value
+            cell = WITHIN_CELL.join(str(each) for each in value) if isinstance(value, list) else value
+            yield name, str(cell).lower() if isinstance(cell, bool) else cell
 
 
 def _csv_line(cells: Any, form: Form) -> str:

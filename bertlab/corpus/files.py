@@ -1,7 +1,8 @@
 """Which files are read, how they are opened, and how their bytes become text.
 
 Everything streams: a file of any size costs one line of memory (a line of 100 MB costs 100 to 500 MB while it is decoded).
-Knows nothing of what the text means. Bytes are UTF-8; another encoding has to be converted first, and is not guessed.
+Knows nothing of what the text means. Bytes are UTF-8, or what a person says that they
+are (dialect.py); no encoding is guessed.
 """
 
 import bz2
@@ -15,6 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
+from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.errors import ConfigError, DataError
 
 Kind = Literal["text", "jsonl", "csv", "tsv", "parquet"]
@@ -37,7 +39,6 @@ LARGEST_LINE = 1 << 28  # bytes; a small archive may unpack to a line without en
 MOST_TIMES, FREE_BYTES = 200, 1 << 26
 UTF8_BOM = b"\xef\xbb\xbf"
 OTHER_BOMS = (b"\xff\xfe", b"\xfe\xff")  # UTF-16, and UTF-32 little-endian begins alike
-REPLACEMENT_BYTES = "\ufffd".encode()
 
 
 # ---- names
@@ -208,17 +209,20 @@ class _ChunkReader(io.RawIOBase):
 # ---- text
 
 
-def decode(data: bytes) -> tuple[str, int]:
-    """UTF-8 bytes as text without NUL, and how many characters had to be replaced by U+FFFD (those that the bytes spell do not count)."""
+def decode(data: bytes, encoding: str = "utf-8") -> tuple[str, int]:
+    """Bytes as text without NUL, and how many characters had to be replaced by U+FFFD (those that the bytes spell do not count)."""
     data = data.replace(b"\0", b"")
     try:
-        return data.decode(), 0
+        return data.decode(encoding), 0
     except UnicodeDecodeError:
-        text = data.decode(errors="replace")
-        return text, text.count("\ufffd") - data.count(REPLACEMENT_BYTES)
+        text = data.decode(encoding, errors="replace")
+        spelt = "\ufffd".encode(encoding, errors="ignore")  # nothing in most encodings
+        return text, text.count("\ufffd") - (data.count(spelt) if spelt else 0)
 
 
-def decoded_lines(path: Path | str, *, keep_ends: bool = False, tally: Counter[str] | None = None) -> Iterator[tuple[int, str, int]]:
+def decoded_lines(
+    path: Path | str, *, keep_ends: bool = False, tally: Counter[str] | None = None, dialect: Dialect = AS_NAMED
+) -> Iterator[tuple[int, str, int]]:
     """(line number from 1, the line, replaced characters in it). Only "\\n" and "\\r\\n" end a line; a byte order mark is removed.
 
     Raises DataError for a file that starts with the byte order mark of another encoding, and for a line of over 256 MB.
@@ -232,30 +236,41 @@ def decoded_lines(path: Path | str, *, keep_ends: bool = False, tally: Counter[s
             if number == 1:
                 if line.startswith(OTHER_BOMS):
                     raise DataError(f"{path}:1: UTF-16 or UTF-32 text: convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)")
+                if line.startswith(UTF8_BOM) and not dialect.is_utf8:
+                    raise DataError(f"{path}:1: by its byte order mark it is UTF-8, not {dialect.encoding}: leave --encoding out")
                 line = line.removeprefix(UTF8_BOM)
             if not keep_ends and line.endswith(b"\n"):
                 line = line[: -2 if line.endswith(b"\r\n") else -1]
-            text, replaced = decode(line)
+            text, replaced = decode(line, dialect.encoding)
             del line  # it may be 100 MB, and the text of it four times that
             yield number, text, replaced
 
 
-def lines(path: Path | str, invalid_utf8: InvalidUtf8, tally: Counter[str]) -> Iterator[tuple[int, str | None]]:
+def lines(
+    path: Path | str, invalid_utf8: InvalidUtf8, tally: Counter[str], dialect: Dialect = AS_NAMED
+) -> Iterator[tuple[int, str | None]]:
     """(line number from 1, the line without its "\\n" or "\\r\\n"); None for a line that the policy "drop" takes away.
 
-    Invalid UTF-8: "replace" puts U+FFFD, "drop" gives None, "stop" raises DataError with file and line.
+    Invalid UTF-8 (or of what `dialect` says): "replace" puts U+FFFD, "drop" gives None, "stop" raises DataError with file and line.
     tally["invalid_utf8"] grows by the characters replaced, or by one for each line dropped.
     """
-    for number, text, replaced in decoded_lines(path, tally=tally):
-        if replaced and refused(f"{path}:{number}", replaced, invalid_utf8, tally):
+    for number, text, replaced in decoded_lines(path, tally=tally, dialect=dialect):
+        if replaced and refused(f"{path}:{number}", replaced, invalid_utf8, tally, dialect):
             yield number, None
         else:
             yield number, text
 
 
-def refused(place: str, replaced: int, invalid_utf8: InvalidUtf8, tally: Counter[str]) -> bool:
-    """Count a text with `replaced` invalid characters; True when the policy drops it. Raises DataError when the policy is "stop"."""
+def refused(place: str, replaced: int, invalid_utf8: InvalidUtf8, tally: Counter[str], dialect: Dialect | None = None) -> bool:
+    """Count a text with `replaced` invalid characters; True when the policy drops it. Raises DataError when the policy is "stop".
+
+    dialect: of a file whose encoding a person can name.
+    """
     if invalid_utf8 == "stop":
-        raise DataError(f"{place}: not valid UTF-8: convert the file to UTF-8 (iconv); prepare has --invalid-utf8 replace or drop")
+        name = "UTF-8" if dialect is None or dialect.is_utf8 else dialect.encoding
+        mend = "convert the file to UTF-8 (iconv)"
+        if dialect is not None:
+            mend = f"say what it is (--encoding cp1252 for a file of Windows), or {mend}"
+        raise DataError(f"{place}: not valid {name}: {mend}; prepare has --invalid-utf8 replace or drop")
     tally["invalid_utf8"] += 1 if invalid_utf8 == "drop" else replaced
     return invalid_utf8 == "drop"

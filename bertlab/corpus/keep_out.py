@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.labelled import read_labelled
 from bertlab.corpus.shingles import BATCH_TEXTS, NO_WORDS, batches, gram_hashes, is_long, run_hashes, word_hashes, word_pieces
 from bertlab.errors import ConfigError
@@ -45,13 +46,13 @@ class Fingerprints:
 # ---- the test set
 
 
-def read_texts(paths: Iterable[Path | str], *, text: str = "text", text_b: str | None = None) -> Iterator[str]:
+def read_texts(paths: Iterable[Path | str], *, text: str = "text", text_b: str | None = None, dialect: Dialect = AS_NAMED) -> Iterator[str]:
     """The texts of labelled files (CSV, TSV, JSONL, Parquet) and text files (a line is a text); of a pair one text after the other.
 
     Raises as `read_labelled` does: ConfigError for a file that is not there, DataError (file:line) for what cannot be used.
     """
     for path in paths:
-        read = read_labelled(path, text=text, text_b=text_b, needs_label=False)
+        read = read_labelled(path, text=text, text_b=text_b, needs_label=False, dialect=dialect)
         for place, first in enumerate(read.texts):
             yield first
             if read.texts_b is not None:

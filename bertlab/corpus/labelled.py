@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
+from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.files import kind_of, lines
 from bertlab.corpus.identity import normalised_sha256, ranked, share_of
 from bertlab.corpus.tables import refuse_missing, rows, text_of
@@ -91,6 +92,7 @@ def read_labelled(
     needs_label: bool = True,
     sets: bool = False,
     separator: str | None = None,
+    dialect: Dialect = AS_NAMED,
 ) -> Labelled:
     """Read a CSV, TSV, JSONL or Parquet file (compressed or not); with needs_label=False also a text file, where each line is a text.
 
@@ -107,16 +109,16 @@ def read_labelled(
             raise DataError(
                 f"{path}: a text file has no labels: give a CSV, TSV, JSONL or Parquet file with columns '{text}' and '{label}'"
             )
-        texts = [line or "" for _, line in lines(path, "stop", Counter())]
+        texts = [line or "" for _, line in lines(path, "stop", Counter(), dialect)]
         read = Labelled([f"{path.name}:{number}" for number in range(1, len(texts) + 1)], texts, None, None, str(path))
     else:
-        read = _read_table(path, text, text_b, label, id, needs_label, sets, separator)
+        read = _read_table(path, text, text_b, label, id, needs_label, sets, separator, dialect)
     if not len(read):
         raise DataError(f"{path}: no rows: the file holds no example")
     return read
 
 
-def label_column(path: Path | str, asked: str | None, *, scored: bool = False) -> str:
+def label_column(path: Path | str, asked: str | None, *, scored: bool = False, dialect: Dialect = AS_NAMED) -> str:
     """The column of the labels: `asked`, or where nobody said "label", or of a table without it "score".
 
     With `scored` it is a number that is wanted, and a table that has both is refused (DataError): either may be it.
@@ -125,7 +127,8 @@ def label_column(path: Path | str, asked: str | None, *, scored: bool = False) -
     if asked is not None or not path.is_file() or kind_of(path) not in ("jsonl", "csv", "tsv", "parquet"):
         return asked or names[0]
     try:
-        _, row = next(rows(path, columns=names, required={}, invalid_utf8="replace", tally=Counter()), (0, None))
+        first = rows(path, columns=names, required={}, invalid_utf8="replace", tally=Counter(), dialect=dialect)
+        _, row = next(first, (0, None))
     except DataError:  # which whoever reads the file will say
         row = None
     there = [name for name in names if name in (row or ())]
@@ -138,7 +141,15 @@ def label_column(path: Path | str, asked: str | None, *, scored: bool = False) -
 
 
 def _read_table(
-    path: Path, text: str, text_b: str | None, label: str | None, id: str, needs_label: bool, sets: bool, separator: str | None
+    path: Path,
+    text: str,
+    text_b: str | None,
+    label: str | None,
+    id: str,
+    needs_label: bool,
+    sets: bool,
+    separator: str | None,
+    dialect: Dialect,
 ) -> Labelled:
     second = "text_b" if text_b is None else text_b
     paired = text_b is not None
@@ -149,7 +160,7 @@ def _read_table(
     texts: list[str] = []
     texts_b: list[str] = []
     labels: list[str | tuple[str, ...] | None] = []
-    for number, row in rows(path, columns=columns, required=required, invalid_utf8="stop", tally=Counter()):
+    for number, row in rows(path, columns=columns, required=required, invalid_utf8="stop", tally=Counter(), dialect=dialect):
         assert row is not None, "invalid text stops"
         place = f"{path}:{number}"
         if not texts and text_b is None:

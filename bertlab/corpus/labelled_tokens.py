@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.files import kind_of, lines
 from bertlab.corpus.identity import normalised_sha256
 from bertlab.corpus.labelled import asked_id, id_of
@@ -55,7 +56,9 @@ class LabelledTokens:
 # ---- reading
 
 
-def read_labelled_tokens(path: Path | str, *, tokens: str = "tokens", tags: str | None = "tags", id: str = "id") -> LabelledTokens:
+def read_labelled_tokens(
+    path: Path | str, *, tokens: str = "tokens", tags: str | None = "tags", id: str = "id", dialect: Dialect = AS_NAMED
+) -> LabelledTokens:
     """Read JSONL or Parquet rows, or a column file: a word and its tag a line, a blank line after each sentence (compressed or not).
 
     In a column file columns are divided by tabs, or without any by spaces; the first is the word, the last the tag; lines that begin with
@@ -71,11 +74,11 @@ def read_labelled_tokens(path: Path | str, *, tokens: str = "tokens", tags: str 
     if kind == "csv" and tags is not None:
         raise DataError(f"{path}: a CSV cell holds no list of words: give JSONL, Parquet, or a file with a word and its tag a line")
     if kind in ("jsonl", "parquet") or (kind != "text" and tags is None):
-        read = _table(path, tokens, tags, id)
+        read = _table(path, tokens, tags, id, dialect)
     elif tags is None and not COLUMN_FILES & set(path.suffixes):
-        read = ((f"{path.name}:{number}", (line or "").split(), None) for number, line in lines(path, "stop", Counter()))
+        read = ((f"{path.name}:{number}", (line or "").split(), None) for number, line in lines(path, "stop", Counter(), dialect))
     else:
-        read = _columns(path, tags is not None)
+        read = _columns(path, tags is not None, dialect)
     ids: list[str] = []
     sentences: list[list[str]] = []
     tagged: list[list[str]] = []
@@ -94,9 +97,9 @@ def read_labelled_tokens(path: Path | str, *, tokens: str = "tokens", tags: str 
 Row = tuple[str, list[str], list[str] | None]  # id, words, tags
 
 
-def _table(path: Path, tokens: str, tags: str | None, id: str) -> Iterator[Row]:
+def _table(path: Path, tokens: str, tags: str | None, id: str, dialect: Dialect) -> Iterator[Row]:
     required = {tokens: "text"} | ({} if tags is None else {tags: "label"}) | asked_id(id)
-    for number, row in rows(path, columns=(*required, id), required=required, invalid_utf8="stop", tally=Counter()):
+    for number, row in rows(path, columns=(*required, id), required=required, invalid_utf8="stop", tally=Counter(), dialect=dialect):
         assert row is not None, "invalid text stops"
         place = f"{path}:{number}"
         if tags is None and isinstance(row[tokens], str):
@@ -118,9 +121,9 @@ def _list_of_text(row: dict[str, Any], column: str, place: str) -> list[str]:
     return values
 
 
-def _columns(path: Path, needs_tags: bool) -> Iterator[Row]:
+def _columns(path: Path, needs_tags: bool, dialect: Dialect) -> Iterator[Row]:
     """The sentences of a column file. Every line has as many columns as the first, so that a comment can be told from a word."""
-    table = [_cells(line or "") for _, line in lines(path, "stop", Counter())]
+    table = [_cells(line or "") for _, line in lines(path, "stop", Counter(), dialect)]
     of_words = [cells for cells in table if cells and cells[0] != _DOCUMENT]
     width = len(next((cells for cells in of_words if not cells[0].startswith("#")), of_words[0] if of_words else []))
     if width == 1 and needs_tags:

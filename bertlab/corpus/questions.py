@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.files import COMPRESSIONS, LARGEST_LINE, kind_of, open_bytes
 from bertlab.corpus.identity import normalised_sha256
 from bertlab.corpus.labelled import BETWEEN_TEXTS, asked_id, id_of
@@ -71,6 +72,7 @@ def read_questions(
     context: str = "context",
     answers: str | None = "answers",
     id: str = "id",
+    dialect: Dialect = AS_NAMED,
 ) -> Questions:
     """Read JSONL or Parquet rows, or a .json file in SQuAD's own form (compressed or not).
 
@@ -85,7 +87,7 @@ def read_questions(
     if kind_of(path) not in ("jsonl", "parquet"):
         raise DataError(f"{path}: answers need JSONL, Parquet or SQuAD JSON: rows with '{question}', '{context}' and '{answers}'")
     nested = squad_articles(path)
-    read = _nested(nested, path, answers is not None) if nested else _flat(path, question, context, answers, id)
+    read = _nested(nested, path, answers is not None) if nested else _flat(path, question, context, answers, id, dialect)
     columns: list[list[Any]] = [list(column) for column in zip(*read, strict=True)]
     if not columns:
         raise DataError(f"{path}: no rows: the file holds no question")
@@ -93,9 +95,9 @@ def read_questions(
     return Questions(ids, questions, contexts, None if None in found else found, str(path))
 
 
-def _flat(path: Path, question: str, context: str, answers: str | None, id: str) -> Iterator[Row]:
+def _flat(path: Path, question: str, context: str, answers: str | None, id: str, dialect: Dialect) -> Iterator[Row]:
     required = {question: "text_b", context: "text"} | ({} if answers is None else {answers: "label"}) | asked_id(id)
-    for number, row in rows(path, columns=(*required, id), required=required, invalid_utf8="stop", tally=Counter()):
+    for number, row in rows(path, columns=(*required, id), required=required, invalid_utf8="stop", tally=Counter(), dialect=dialect):
         assert row is not None, "invalid text stops"
         place = f"{path}:{number}"
         asked, text = text_of(row, question, place), text_of(row, context, place)

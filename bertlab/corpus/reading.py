@@ -209,9 +209,9 @@ def _documents(unit: Unit, how: How, tally: Counter[str]) -> Iterator[Document]:
 
 def recipe_sha256(how: How, recipe: Recipe) -> str:
     """Of everything that a unit's file depends on beside its text: a unit that was read by another recipe is not used."""
-    plain: dict[str, Any] = {name: value for name, value in vars(how).items() if name != "warnings"}
+    plain: dict[str, Any] = {name: value for name, value in vars(how).items() if name not in ("warnings", "dialect")}
     plain |= {name: value for name, value in vars(recipe).items() if name not in ("cleaning", "keep_out")}
-    plain |= {"cleaning": asdict(recipe.cleaning), "schema": str(SCHEMA), "bertlab": bertlab.__version__}
+    plain |= {"dialect": asdict(how.dialect), "cleaning": asdict(recipe.cleaning), "schema": str(SCHEMA), "bertlab": bertlab.__version__}
     kept_out = b"" if recipe.keep_out is None else recipe.keep_out.hashes.tobytes()
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode() + kept_out).hexdigest()
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.files import kind_of, lines
 from bertlab.corpus.identity import normalised_sha256
 from bertlab.corpus.labelled import BETWEEN_TEXTS, id_of, label_of
@@ -25,13 +26,14 @@ Kind = Literal["sentences", "pairs", "triplets", "classes"]
 
 @dataclass(frozen=True)
 class Names:
-    """The columns of a table."""
+    """The columns of a table, and how it is written."""
 
     text: str = "text"
     text_b: str = "text_b"
     negatives: tuple[str, ...] = ("negative",)
     label: str = "label"
     id: str = "id"
+    dialect: Dialect = AS_NAMED
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def read_related(path: Path | str, kind: Kind | None, names: Names) -> Related:
     if kind_of(path) == "text":
         if kind not in (None, "sentences"):
             raise DataError(f"{path}: a text file has sentences alone: give a table for {kind}, with its columns")
-        numbered = [(number, line) for number, line in lines(path, "stop", Counter()) if line and line.strip()]
+        numbered = [(number, line) for number, line in lines(path, "stop", Counter(), names.dialect) if line and line.strip()]
         read = Related("sentences", [[line for _, line in numbered]], None, [f"{path.name}:{number}" for number, _ in numbered], str(path))
     else:
         read = _read_table(path, kind, names)
@@ -92,7 +94,7 @@ def _read_table(path: Path, kind: Kind | None, names: Names) -> Related:
     labels: list[str] = []
     ids: list[str] = []
     used = _roles(kind or "sentences", names)
-    for number, row in rows(path, columns=wanted, required=dict(used), invalid_utf8="stop", tally=Counter()):
+    for number, row in rows(path, columns=wanted, required=dict(used), invalid_utf8="stop", tally=Counter(), dialect=names.dialect):
         assert row is not None, "invalid text stops"
         place = f"{path}:{number}"
         if not ids:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bertlab.corpus.books import is_gutenberg, lines_without_licence, unwrapped
+from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.document import Document
 from bertlab.corpus.epub import epub_documents, is_epub
 from bertlab.corpus.files import InvalidUtf8, decode, find_files, kind_of, lines, open_bytes
@@ -43,6 +44,7 @@ class How:
     id_column: str = "id"
     document_end: DocumentEnd = "blank_line"
     invalid_utf8: InvalidUtf8 = "replace"
+    dialect: Dialect = AS_NAMED
     warnings: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -93,7 +95,7 @@ def file_documents(file: File, how: How, tally: Counter[str]) -> Iterator[Docume
     elif is_dump(file.path):
         yield from _articles(file, how, tally)
     elif kind_of(file.path) == "text":
-        if _begins_as_gutenberg(file.path):
+        if _begins_as_gutenberg(file.path, how.dialect.encoding):
             yield from _gutenberg_document(file, how, tally)
         elif how.document_end == "file":
             yield from _whole_file_document(file, how, tally)
@@ -101,7 +103,8 @@ def file_documents(file: File, how: How, tally: Counter[str]) -> Iterator[Docume
             yield from _blank_line_documents(file, how, tally)
     else:
         columns = (how.text_column, how.id_column)
-        table = rows(file.path, columns=columns, required={how.text_column: "text"}, invalid_utf8=how.invalid_utf8, tally=tally)
+        required, policy = {how.text_column: "text"}, how.invalid_utf8
+        table = rows(file.path, columns=columns, required=required, invalid_utf8=policy, tally=tally, dialect=how.dialect)
         yield from _row_documents(table, str(file.path), file.name, how, tally)
 
 
@@ -116,16 +119,16 @@ def _articles(file: File, how: How, tally: Counter[str]) -> Iterator[Document]:
         tally.update({f"wikipedia_{reason}": count for reason, count in passed.items()})
 
 
-def _begins_as_gutenberg(path: Path) -> bool:
+def _begins_as_gutenberg(path: Path, encoding: str) -> bool:
     with open_bytes(path) as stream:
-        return is_gutenberg(decode(stream.read(START_BYTES))[0].replace("\r\n", "\n"))
+        return is_gutenberg(decode(stream.read(START_BYTES), encoding)[0].replace("\r\n", "\n"))
 
 
 def _blank_line_documents(file: File, how: How, tally: Counter[str]) -> Iterator[Document]:
     """The format of BERT's own create_pretraining_data. Several blank lines end one document."""
     paragraphs: list[str] = []
     first, damaged, room = 0, False, LARGEST_DOCUMENT
-    for number, line in itertools.chain(lines(file.path, how.invalid_utf8, tally), [(0, "")]):
+    for number, line in itertools.chain(lines(file.path, how.invalid_utf8, tally, how.dialect), [(0, "")]):
         if line is None or line.strip():
             first = first or number
             damaged = damaged or line is None
@@ -156,7 +159,7 @@ def _undamaged_lines(file: File, how: How, tally: Counter[str]) -> list[str] | N
     """All lines of a file that is one document; None, and counted, where the policy drops it for invalid text."""
     found = []
     damaged, room = False, LARGEST_DOCUMENT
-    for number, line in lines(file.path, how.invalid_utf8, tally):
+    for number, line in lines(file.path, how.invalid_utf8, tally, how.dialect):
         damaged = damaged or line is None
         found.append(line or "")
         room = _room_after(line, room, file, number)

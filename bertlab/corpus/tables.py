@@ -14,17 +14,25 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.files import COMPRESSIONS, InvalidUtf8, decode, decoded_lines, kind_of, lines, open_bytes, refuse_bomb, refused
 from bertlab.errors import ColumnError, DataError
 
 LARGEST_CELL = 1 << 28  # characters; the csv module's own limit is 131,072, and a quote that never closes must still end somewhere
 MOST_COLUMNS = 4096  # of a table with a header: each row costs a cell of each
 PARQUET_ROWS = 256
+SEPARATORS = {";": "semicolons", "\t": "tabs", ",": "commas", "|": "bars"}  # that a header is looked at for, where it does not fit
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def rows(
-    path: Path, *, columns: Sequence[str], required: Mapping[str, str], invalid_utf8: InvalidUtf8, tally: Counter[str]
+    path: Path,
+    *,
+    columns: Sequence[str],
+    required: Mapping[str, str],
+    invalid_utf8: InvalidUtf8,
+    tally: Counter[str],
+    dialect: Dialect = AS_NAMED,
 ) -> Iterator[tuple[int, dict[str, Any] | None]]:
     """(number, row) of a JSONL, CSV, TSV or Parquet file; None for a row that the policy "drop" takes away for its invalid text.
 
@@ -35,18 +43,23 @@ def rows(
     """
     kind = kind_of(path)
     if kind == "jsonl":
-        yield from _jsonl_rows(path, columns, required, invalid_utf8, tally)
+        yield from _jsonl_rows(path, columns, required, invalid_utf8, tally, dialect)
     elif kind == "parquet":
         yield from _parquet_rows(path, columns, required, invalid_utf8, tally)
     else:
         assert kind in ("csv", "tsv"), f"{path} is {kind}, not a table"
-        yield from _csv_rows(path, "," if kind == "csv" else "\t", required, invalid_utf8, tally)
+        yield from _csv_rows(path, required, invalid_utf8, tally, dialect)
 
 
 def _jsonl_rows(
-    path: Path, columns: Sequence[str], required: Mapping[str, str], invalid_utf8: InvalidUtf8, tally: Counter[str]
+    path: Path,
+    columns: Sequence[str],
+    required: Mapping[str, str],
+    invalid_utf8: InvalidUtf8,
+    tally: Counter[str],
+    dialect: Dialect = AS_NAMED,
 ) -> Iterator[tuple[int, dict[str, Any] | None]]:
-    for number, line in lines(path, invalid_utf8, tally):
+    for number, line in lines(path, invalid_utf8, tally, dialect):
         if line is None:
             yield number, None
             continue
@@ -94,15 +107,16 @@ def _clean(value: Any) -> tuple[Any, int]:
 
 
 def _csv_rows(
-    path: Path, delimiter: str, required: Mapping[str, str], invalid_utf8: InvalidUtf8, tally: Counter[str]
+    path: Path, required: Mapping[str, str], invalid_utf8: InvalidUtf8, tally: Counter[str], dialect: Dialect
 ) -> Iterator[tuple[int, dict[str, Any] | None]]:
     csv.field_size_limit(LARGEST_CELL)
-    replaced_so_far = 0
+    delimiter, replaced_so_far, last = dialect.between_cells(kind_of(path)), 0, ""
 
     def counted_lines() -> Iterator[str]:
-        nonlocal replaced_so_far
-        for _, line, replaced in decoded_lines(path, keep_ends=True, tally=tally):
+        nonlocal replaced_so_far, last
+        for _, line, replaced in decoded_lines(path, keep_ends=True, tally=tally, dialect=dialect):
             replaced_so_far += replaced
+            last = line
             yield line
 
     reader = csv.reader(counted_lines(), delimiter=delimiter, strict=True)
@@ -112,6 +126,9 @@ def _csv_rows(
         try:
             cells = next(reader, None)
         except csv.Error as error:
+            between = next((mark for mark in SEPARATORS if f'"{mark}"' in last), delimiter)
+            if header is None and between != delimiter:  # each name in quotation marks
+                raise DataError(f"{path}:{number}: {_separated_by(between)}") from None
             raise DataError(
                 f"{path}:{number}: not valid {kind_of(path).upper()} ({error}): is a quotation mark left open or not doubled?"
             ) from None
@@ -119,7 +136,8 @@ def _csv_rows(
             break
         if not cells:  # a blank line
             continue
-        damaged = replaced_so_far > replaced_before and refused(f"{path}:{number}", replaced_so_far - replaced_before, invalid_utf8, tally)
+        replaced = replaced_so_far - replaced_before
+        damaged = replaced > 0 and refused(f"{path}:{number}", replaced, invalid_utf8, tally, dialect)
         if header is None:
             header = _checked_header(cells, required, f"{path}:{number}")
         elif len(cells) != len(header):
@@ -233,14 +251,16 @@ def refuse_missing(required: Mapping[str, str], there: Collection[str], place: s
     """Raise ColumnError for the first column (column -> its role) that is not there, naming those that are."""
     for column, role in required.items():
         if column not in there:
-            if len(there) == 1 and (mark := next((mark for mark in ";\t" if mark in "".join(there)), None)):
-                name = "semicolons" if mark == ";" else "tabs"
-                raise DataError(
-                    f"{place}: one column, {_quoted(there)}: separated by {name}? Save it with commas" + " or as .tsv" * (mark == "\t")
-                )
+            if len(there) == 1 and (mark := next((mark for mark in SEPARATORS if mark in "".join(there)), None)):
+                raise DataError(f"{place}: one column, {_quoted(there)}: {_separated_by(mark)}")
             error = ColumnError(f"{place}: no column '{column}': the columns are {_quoted(islice(there, 20)) or 'none'}")
             error.column, error.role = column, role
             raise error
+
+
+def _separated_by(mark: str) -> str:
+    given = "tab" if mark == "\t" else mark if mark == "," else f'"{mark}"'
+    return f"separated by {SEPARATORS[mark]}? Say so: --separator {given}"
 
 
 def _quoted(names: Iterable[str]) -> str:

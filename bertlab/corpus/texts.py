@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.files import kind_of, lines
 from bertlab.corpus.labelled import id_of, label_of
 from bertlab.corpus.sources import File
@@ -30,27 +31,28 @@ class Run:
     sha256: str
 
 
-def texts(files: Iterable[File], *, text: str = "text", id: str = "id") -> Iterator[tuple[str, str]]:
+def texts(files: Iterable[File], *, text: str = "text", id: str = "id", dialect: Dialect = AS_NAMED) -> Iterator[tuple[str, str]]:
     """(id, text) of every line or row, in order. Without an id column an id is "<file name>:<line number>".
 
     Raises DataError (file:line) for what is not UTF-8, not a table of its kind, or no text in column `text`.
     """
-    return ((found, said) for found, said, _ in labelled_texts(files, text=text, id=id))
+    return ((found, said) for found, said, _ in labelled_texts(files, text=text, id=id, dialect=dialect))
 
 
 def labelled_texts(
-    files: Iterable[File], *, text: str = "text", id: str = "id", label: str | None = None
+    files: Iterable[File], *, text: str = "text", id: str = "id", label: str | None = None, dialect: Dialect = AS_NAMED
 ) -> Iterator[tuple[str, str, str | None]]:
     """The same with the label in column `label`, of several their list; None in a text file, and for what is no label."""
     for file in files:
         if is_dump(file.path):
             raise DataError(f"{file.path}: a Wikipedia dump is mark-up: make a corpus of it (bertlab prepare), or give plain texts")
         if kind_of(file.path) == "text":
-            for number, line in lines(file.path, "stop", Counter()):
+            for number, line in lines(file.path, "stop", Counter(), dialect):
                 yield f"{file.name}:{number}", line or "", None
             continue
         columns = (text, id) if label is None else (text, id, label)
-        for number, row in rows(file.path, columns=columns, required={text: "text"}, invalid_utf8="stop", tally=Counter()):
+        table = rows(file.path, columns=columns, required={text: "text"}, invalid_utf8="stop", tally=Counter(), dialect=dialect)
+        for number, row in table:
             assert row is not None, "invalid text stops"
             place = f"{file.path}:{number}"
             labelled = None if label is None else _label_in(row.get(label))

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.sources import File, files_of
 from bertlab.corpus.texts import labelled_texts
 from bertlab.disk import MANIFEST, bound_entries, read_sealed, sha256_file, verify_files
@@ -208,7 +209,9 @@ def labelled_texts_of(
     """The texts of some rows with their labels, in one pass over the files; `label` is a column, and None where a row has none."""
     wanted = set(rows)
     found: dict[int, tuple[str, str | None]] = {}
-    for row, (_, text, its) in enumerate(labelled_texts(files, text=column, label=label)):
+    separator, encoding = index.origin.get("separator"), index.origin.get("encoding", AS_NAMED.encoding)
+    dialect = Dialect(separator=None if separator is None else str(separator), encoding=str(encoding))
+    for row, (_, text, its) in enumerate(labelled_texts(files, text=column, label=label, dialect=dialect)):
         if row in wanted:
             found[row] = text, its
             if len(found) == len(wanted):

@@ -22,6 +22,7 @@ import torch
 
 import bertlab
 from bertlab.batches.labelled import Examples
+from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.sources import File
 from bertlab.corpus.texts import Run, runs, texts
 from bertlab.embedding.engine import Embedder, Pending, What, finished
@@ -45,9 +46,10 @@ class Texts:
     text: str = "text"
     id: str = "id"
     part: int = 4096
+    dialect: Dialect = AS_NAMED
 
     def runs(self) -> Iterator[Run]:
-        return runs(texts(self.files, text=self.text, id=self.id), self.part)
+        return runs(texts(self.files, text=self.text, id=self.id, dialect=self.dialect), self.part)
 
 
 @dataclass(frozen=True, kw_only=True)

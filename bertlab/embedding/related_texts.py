@@ -14,6 +14,7 @@ import numpy as np
 
 from bertlab.batches.labelled import Examples, encode_examples
 from bertlab.batches.sentence_groups import Classes, Groups, InMemory, OfCorpus, equal_texts, framed, halves
+from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.labelled import cut_dev, label_column, numbers, overlap, read_labelled
 from bertlab.corpus.related import Kind, Names, Related, read_related
 from bertlab.embedding.likeness import Likeness, scored
@@ -103,7 +104,7 @@ def of_files(
     if classes is not None and not classes.any():
         raise DataError(f"{train.origin}: one label, '{train.labels[0] if train.labels else ''}', in all rows: classes are two or more")
     groups = Groups(InMemory(examples), len(train.columns), batch_size, seed, None if classes is None else Classes.of_numbers(classes))
-    chosen_by = scored_pairs(dev_pairs, tokenizer, max_length) if dev_pairs else None
+    chosen_by = scored_pairs(dev_pairs, tokenizer, max_length, names.dialect) if dev_pairs else None
     if chosen_by is None:
         assert dev is not None
         chosen_by = likeness_of(dev, tokenizer, max_length)
@@ -151,12 +152,12 @@ def _pairs(what: str, first: Examples, second: Examples) -> Likeness:
     return Likeness(what, first, second, (groups[:n], groups[n:]))
 
 
-def scored_pairs(path: str, tokenizer: Tokenizer, max_length: int) -> Likeness:
+def scored_pairs(path: str, tokenizer: Tokenizer, max_length: int, dialect: Dialect = AS_NAMED) -> Likeness:
     """Pairs that a person scored: columns text, text_b, and score or label.
 
     Raises DataError for a score that is no number, both columns, or too few pairs.
     """
-    pairs = read_labelled(path, text_b="text_b", label=label_column(path, None, scored=True))
+    pairs = read_labelled(path, text_b="text_b", label=label_column(path, None, scored=True, dialect=dialect), dialect=dialect)
     if pairs.texts_b is None:
         raise ConfigError(f"{path}: no second texts: give columns text, text_b and score")
     first, second = (encode_examples(tokenizer, texts, max_length=max_length) for texts in (pairs.texts, pairs.texts_b))

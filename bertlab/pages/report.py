@@ -18,9 +18,9 @@ from bertlab.embedding.mapping import Map, map_of
 from bertlab.errors import BertlabError, ConfigError, CorruptError
 from bertlab.pages import contrast_report, finetuning_report, pretraining_report, vectors_report
 from bertlab.pages.contrast_report import ContrastRun, is_contrast, read_contrast
-from bertlab.pages.finetuning_report import Scored, read_scored
 from bertlab.pages.html import document, element, soft
 from bertlab.pages.pretraining_report import PretrainingRun, read_run
+from bertlab.pages.scored import Scored, read_scored
 from bertlab.training.runlog import CONFIG, read_settings
 
 REPORT = "report.html"

@@ -60,7 +60,7 @@ class Answer:
 def read(path: str, columns: Columns, *, needs_gold: bool = True) -> Questions:
     answers = (columns.label or "answers") if needs_gold else None
     question, context = columns.text_b or "question", columns.text or "context"
-    return read_questions(path, question=question, context=context, answers=answers, id=columns.id)
+    return read_questions(path, question=question, context=context, answers=answers, id=columns.id, dialect=columns.dialect)
 
 
 def ask(texts: Sequence[Any], texts_b: Sequence[Any] | None) -> Questions:

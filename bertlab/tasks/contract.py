@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from bertlab.batches.labelled import Examples
+from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.labelled import Rows
 from bertlab.evaluation.mistakes import Mistake
 from bertlab.evaluation.probabilities import scaled
@@ -35,13 +36,14 @@ Head = BertForSequenceClassification | BertForTokenClassification | BertForQuest
 @dataclass(frozen=True)
 class Columns:
     """Where in a labelled file the texts and labels stand (None: where the kind of task has them), what separates several labels in one
-    cell, and where the ids stand (without such a column an id is FILE:LINE)."""
+    cell, where the ids stand (without such a column an id is FILE:LINE), and how the file is written."""
 
     text: str | None
     text_b: str | None
     label: str | None
     separator: str | None
     id: str = "id"
+    dialect: Dialect = AS_NAMED
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.labelled import Labelled, Rows
 from bertlab.corpus.labelled_tokens import LabelledTokens
 from bertlab.corpus.leakage import Conflict, conflicting_labels, find_leaks
@@ -29,6 +30,7 @@ from bertlab.evaluation.probabilities import given_labels, learn_on_dev, probabi
 from bertlab.model.folder import load_facts
 from bertlab.tasks.contract import Columns, Gold, Labels, Metrics, Outputs, Task
 from bertlab.tasks.data import Data
+from bertlab.tokens.tokenizer import Tokenizer
 from bertlab.training.runlog import read_settings
 
 LEARNT = "learnt_on_dev"
@@ -169,6 +171,17 @@ def without_words(rows: Rows) -> list[str]:
     return [id for id, text in zip(texts.ids, words, strict=True) if not text.strip()]
 
 
+def without_known_tokens(tokenizer: Tokenizer, rows: Rows) -> np.ndarray:
+    """Whether the text, or both texts, have no token but [UNK] (an empty one has none): of such a row the model sees nothing. (n,) bool."""
+    texts = as_texts(rows)
+    known = np.zeros(len(rows), dtype=bool)
+    for side in (texts.texts, texts.texts_b):
+        if side is not None:
+            ids, offsets = tokenizer.encode(side)
+            known[np.repeat(np.arange(len(rows)), np.diff(offsets))[ids != tokenizer.unk_id]] = True
+    return ~known
+
+
 def as_texts(rows: Rows) -> Labelled:
     """The rows of any kind as texts: of tokens with their tags as the label, a question and its context as a pair without one."""
     if isinstance(rows, LabelledTokens):
@@ -186,7 +199,8 @@ def training_file(folder: str) -> tuple[str, Columns] | None:
         sha256 = load_facts(folder)["data"]["train"]["sha256"]
         settings = read_settings(Path(folder).parent)
         path = str(settings["train"])
-        columns = Columns(settings["text"], settings["text_b"], settings["label"], settings["label_separator"])
+        dialect = Dialect(separator=settings.get("separator"), encoding=settings.get("encoding", AS_NAMED.encoding))
+        columns = Columns(settings["text"], settings["text_b"], settings["label"], settings["label_separator"], dialect=dialect)
     except (BertlabError, KeyError, TypeError):
         return None
     return (path, columns) if Path(path).is_file() and sha256_file(Path(path)) == sha256 else None

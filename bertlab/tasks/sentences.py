@@ -27,10 +27,11 @@ def read(path: str, columns: Columns, *, needs_gold: bool = True, sets: bool = F
         path,
         text=columns.text or "text",
         text_b=columns.text_b,
-        label=label_column(path, columns.label, scored=scored) if needs_gold else None,
+        label=label_column(path, columns.label, scored=scored, dialect=columns.dialect) if needs_gold else None,
         id=columns.id,
         sets=sets,
         separator=columns.separator if sets else None,
+        dialect=columns.dialect,
     )
 
 

@@ -7,6 +7,7 @@ the same in every verb. Knows nothing of trials, folds or several tasks. Imports
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from bertlab.corpus.dialect import Dialect
 from bertlab.errors import ConfigError
 from bertlab.tasks.recipe import Recipe
 
@@ -52,7 +53,7 @@ class FineTuning(Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneTask(FineTuning):
+class OneTask(FineTuning, Dialect):
     """A fine-tuning on one labelled file."""
 
     train: str
@@ -78,6 +79,7 @@ class OneTask(FineTuning):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        Dialect.__post_init__(self)
         if self.max_length is not None and self.max_length < 8:
             raise ConfigError(f"max_length={self.max_length}: give 8 tokens or more")
         if self.label_separator == "":
@@ -87,7 +89,7 @@ class OneTask(FineTuning):
     def columns(self) -> "Columns":
         from bertlab.tasks.contract import Columns
 
-        return Columns(self.text, self.text_b, self.label, self.label_separator)
+        return Columns(self.text, self.text_b, self.label, self.label_separator, dialect=self.dialect)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,7 +69,7 @@ class Entities:
 
 def read(path: str, columns: Columns, *, needs_gold: bool = True) -> LabelledTokens:
     tags = (columns.label or "tags") if needs_gold else None
-    return read_labelled_tokens(path, tokens=columns.text or "tokens", tags=tags, id=columns.id)
+    return read_labelled_tokens(path, tokens=columns.text or "tokens", tags=tags, id=columns.id, dialect=columns.dialect)
 
 
 def ask(texts: Sequence[Any], texts_b: Sequence[Any] | None) -> LabelledTokens:

@@ -16,14 +16,14 @@ say, beside the folder that names it, and among the folders given. A run at work
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from bertlab.disk import MANIFEST, bound_entries, inside, list_at, read_json, read_sealed, sha256_file, text_at, texts_at, verify_files
 from bertlab.errors import BertlabError, ConfigError, CorruptError
 from bertlab.tokens import tokenizer as tokenizers
-from bertlab.training.runlog import CONFIG, INPUTS, read_settings, records_in, run_sha256
+from bertlab.training.runlog import CONFIG, INPUTS, made_anew, read_settings, records_in, run_sha256
 
 WEIGHTS = "model.safetensors"
 VECTORS = (".npy", ".parquet")
@@ -236,7 +236,7 @@ def _follow_run(root: Path, search: Search) -> Links:
     inputs = yield from _run(root, search)
     yield from _log(root)
     if (root / MANIFEST).is_file():  # of a run whose result is what it wrote, and no model: a cross-validation
-        yield from bound_files(root, "predictions", "cross-validate again, into another --out", closed=False)
+        yield from _or_anew(bound_files(root, "predictions", "cross-validate again, into another --out", closed=False), root)
         return
     checkpoints = sorted([*root.glob("checkpoints/step-*"), *root.glob("best/step-*"), *root.glob("seeds/*/step-*")])
     for folder in checkpoints:
@@ -246,7 +246,7 @@ def _follow_run(root: Path, search: Search) -> Links:
     models = [folder for folder in (root / "model", *sorted(root.glob("*/model"))) if folder.is_dir()]  # of several tasks several
     for folder in models:
         search.seen.add(folder.resolve())
-        manifest = yield from _model(folder)
+        manifest = yield from _or_anew(_model(folder), root)
         yield from _model_of_run(folder, manifest, root)
     if not models:
         yield Link("absent", "model", f"{root / 'model'} is not there: the run is not finished; its command goes on with it")
@@ -287,6 +287,16 @@ def _run(root: Path, search: Search) -> Facts:
     return inputs
 
 
+def _or_anew(links: Facts, run: Path | None) -> Facts:
+    """The same; what is said of damage ends with how `run` made it."""
+    while True:
+        try:
+            link = next(links)
+        except StopIteration as end:
+            return cast(dict[str, Any] | None, end.value)
+        yield replace(link, message=link.message + made_anew(run)) if run and link.status == "differs" else link
+
+
 def _log(root: Path) -> Links:
     """Every whole line of a run's log is a record; the last may be cut short while the run is not finished."""
     path = root / "metrics.jsonl"
@@ -321,11 +331,12 @@ def _checkpoint(root: Path, run: Path | None) -> Links:
 
 
 def _follow_model(root: Path, search: Search) -> Links:
-    manifest = yield from _model(root)
+    around = root.parent
+    nearest = next((folder for folder in (around, around.parent) if root.name == "model" and (folder / INPUTS).is_file()), None)
+    manifest = yield from _or_anew(_model(root), nearest)
     if not manifest:
         return
-    around, expected = root.parent, text_at(manifest, "run", INPUTS)
-    nearest = next((folder for folder in (around, around.parent) if root.name == "model" and (folder / INPUTS).is_file()), None)
+    expected = text_at(manifest, "run", INPUTS)
     if nearest is not None:
         run: Path | None = nearest
     else:
@@ -362,7 +373,9 @@ def _model_of_run(root: Path, manifest: dict[str, Any] | None, run: Path) -> Lin
         if not _is_bound(run, name, sha256):
             damage += 1
             what = f"{root} is another run's model, or {run / name} is damaged" if name == INPUTS else f"{run / name} is not the file"
-            yield Link("differs", "model", f"{what}{'' if name == INPUTS else f' that {root} was made with'}: copy the run folder again")
+            with_it = "" if name == INPUTS else f" that {root} was made with"
+            anew = "" if name == INPUTS else made_anew(run)
+            yield Link("differs", "model", f"{what}{with_it}: copy the run folder again{anew}")
     if not manifest["run"]:
         yield Link("absent", "model", f"{root} does not say which run made it")
     elif not damage:

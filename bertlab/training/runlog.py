@@ -1,14 +1,16 @@
 """A run folder's memory: config.yaml, which a resumed run must agree with, and metrics.jsonl, one JSON object a line."""
 
 import json
+import re
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertlab.config import load, read_plain, save, to_dict
-from bertlab.disk import MANIFEST, append_text, locked, read_json, sha256_file, write_sealed, write_text
-from bertlab.errors import ConfigError, CorruptError
+from bertlab.disk import MANIFEST, append_text, locked, read_json, read_sealed, sha256_file, write_sealed, write_text
+from bertlab.errors import BertlabError, ConfigError, CorruptError
 from bertlab.training.tracking import Tracker, numbers_of
 
 if TYPE_CHECKING:
@@ -109,6 +111,18 @@ def read_settings(out: Path) -> dict[str, Any]:
     if not settings:
         raise CorruptError(f"{path} is not the settings that a run leaves: copy the run folder again")
     return settings
+
+
+def made_anew(out: Path) -> str:
+    """The command that makes again what a run made, in brackets; "" where its settings are not those that it was started with."""
+    try:
+        inputs, first = read_sealed(out / INPUTS), (out / CONFIG).read_text(encoding="utf-8").partition("\n")[0]
+    except (BertlabError, OSError, UnicodeDecodeError):
+        return ""
+    verb = re.match(r"# bertlab (\w+), ", first)
+    if verb is None or sha256_file(out / CONFIG) != inputs.get(CONFIG):
+        return ""
+    return f" (bertlab {verb[1]} --config {shlex.quote(str(out / CONFIG))} --out ANOTHER makes it anew)"
 
 
 def run_sha256(out: Path) -> str:

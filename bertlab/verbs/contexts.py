@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bertlab.config import POSITIONAL
+from bertlab.corpus.dialect import Dialect
 from bertlab.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ KINDS = {"contextual": "in its context", "word": "static: the word alone", "bag"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Dialect):
     word: tuple[str, ...] = field(metadata=POSITIONAL)
     """The word; several are forms of one (bank banks). Found as a whole word, in capitals or not."""
     model: str
@@ -51,6 +52,7 @@ class Config:
     """Default: the GPU where there is one."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.word or not all(word.strip() for word in self.word):
             raise ConfigError("give a word, as in bertlab contexts bank --in FILE")
         if (self.senses is not None and self.senses < 1) or self.examples < 0 or not 2 <= self.most <= 20_000:
@@ -74,7 +76,7 @@ def run(config: Config) -> dict[str, Any]:
     from bertlab.embedding.engine import open_embedder
     from bertlab.evaluation.senses import grouped
 
-    rows = read_labelled(config.in_, text=config.text, label=config.label, needs_label=False)
+    rows = read_labelled(config.in_, text=config.text, label=config.label, needs_label=False, dialect=config.dialect)
     found = list(islice(occurrences(config.word, rows.texts), config.most + 1))
     if len(found) < 2:
         raise DataError(f"{config.in_}: {' or '.join(config.word)} stands there {len(found)} times: 2 or more can be compared")

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bertlab.corpus.dialect import Dialect
 from bertlab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ FREE = {"out", "model", "corpus", "train", "dev", "test", "dev_pairs", "processe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Dialect):
     model: str
     """The model folder to start from (RUN/model of a pretraining run, a published BERT, or hf:NAME): never random weights."""
     out: str
@@ -111,6 +112,7 @@ class Config:
     """Also send the numbers to this tracker, which must be installed; metrics.jsonl and report.html are always written."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.corpus is None) == (self.train is None):
             raise ConfigError("give --corpus or --train, one of the two")
         if self.corpus and (self.dev or self.test or self.dev_pairs or self.kind not in ("auto", "sentences")):
@@ -182,7 +184,7 @@ def read(
                 f"{config.model} and {config.corpus} have different vocabularies: prepare the corpus with --tokenizer {config.model}"
             )
         return of_corpus(corpus, positives=config.positives, **sizes), {"corpus": corpus.sha256}, named_sources(corpus)
-    names = Names(config.text, config.text_b, config.negatives, config.label)
+    names = Names(config.text, config.text_b, config.negatives, config.label, dialect=config.dialect)
     files = {name: file for name in ("train", "dev", "test") if (file := getattr(config, name)) is not None}
     kind = None if config.kind == "auto" else config.kind
     texts = of_files(files, kind, names, tokenizer, dev_pairs=config.dev_pairs, dev_share=config.dev_share, **sizes)

@@ -9,11 +9,12 @@ command goes on after a cut-off; the file is the same bytes whatever happened on
 
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bertlab.corpus.cluster import Cluster
+from bertlab.corpus.dialect import Dialect
 from bertlab.errors import ConfigError
 
 if TYPE_CHECKING:  # torch takes seconds to import, and --help needs none of it
@@ -26,7 +27,7 @@ SECONDS_BETWEEN_LOOKS = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Dialect):
     model: str
     """A model folder (RUN/model), a published BERT or sentence-transformers folder, or hf:NAME."""
     input: str
@@ -63,6 +64,7 @@ class Config:
     """Default: the GPU where there is one."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if Path(self.output).suffix not in (".parquet", ".npy"):
             raise ConfigError(f"output={self.output}: name it .parquet or .npy")
         if self.tokens and Path(self.output).suffix == ".npy":
@@ -143,7 +145,7 @@ def _embed(config: Config, output: Path, work: Path, files: list["SourceFile"], 
     kept = Kept(normalize=normalize, dims=config.dims, numbers=config.numbers)
     width = jobs.stored_width(embedder, kept)  # refuses what this model does not have
     part = max(1, config.part // jobs.RUN_OF_TOKENS) if config.tokens else config.part
-    source = Texts(files=tuple(each.file for each in files if each.file), text=config.text, id=config.id, part=part)
+    source = Texts(files=tuple(each.file for each in files if each.file), text=config.text, id=config.id, part=part, dialect=config.dialect)
     origin = model_origin(config.model)
     job = jobs.job_sha256(embedder, origin["files"], what, kept)
     advice = _advise(config, embedder, pooling) if main else {}
@@ -185,20 +187,20 @@ def _advise(config: Config, embedder: "Embedder", pooling: Any) -> dict[str, Any
         print(poor, file=sys.stderr)
     if not config.dev_pairs:
         return {}
-    found = compared(embedder, *_scored_pairs(config.dev_pairs))
+    found = compared(embedder, *_scored_pairs(config.dev_pairs, config.dialect))
     rows = [[options, f"{each.spearman:.3f}", f"{each.low:.3f} to {each.high:.3f}"] for options, each in found.items()]
     print(table(["best first, by Spearman with the scores of the pairs", "", "95 %"], rows))
     return {"dev_pairs": {options: vars(each) for options, each in found.items()}}
 
 
-def _scored_pairs(path: str) -> tuple[list[str], list[str], list[float]]:
+def _scored_pairs(path: str, dialect: Dialect) -> tuple[list[str], list[str], list[float]]:
     """Texts, second texts and scores. Raises DataError for a pair without a second text, or a score that is no number."""
     import math
 
     from bertlab.corpus.labelled import label_column, read_labelled
     from bertlab.errors import DataError
 
-    pairs = read_labelled(path, text_b="text_b", label=label_column(path, None, scored=True))
+    pairs = read_labelled(path, text_b="text_b", label=label_column(path, None, scored=True, dialect=dialect), dialect=dialect)
     assert pairs.texts_b is not None and pairs.labels is not None
     scores = []
     for id, label in zip(pairs.ids, pairs.labels, strict=True):
@@ -274,7 +276,7 @@ def _bind(
     from bertlab.disk import hash_some, write_sealed
     from bertlab.embedding.parts import beside
 
-    origin: dict[str, Any] = {"path": config.input, "text": config.text}
+    origin: dict[str, Any] = {"path": config.input, "text": config.text, **asdict(config.dialect)}
     if Path(config.input).is_dir():
         names = {each.file.path.relative_to(config.input).as_posix(): each.sha256 for each in files if each.file}
         origin |= {"files": names}

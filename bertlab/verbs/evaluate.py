@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bertlab.corpus.dialect import Dialect
 from bertlab.errors import BertlabError, ColumnError, ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ ONLY_FOR: dict[str, tuple[str | None, ...]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Dialect):
     model: str | None = None
     """The model folder of a fine-tuned model (RUN/model of a fine-tuning run); it knows its kind of task. With --task any model folder."""
     data: str
@@ -79,6 +80,7 @@ class Config:
     """Default: the GPU where there is one."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, tasks in ONLY_FOR.items():
             if getattr(self, name) not in (None, ()) and self.task not in tasks:
                 those = " or ".join(f"--task {task}" if task else "a fine-tuned model (no --task)" for task in tasks)
@@ -116,7 +118,7 @@ def run(config: Config) -> dict[str, Any]:
 def _columns(config: Config) -> "Columns":
     from bertlab.tasks.contract import Columns
 
-    return Columns(config.text, config.text_b, config.label, config.label_separator)
+    return Columns(config.text, config.text_b, config.label, config.label_separator, dialect=config.dialect)
 
 
 def _fine_tuned(config: Config, out: Path) -> dict[str, Any]:
@@ -239,10 +241,11 @@ def _judged(config: Config, out: Path) -> dict[str, Any]:
     from bertlab.embedding import judging
     from bertlab.pages.evaluation import vector_lines
 
-    text, label = config.text or "text", label_column(config.data, config.label, scored=config.task == "similarity")
+    text, dialect = config.text or "text", config.dialect
+    label = label_column(config.data, config.label, scored=config.task == "similarity", dialect=dialect)
     needs_label = config.task != "retrieval" or config.relevant is not None
-    rows = read_labelled(config.data, text=text, text_b=config.text_b, label=label, needs_label=needs_label)
-    corpus = read_labelled(config.corpus, text=text, needs_label=False) if config.corpus else None
+    rows = read_labelled(config.data, text=text, text_b=config.text_b, label=label, needs_label=needs_label, dialect=dialect)
+    corpus = read_labelled(config.corpus, text=text, needs_label=False, dialect=dialect) if config.corpus else None
     asked = retrieval_of(rows, corpus, config.relevant) if config.task == "retrieval" else None
     judging.refuse_misfit(rows, pairs=config.task != "clustering")
     with _vectors(config) as (vectors_of, facts):

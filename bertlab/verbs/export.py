@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ TEXTS_OF_THE_SAMPLE = 200  # on which a loss is measured where no data is given
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Dialect):
     model: str
     """A model folder (RUN/model), pretrained or fine-tuned, a published BERT or sentence-transformers folder, or hf:NAME."""
     out: str
@@ -40,6 +41,7 @@ class Config:
     """Texts on which that loss is measured: for a task its labelled file, else a text a line or row. Default: 200 texts of the sample."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.data is not None and not self.quantise:
             raise ConfigError("data is for measuring what 8-bit weights lose: give --quantise too, or leave it out")
         if self.quantise and self.to != "onnx":
@@ -127,10 +129,10 @@ def _texts(config: Config, exported: "Exported") -> tuple[Any, Any]:
     model, task = exported.model, exported.task
     path = config.data or str(sample.path("topics_test.jsonl.xz"))
     if task is None:
-        texts = read_labelled(path, needs_label=False).texts
+        texts = read_labelled(path, needs_label=False, dialect=config.dialect if config.data else AS_NAMED).texts
         return model.embedder.encode(texts if config.data else texts[:TEXTS_OF_THE_SAMPLE]), None
     if config.data:
-        rows = task.read(path, Columns(None, None, None, None))
+        rows = task.read(path, Columns(None, None, None, None, dialect=config.dialect))
         gold = task.gold(rows, model.known)
     else:
         texts = read_labelled(path, needs_label=False).texts[: TEXTS_OF_THE_SAMPLE + 1]

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from bertlab.corpus.dialect import Dialect
 from bertlab.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ MOST_WORDS, MOST_PIECES = 100, 8  # of a beam search
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Dialect):
     model: str
     """A pretrained model folder (RUN/model): it must have its masked-word head."""
     text: tuple[str, ...] = ()
@@ -47,6 +48,7 @@ class Config:
     """Default: the GPU where there is one."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if bool(self.text) == (self.input is not None):
             raise ConfigError('give texts, as in --text "the [MASK] of the river", or a file of them, --input FILE: one of the two')
         if self.text_b and len(self.text_b) != len(self.text):
@@ -121,9 +123,9 @@ def _texts(config: Config) -> Iterator[Text]:
         yield from itertools.zip_longest(config.text, config.text_b)
         return
     if config.input == "-":
-        found = ((f"standard input:{number}", line or "", None) for number, line in lines("/dev/stdin", "stop", Counter()))
+        found = ((f"standard input:{number}", line or "", None) for number, line in lines("/dev/stdin", "stop", Counter(), config.dialect))
     else:
-        rows = read_labelled(config.input, needs_label=False)
+        rows = read_labelled(config.input, needs_label=False, dialect=config.dialect)
         found = itertools.zip_longest(rows.ids, rows.texts, rows.texts_b or ())
     for place, first, second in found:
         if not first.strip() and not (second or "").strip():

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bertlab.corpus.dialect import Dialect
 from bertlab.errors import ConfigError
 from bertlab.tasks.recipe import fitted, rate_of, recipe_of
 from bertlab.tasks.settings import FineTuning
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskFile:
+class TaskFile(Dialect):
     """One task, as its YAML file says."""
 
     train: str
@@ -42,7 +43,7 @@ class TaskFile:
 class Config(FineTuning):
     tasks: tuple[str, ...]
     """Two or more YAML files, one a task, which is named by its file: train, dev, test, text, text_b, label, label_separator, task,
-    max_length, long."""
+    max_length, long, separator, encoding."""
     sampling: Literal["proportional", "square-root", "uniform"] = "square-root"
     """How often a step is of a task: by the number of its training examples, by its root, or all alike."""
     alone: bool = True
@@ -110,7 +111,7 @@ def _read(config: Config, start: "Start") -> dict[str, tuple["Data", str]]:
     found = {}
     for name, task in task_files(config).items():
         files = {split: file for split in ("train", "dev", "test") if (file := getattr(task, split)) is not None}
-        columns = Columns(task.text, task.text_b, task.label, task.label_separator)
+        columns = Columns(task.text, task.text_b, task.label, task.label_separator, dialect=task.dialect)
         sizes: dict[str, Any] = {"dev_share": config.dev_share, "max_length": task.max_length, "long": task.long}
         positions = start.encoder.max_position_embeddings
         try:

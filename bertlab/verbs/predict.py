@@ -3,17 +3,19 @@
     bertlab predict --model DIR --input FILE --output FILE
 
 By the output's name: .jsonl, .csv or .tsv with id, text and answer (what it says of each kind of task: docs/predicting.md), or .parquet, a
-predictions file as `bertlab evaluate` leaves it. FILE.manifest.json binds it to the model and the texts. What is computed is kept in a
-hidden folder beside the output until the file is made of it, so that the same command goes on after a cut-off.
+predictions file as `bertlab evaluate` leaves it; each with a last column no_known_tokens, true where the model saw nothing of the text.
+FILE.manifest.json binds it to the model and the texts. What is computed is kept in a hidden folder beside the output until the file is made
+of it, so that the same command goes on after a cut-off.
 """
 
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
+from bertlab.corpus.dialect import Dialect
 from bertlab.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ MOST_NAMES = 20  # of labels that are counted on the screen
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Dialect):
     model: str
     """The model folder of a fine-tuned model (RUN/model of a fine-tuning run), or hf:NAME of one; it knows its kind of task."""
     input: str
@@ -48,12 +50,13 @@ class Config:
     """Default: the GPU where there is one."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.output != "-" and Path(self.output).suffix not in ENDINGS:
             raise ConfigError(f"output={self.output}: name it {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}, or - for standard output")
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Write the answers and say what they are; returns what the manifest says: rows, given, cut, empty, ...
+    """Write the answers and say what they are; returns what the manifest says: rows, given, cut, no_known_tokens, ...
 
     Raises ConfigError (a folder that was not fine-tuned, names), DataError (columns, texts), CorruptError, LockedError.
     """
@@ -98,9 +101,10 @@ def _predict(config: Config, output: Path, work: Path) -> dict[str, Any]:
     assert model.task is not None
     form = labelling.Form(output.suffix, config.probabilities)
     _refuse_lists(model, form, config.output)
-    rows = model.task.read(str(source), Columns(config.text, config.text_b, None, None, config.id), needs_gold=False)
+    rows = model.task.read(str(source), Columns(config.text, config.text_b, None, None, config.id, config.dialect), needs_gold=False)
     origin = model_origin(config.model)
     data = {"sha256": sha256_file(source), "name": source.name, "text": config.text, "text_b": config.text_b, "id": config.id}
+    data |= asdict(config.dialect)
     folder = work / labelling.job_sha256(model, origin["files"], data, form)[:32]
     folder.mkdir(exist_ok=True)
     sweep(folder)
@@ -143,6 +147,7 @@ def _refuse_lists(model: "LoadedModel", form: "Form", output: str) -> None:
 
 
 def _summary(facts: dict[str, Any], output: str, model: "LoadedModel") -> str:
+    from bertlab.labelling import UNSEEN
     from bertlab.pages.screen import inert, table
 
     rows, lines = facts["rows"], []
@@ -153,9 +158,11 @@ def _summary(facts: dict[str, Any], output: str, model: "LoadedModel") -> str:
             lines.append(f"and {len(given) - MOST_NAMES:,} more")
     for what, count in facts["cut"].items():
         lines.append(f"{count:,} {what}: longer than {model.max_length} tokens")
-    if facts["empty"]:
-        named = ", ".join(inert(id) for id in facts["first_empty"]) + " and others" * (facts["empty"] > len(facts["first_empty"]))
-        lines.append(f"{facts['empty']:,} of {rows:,} texts have no word ({named}): what is said of them is said of nothing")
+    if unseen := facts[UNSEEN]:
+        first = facts["first_of_these"]
+        named = ", ".join(inert(id) for id in first) + " and others" * (unseen > len(first))
+        nothing = "have no token that the vocabulary knows"
+        lines.append(f"{unseen:,} of {rows:,} texts {nothing} ({named}): what is said of them is said of nothing (column {UNSEEN})")
     if model.task is not None and model.task.exclusive is not None:
         raw = "as the model gives them: nothing calibrated them, do not take 0.9 for 9 in 10"
         how = f"at the temperature that dev taught ({facts['temperature']:.3f})" if facts["temperature"] is not None else raw

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bertlab.corpus.cleaning import Cleaning
 from bertlab.corpus.cluster import Cluster
+from bertlab.corpus.dialect import Dialect
 from bertlab.errors import BertlabError, ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ HELDOUT_RULE = "the smallest sha256('heldout' + sha256 of the normalised text)"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Dialect):
     source: tuple[str, ...]
     """What to read: text, JSONL, CSV, TSV or Parquet files (also .gz .bz2 .xz .zst), Wikipedia's pages-articles dumps, EPUB books, folders
     of them, a folder that `datasets` saved (FOLDER#SPLIT), hf:NAME[:CONFIG][#SPLIT], or - for standard input (-.jsonl: which is JSONL)."""
@@ -82,6 +83,7 @@ class Config:
     """The licence of the text, recorded in the manifest for whoever trains on it; default: what the files say of themselves."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         defaults = {field.name: field.default for field in fields(self)}
         changed = [name for name in VOCABULARY if getattr(self, name) != defaults[name]]
         if not self.source or not all(self.source):
@@ -120,13 +122,14 @@ def recipe_of(config: Config) -> tuple["How", "Recipe"]:
         id_column=config.id_column,
         document_end=config.document_end,
         invalid_utf8=config.invalid_utf8,
+        dialect=config.dialect,
     )
     recipe = Recipe(
         cleaning=config.cleaning,
         splitter=config.splitter,
         language=config.language,
         signatures=config.near_duplicates is not None,
-        keep_out=fingerprints(read_texts(config.keep_out)) if config.keep_out else None,
+        keep_out=fingerprints(read_texts(config.keep_out, dialect=config.dialect)) if config.keep_out else None,
     )
     return how, recipe
 

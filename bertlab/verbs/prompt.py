@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bertlab.corpus.dialect import Dialect
 from bertlab.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Dialect):
     model: str
     """A pretrained model folder (RUN/model): it must have its masked-word head."""
     data: str
@@ -53,6 +54,7 @@ class Config:
     """Default: the GPU where there is one."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.template:
             raise ConfigError('template is empty: give one, such as "{text} This is about [MASK]."')
         if self.unlabelled and self.calibration != "texts":
@@ -76,7 +78,7 @@ def run(config: Config) -> dict[str, Any]:
     if (out / "config.yaml").exists():
         raise ConfigError(f"{out} is a run folder, with metrics of its own: choose another --out")
     templates = [parse_template(source) for source in config.template]
-    columns: dict[str, Any] = {"text": config.text, "text_b": config.text_b, "label": config.label}
+    columns: dict[str, Any] = {"text": config.text, "text_b": config.text_b, "label": config.label, "dialect": config.dialect}
     rows = read_labelled(config.data, **columns, needs_label=False)
     given = words_of(config, rows)
     model = LoadedModel(config.model, config.device, config.precision)
@@ -178,7 +180,7 @@ def _baselines(config: Config, rows: "Labelled", gold: list[int], words: "LabelW
     found = {f"always {words.labels[preferred]!r}, the templates' preference": np.full(len(rows), preferred)}
     if config.train is None:
         return {"majority class (of these labels)": majority_class(gold, len(rows))} | found
-    train = read_labelled(config.train, text=config.text, text_b=config.text_b, label=config.label)
+    train = read_labelled(config.train, text=config.text, text_b=config.text_b, label=config.label, dialect=config.dialect)
     labels = label_ids(train, words.labels)
     texts = [
         each.texts if each.texts_b is None else [f"{a} {b}" for a, b in zip(each.texts, each.texts_b, strict=True)]

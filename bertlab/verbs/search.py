@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bertlab.config import POSITIONAL
+from bertlab.corpus.dialect import Dialect
 from bertlab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ LONGEST_SHOWN = 100  # characters of a text on the screen
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Dialect):
     index: str = field(metadata=POSITIONAL)
     """The file of vectors: NAME.parquet or NAME.npy, as bertlab embed wrote it."""
     query: tuple[str, ...] = field(default=(), metadata=POSITIONAL)
@@ -52,6 +53,7 @@ class Config:
     """Of the model; default: the GPU where there is one."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         asked = [bool(self.query), self.input is not None, self.duplicates is not None]
         if sum(asked) != 1:
             raise ConfigError(
@@ -128,9 +130,9 @@ def _queries(config: Config) -> Iterator[str]:
 
     found: Iterable[str] = config.query
     if config.input == "-":
-        found = (line or "" for _, line in lines("/dev/stdin", "stop", Counter()))
+        found = (line or "" for _, line in lines("/dev/stdin", "stop", Counter(), config.dialect))
     elif config.input is not None:
-        found = read_labelled(config.input, needs_label=False).texts
+        found = read_labelled(config.input, needs_label=False, dialect=config.dialect).texts
     return (query for query in found if query.strip())
 
 

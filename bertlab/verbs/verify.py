@@ -2,8 +2,8 @@
 
     bertlab verify --folder DIR [DIR ...] [--strict] [--json FILE]
 
-A line a link of the chain of hashes (bertlab/training/chain.py): ok, differs, or absent where what it leads to is not on this disk. Reads
-every byte once, changes nothing.
+A line a link of the chain of hashes (bertlab/training/chain.py): ok, differs, or absent where what it leads to is not on this disk. Damage
+to what a run made is said with the command that makes it anew. Reads every byte once, changes nothing.
 """
 
 from dataclasses import asdict, dataclass

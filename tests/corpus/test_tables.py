@@ -50,12 +50,27 @@ def test_every_reader_says_alike_where_a_text_is_missing(tmp_path: Path, name: s
         assert (caught.value.column, caught.value.role) == ("text", "text")
 
 
-@pytest.mark.parametrize(("mark", "word"), [(";", "semicolons"), ("\t", "tabs")])
-def test_a_csv_that_is_separated_otherwise_is_told_so_and_not_to_name_its_one_column(tmp_path: Path, mark: str, word: str) -> None:
-    (tmp_path / "a.csv").write_text(f"text{mark}label\nthe mill{mark}a\n")
-    with pytest.raises(DataError, match=f"separated by {word}\\? Save it with commas") as caught:
-        read_labelled(tmp_path / "a.csv")
-    assert not isinstance(caught.value, ColumnError)
+@pytest.mark.parametrize(
+    ("name", "mark", "word", "given"),
+    [
+        ("a.csv", ";", "semicolons", '";"'),
+        ("a.csv", "\t", "tabs", "tab"),
+        ("a.csv", "|", "bars", '"|"'),
+        ("a.tsv", ",", "commas", ","),
+        ("a.tsv", ";", "semicolons", '";"'),
+    ],
+)
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_a_table_that_is_separated_otherwise_is_told_so_and_not_to_name_its_one_column(
+    tmp_path: Path, name: str, mark: str, word: str, given: str, quote: str
+) -> None:
+    columns = f"{quote}text{quote}{mark}{quote}label{quote}"
+    (tmp_path / name).write_text(f"{columns}\n{quote}the mill, by the sea{quote}{mark}{quote}a{quote}\n")
+    for reader in READERS.values():
+        with pytest.raises(DataError) as caught:
+            reader(tmp_path / name)
+        assert str(caught.value).startswith(f"{tmp_path / name}:1: ") and not isinstance(caught.value, ColumnError)
+        assert str(caught.value).endswith(f"separated by {word}? Say so: --separator {given}")
 
 
 @pytest.mark.parametrize(("name", "place"), [("a.csv", ":2"), ("a.jsonl", ":2"), ("a.parquet", "")])

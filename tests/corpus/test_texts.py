@@ -3,6 +3,7 @@
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from bertlab.corpus.texts import Run, runs, texts
 from bertlab.errors import DataError
 
 
-def read(path: Path, **columns: str) -> list[tuple[str, str]]:
+def read(path: Path, **columns: Any) -> list[tuple[str, str]]:
     return list(texts(files_of(str(path)) or [], **columns))
 
 

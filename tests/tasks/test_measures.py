@@ -10,6 +10,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import f1_score, roc_auc_score
 
+from bertlab.corpus.dialect import AS_NAMED
 from bertlab.corpus.labelled import Labelled
 from bertlab.corpus.labelled_tokens import LabelledTokens
 from bertlab.corpus.questions import Questions
@@ -270,6 +271,7 @@ def test_a_run_knows_its_training_file_as_long_as_it_is_the_same(tmp_path: Path)
     write_text(tmp_path / "run" / "config.yaml", f"train: {train}\ntext: said\ntext_b: null\nlabel: kind\nlabel_separator: null\n")
     found = training_file(str(folder))
     assert found is not None and found[0] == str(train) and (found[1].text, found[1].label) == ("said", "kind")
+    assert found[1].dialect == AS_NAMED, "which settings of an older run do not say"
     write_text(train, "text,label\nchanged,a\n")
     assert training_file(str(folder)) is None
     assert training_file(str(tmp_path / "nothing")) is None

@@ -191,7 +191,8 @@ def test_the_baselines_answers_are_of_the_run_and_damage_to_them_is_found(finish
     damaged[len(damaged) // 2] ^= 1
     (copy / found["file"]).write_bytes(damaged)
     assert [link.message for link in follow([copy]) if link.status == "differs"] == [
-        f"{copy / found['file']} is not the file that {copy / 'model'} was made with: copy the run folder again"
+        f"{copy / found['file']} is not the file that {copy / 'model'} was made with: copy the run folder again "
+        f"(bertlab finetune --config {copy / 'config.yaml'} --out ANOTHER makes it anew)"
     ]
     with pytest.raises(CorruptError, match="not the file that was written"):
         read_predictions(copy / found["file"])

@@ -61,7 +61,7 @@ def test_every_text_has_its_class_and_probability_in_order(every_model: dict[str
     expected = bertlab.load(every_model["single"], "cpu").predict(texts)
     found = answered(every_model["single"], table(tmp_path / "t.jsonl", texts, label=["no", "label"]), tmp_path / "a.jsonl")
     assert found == [
-        {"id": f"row {number}", "text": text, "label": said.label, "probability": near(said.probability)}
+        {"id": f"row {number}", "text": text, "label": said.label, "probability": near(said.probability), "no_known_tokens": not text}
         for number, (text, said) in enumerate(zip(texts, expected, strict=True))
     ]
     assert len({each["label"] for each in found}) > 1, "the order can be seen"
@@ -124,11 +124,35 @@ def test_csv_has_a_column_a_class_and_several_labels_in_a_cell(every_model: dict
             predict.run(config)
             read = list(csv.DictReader(io.StringIO((tmp_path / name).read_bytes().decode()), delimiter=delimiter))
             classes = [f"probabilities.{label}" for label in ("hills", "rivers", "seas")]
-            assert list(read[0]) == ["id", "text", *columns, *classes] and len(read) == len(rows)
+            assert list(read[0]) == ["id", "text", *columns, *classes, "no_known_tokens"] and len(read) == len(rows)
             for cells, row in zip(read, rows, strict=True):
                 assert (cells["id"], cells["text"]) == (row["id"], row["text"])
                 assert cells[columns[0]] == (row["label"] if model == "single" else "|".join(row["labels"]))
                 assert [float(cells[name]) for name in classes] == list(row["probabilities"].values())
+
+
+def test_rows_say_of_which_texts_the_model_saw_nothing(every_model: dict[str, str], texts: list[str], tmp_path: Path) -> None:
+    said = [*texts[1:9], " \n", "\u6cb3\u5ddd", "the \u6cb3\u5ddd", "\u6cb3", "the sea"]  # a slice without any first
+    nothing = [*[False] * 8, True, True, False, True, False]
+    source = table(tmp_path / "t.jsonl", said)
+    for name in ("a.jsonl", "a.csv", "a.tsv", "a.parquet"):
+        facts = predict.run(Config(model=every_model["single"], input=source, output=str(tmp_path / name), device="cpu"))
+        assert (facts["no_known_tokens"], facts["first_of_these"]) == (3, ["row 8", "row 9", "row 11"])
+    assert [json.loads(line)["no_known_tokens"] for line in (tmp_path / "a.jsonl").read_text().splitlines()] == nothing
+    assert pq.read_table(tmp_path / "a.parquet")["no_known_tokens"].to_pylist() == nothing
+    for name, delimiter in (("a.csv", ","), ("a.tsv", "\t")):
+        read = csv.DictReader(io.StringIO((tmp_path / name).read_text()), delimiter=delimiter)
+        assert [row["no_known_tokens"] for row in read] == [str(each).lower() for each in nothing]
+    tagged = answered(every_model["tags"], source, tmp_path / "tags.jsonl", text="text")
+    assert [each["no_known_tokens"] for each in tagged] == nothing
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text(
+        "".join(json.dumps({"text": a, "text_b": b}) + "\n" for a, b in (("", "the sea"), ("the sea", "\u6cb3"), ("\u6cb3", "")))
+    )
+    assert [each["no_known_tokens"] for each in answered(every_model["pairs"], str(pairs), tmp_path / "p.jsonl")] == [False, False, True]
+    questions = tmp_path / "q.jsonl"
+    questions.write_text("".join(json.dumps({"question": "the sea", "context": text}) + "\n" for text in said * 3))
+    assert not any(each["no_known_tokens"] for each in answered(every_model["answers"], str(questions), tmp_path / "q2.jsonl"))
 
 
 def test_a_parquet_file_is_that_of_evaluate_without_gold(
@@ -139,7 +163,8 @@ def test_a_parquet_file_is_that_of_evaluate_without_gold(
     predict.run(Config(model=every_model["single"], input=source, output=str(tmp_path / "a.parquet"), device="cpu"))
     evaluate.run(evaluate.Config(model=every_model["single"], data=source, out=str(tmp_path / "scores"), device="cpu"))
     ours, theirs = pq.read_table(tmp_path / "a.parquet"), pq.read_table(tmp_path / "scores" / "predictions.parquet")
-    assert ours.schema.equals(theirs.schema, check_metadata=True)
+    assert ours.schema.names[-1] == "no_known_tokens"
+    assert ours.drop_columns("no_known_tokens").schema.equals(theirs.schema, check_metadata=True)
     for name in ("id", "text_sha256", "predicted"):
         assert ours[name].to_pylist() == theirs[name].to_pylist()
     assert ours["gold"].null_count == len(texts)
@@ -202,7 +227,7 @@ def test_the_manifest_leads_from_the_answers_to_texts_and_model(every_model: dic
     for name in ("a.csv", "a.parquet"):
         predict.run(Config(model=every_model["single"], input=source, output=str(tmp_path / name), device="cpu"))
         facts = read_sealed(tmp_path / f"{name}.manifest.json")
-        assert (facts["rows"], facts["empty"], facts["cut"]) == (len(texts), 1, {"truncated": 1})
+        assert (facts["rows"], facts["no_known_tokens"], facts["cut"]) == (len(texts), 1, {"truncated": 1})
         assert sum(facts["given"].values()) == len(texts)
         found = list(follow([tmp_path / name]))
         assert [(link.status, link.name) for link in found[:3]] == [("ok", "answers"), ("ok", "input"), ("ok", "model")]
@@ -243,7 +268,7 @@ def test_standard_input_and_output(
         out, err = capsys.readouterr()
         assert [json.loads(line)["label"] for line in out.splitlines()] == [said.label for said in expected]
         first = "t.jsonl:1" if name == "t.jsonl" else f"stdin{name[1:]}:1"
-        assert f"1 of 22 texts have no word ({first})" in err and "nothing calibrated them" in err
+        assert f"1 of 22 texts have no token that the vocabulary knows ({first})" in err and "nothing calibrated them" in err
         assert ("was read as 22 lines of text" in err) == (name == "-")
 
 

@@ -228,6 +228,23 @@ def test_all_damage_is_printed_and_the_first_is_the_error(walk: Path, capsys: py
     assert cli.main(["verify", "--folder", "bert", "corpus"]) == 0
 
 
+def test_what_a_run_made_is_said_to_be_made_anew_by_its_own_command(tmp_path: Path) -> None:
+    for run_folder, model, file in (("bert", "bert", "bert/model/tokenizer.json"), ("tuned", "tuned/model", "tuned/predictions.parquet")):
+        with changed(Path(file), b"{}"):
+            (message,) = (each for each in damage(model) if file in each and "copy the" in each)
+            verb = {"bert": "pretrain", "tuned": "finetune"}[run_folder]
+            assert message.endswith(f"(bertlab {verb} --config {run_folder}/config.yaml --out ANOTHER makes it anew)")
+        words = message.rpartition("(bertlab ")[2].removesuffix(" makes it anew)").split()
+        out = tmp_path / run_folder
+        assert cli.main([str(out) if word == "ANOTHER" else word for word in words]) == 0
+        for name in ("model/model.safetensors", file.partition("/")[2]):
+            assert (out / name).read_bytes() == Path(run_folder, name).read_bytes()
+    with changed(Path("bert/model/tokenizer.json"), b"{}"), changed(Path("bert/config.yaml"), b"# bertlab pretrain, version 0\n"):
+        assert not any("anew" in message for message in damage("bert")), "settings that are not the run's make another"
+    with changed(Path("scores/metrics.json"), b"{}"):
+        assert not any("anew" in message for message in damage("scores")), "it does not record its command"
+
+
 # --- the wrong thing, whole -------------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,53 @@
+"""How text files and tables are written where that is not what their name promises: what a person says of them, never a guess.
+
+A verb that reads tables extends Dialect, so that both options mean the same everywhere; what reads a file is given one.
+"""
+
+import codecs
+from dataclasses import dataclass
+
+from bertlab.errors import ConfigError
+
+TABS = ("tab", "\\t", "\t")  # what a person may write for one
+ASCII = bytes(range(32, 127))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """Raises ConfigError for what no file is written in."""
+
+    separator: str | None = None
+    """What stands between the cells of CSV and TSV files, as ; in those of a European Excel (or , or | or tab). Default: a comma in .csv, a
+    tab in .tsv."""
+    encoding: str = "utf-8"
+    """What the bytes of text files, CSV, TSV and JSONL stand for, as cp1252 in those of Windows, or latin-1. It is not guessed."""
+
+    def __post_init__(self) -> None:
+        if self.separator is not None and self.separator not in TABS and (len(self.separator) != 1 or self.separator in '"\r\n\0'):
+            raise ConfigError(f"separator={self.separator!r}: give one character, as ; or | or tab")
+        try:
+            alike = ASCII.decode(self.encoding) == ASCII.decode()
+        except (LookupError, UnicodeError):  # a name of no encoding of text, too
+            alike = False
+        if not alike:
+            raise ConfigError(
+                f"encoding={self.encoding}: give one that has ASCII in it, as utf-8, cp1252 or latin-1, or convert it (iconv -t UTF-8)"
+            )
+
+    @property
+    def dialect(self) -> "Dialect":
+        """These two alone."""
+        return Dialect(separator=self.separator, encoding=self.encoding)
+
+    def between_cells(self, kind: str) -> str:
+        """The character between the cells of a "csv" or a "tsv" file."""
+        if self.separator is None:
+            return "," if kind == "csv" else "\t"
+        return "\t" if self.separator in TABS else self.separator
+
+    @property
+    def is_utf8(self) -> bool:
+        return codecs.lookup(self.encoding).name == "utf-8"
+
+
+AS_NAMED = Dialect()  # by the file's name, in UTF-8

@@ -1,0 +1,83 @@
+"""What a page says of scores in words: against baselines, of dev alone, of leaks. Every number's place is looked at in test_report.py."""
+
+import html
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertlab.disk import write_json
+from bertlab.pages.scored import read_scored, verdict
+
+Make = Callable[..., Path]
+
+
+def said(folder: Path, metrics: dict[str, Any] | None = None) -> tuple[str, bool]:
+    """The verdict without its elements, a line a paragraph, and whether it is shown as a warning."""
+    written = str(verdict(read_scored(folder, "run", metrics)))
+    return html.unescape(re.sub(r"<[^>]*>", "", written.replace("</p>", "\n"))), "wrong plain" not in written
+
+
+@pytest.mark.parametrize(
+    ("baseline", "words"),
+    [
+        (0.01, "outside the model's interval: the model is better on this test set"),
+        (0.99, "outside the model's interval: it is better than the model on this test set"),
+        (None, "within the model's interval: this test set does not show which of the two is better"),
+    ],
+)
+def test_a_verdict_holds_a_baseline_against_the_models_interval(topics: Path, metrics_of: Any, baseline: float | None, words: str) -> None:
+    metrics = metrics_of(topics)
+    metrics["baselines"] = {"other": metrics["test"] | {"macro": {"f1": metrics["test"]["macro"]["f1"] if baseline is None else baseline}}}
+    text, warns = said(topics, metrics)
+    assert words in text and warns == (baseline == 0.99)
+
+
+@pytest.mark.parametrize(
+    ("better", "words"),
+    [
+        ("model", "the model is better on this test set."),
+        ("baseline", "it is better than the model on this test set."),
+        (None, "this test set does not show which of the two is better."),
+    ],
+)
+def test_a_baseline_whose_answers_are_kept_is_compared_answer_by_answer(
+    topics: Path, metrics_of: Any, better: str | None, words: str
+) -> None:
+    metrics = metrics_of(topics)
+    found = metrics["against_baseline"] = metrics["against_baseline"] | {"better": better}
+    text, warns = said(topics, metrics)
+    sentence = next(line for line in text.splitlines() if "TF-IDF + logistic regression: " in line)
+    low, high = (found["interval"][end] for end in ("low", "high"))
+    assert (
+        f"{found['b']:.3f} against the model's {found['a']:.3f}, a difference of {found['difference']:+.3f} "
+        f"(interval {low:.3f} to {high:.3f}), p = {found['p']:.4f}, R = 10,000: {words}"
+    ) in sentence
+    assert warns == (better == "baseline")
+
+
+def test_scores_on_dev_alone_are_said_to_flatter(tmp_path: Path, make_finetuned: Make) -> None:
+    text, warns = said(make_finetuned(tmp_path / "run", ["a", "b"], ["text"], n=40, seeds=1, tested=False))
+    assert "on 40 dev examples" in text and "so the number flatters" in text and warns
+
+
+def test_a_leak_is_said_in_sentences_and_warns(topics: Path, metrics_of: Any) -> None:
+    metrics = metrics_of(topics)
+    assert not said(topics, metrics)[1]
+    leak = {"test_id": "test:1", "train_id": "train:7", "equal": True, "similarity": 1.0}
+    metrics["leakage"]["test"] |= {"equal": 1, "leaks": [leak]}
+    text, warns = said(topics, metrics)
+    assert "warning: 1 of 120 test texts is in train or nearly so, 1 equal" in text and "test:1 is equal to train:7" in text and warns
+
+
+def test_scores_stand_where_each_kind_of_folder_has_them(tmp_path: Path, topics: Path, metrics_of: Any) -> None:
+    of_run, of_evaluate = read_scored(topics, "run"), metrics_of(topics)["test"] | {"intervals": metrics_of(topics)["test_intervals"]}
+    write_json(tmp_path / "metrics.json", of_evaluate)
+    of_folder = read_scored(tmp_path, "scores")
+    assert (of_run.split, of_folder.split) == ("test", "test")
+    assert of_run.at(*of_run.scores, "accuracy") == of_folder.at(*of_folder.scores, "accuracy") == of_evaluate["accuracy"]
+    between = of_run.between(*of_run.intervals, "accuracy")
+    assert re.sub(r"<[^>]*>", "", str(between)) == re.sub(r"<[^>]*>", "", str(of_folder.between(*of_folder.intervals, "accuracy")))
+    assert of_run.at("no", "such", "place") is None and of_run.between("none") == ""
