@@ -69,7 +69,6 @@ def run(config: Config) -> dict[str, Any]:
         out=base,
         preset="tiny",
         steps=config.steps,
-        dropout=0.0,
         heldout_batches=12,
         device=config.device,
     )
@@ -178,7 +177,7 @@ def screen(result: dict[str, Any], out: Path) -> str:
         "",
         "5. Now with your own text",
         "   bertlab prepare  --source MY_TEXTS/ --out my-corpus",
-        "   bertlab pretrain --corpus my-corpus --out my-bert --preset tiny --steps 800 --dropout 0   (minutes; --preset mini: hours)",
+        "   bertlab pretrain --corpus my-corpus --out my-bert --preset tiny --steps 800   (minutes; --preset mini: hours)",
         "   bertlab finetune --model my-bert/model --train my-train.csv --test my-test.csv --out my-classifier",
         "   bertlab evaluate --model my-classifier/model --data more.csv --out my-scores",
         "   bertlab predict  --model my-classifier/model --input my-texts.txt --output my-answers.csv",

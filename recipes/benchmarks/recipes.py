@@ -35,19 +35,19 @@ from bertlab.model.presets import PRESETS
 from bertlab.training import processes
 from bertlab.verbs import prepare, pretrain
 
-# Against bertlab's default (Muon and AdamW, dropout 0.1, the output bias at log unigram frequencies, linear decay, 15 %):
+# Against bertlab's default (Muon and AdamW, no dropout, the output bias at log unigram frequencies, linear decay, 15 %):
 RECIPES: dict[str, dict[str, Any]] = {
-    "paper": {"optimizer": "adamw", "start_at_unigrams": False},  # at the rate that a model of this width takes
-    "adamw": {"optimizer": "adamw"},
-    "adamw, no dropout": {"optimizer": "adamw", "dropout": 0.0},
-    "muon": {},
-    "muon, no dropout": {"dropout": 0.0},
-    "muon, no dropout, flat bias": {"dropout": 0.0, "start_at_unigrams": False},
-    "muon, no dropout, stable then decay": {"dropout": 0.0, "decay": 0.2},
-    "muon, no dropout, 20 % masked": {"dropout": 0.0, "mask_rate": 0.2},
-    "muon, no dropout, 30 % masked": {"dropout": 0.0, "mask_rate": 0.3},
-    "muon, no dropout, half the batch": {"dropout": 0.0, "micro_tokens": 2048},
-    "muon, no dropout, twice the batch": {"dropout": 0.0, "micro_tokens": 8192},
+    "paper": {"optimizer": "adamw", "dropout": 0.1, "start_at_unigrams": False},  # at the rate that a model of this width takes
+    "adamw": {"optimizer": "adamw", "dropout": 0.1},
+    "adamw, no dropout": {"optimizer": "adamw"},
+    "muon": {"dropout": 0.1},
+    "muon, no dropout": {},
+    "muon, no dropout, flat bias": {"start_at_unigrams": False},
+    "muon, no dropout, stable then decay": {"decay": 0.2},
+    "muon, no dropout, 20 % masked": {"mask_rate": 0.2},
+    "muon, no dropout, 30 % masked": {"mask_rate": 0.3},
+    "muon, no dropout, half the batch": {"micro_tokens": 2048},
+    "muon, no dropout, twice the batch": {"micro_tokens": 8192},
 }
 TRIAL_STEPS = 30
 
