@@ -61,12 +61,13 @@ class _VocabularyLoss(torch.autograd.Function):
         rows = max(1, (2**26 if logits.is_cuda else _IN_CACHE) // logits.shape[1])  # a GPU wants few large kernels
         total = torch.zeros((), device=logits.device)
         for part, answers in zip(logits.split(rows), labels.split(rows), strict=True):
-            log_probabilities = torch.log_softmax(part, dim=1, dtype=torch.float32)
             counted = (answers != IGNORED)[:, None]
             answers = answers.clamp(min=0)[:, None]
-            total -= (log_probabilities.gather(1, answers) * counted).sum()
+            below_best = part.gather(1, answers).float() - part.amax(1, keepdim=True).float()
+            probabilities = torch.softmax(part, dim=1, dtype=torch.float32)
+            # the best one's is at least 1 / V: its logarithm is exact where the answer's own may be that of 0
+            total -= ((below_best + probabilities.amax(1, keepdim=True).log()) * counted).sum()
             if wanted:
-                probabilities = log_probabilities.exp_()
                 probabilities.scatter_add_(1, answers, probabilities.new_full(answers.shape, -1.0))
                 part.copy_(probabilities.mul_(counted))
         ctx.save_for_backward(logits)

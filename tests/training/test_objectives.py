@@ -163,6 +163,15 @@ def test_the_vocabulary_loss_and_its_gradient_are_those_of_cross_entropy(
         torch.testing.assert_close(gradient.to(dtype), wanted_gradient, atol=1e-6 * abs(upstream), rtol=1e-5)
 
 
+def test_a_word_whose_probability_is_0_in_fp32_has_its_loss_all_the_same() -> None:
+    logits, labels = torch.zeros(2, 97), torch.tensor([5, 6])
+    logits[0, 4], logits[1, 4] = 300.0, -300.0
+    value, gradient = with_gradient(vocabulary_loss, logits, labels)
+    assert torch.softmax(logits, 1)[0, 5] == 0
+    assert value.item() == pytest.approx(300 + math.log(96), rel=1e-6)
+    torch.testing.assert_close(gradient, with_gradient(plain, logits, labels)[1])
+
+
 def test_a_row_may_be_larger_than_the_cache() -> None:
     logits, labels = logits_and_labels(3, 2**20 + 5)
     value, gradient = with_gradient(vocabulary_loss, logits, labels)
@@ -186,13 +195,13 @@ def test_of_bf16_logits_the_loss_is_fp32_and_the_gradient_rounded(in_cache: int,
 
 
 def test_no_more_rows_are_in_fp32_at_a_time_than_the_cache_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    log_softmax, rows = torch.log_softmax, list[int]()
+    softmax, rows = torch.softmax, list[int]()
 
     def recorded(part: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
         rows.append(len(part))
-        return log_softmax(part, dim=dim, dtype=dtype)
+        return softmax(part, dim=dim, dtype=dtype)
 
-    monkeypatch.setattr(torch, "log_softmax", recorded)
+    monkeypatch.setattr(torch, "softmax", recorded)
     found = []
     for in_cache in IN_CACHE:
         monkeypatch.setattr(objectives, "_IN_CACHE", in_cache)
