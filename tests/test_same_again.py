@@ -13,7 +13,7 @@ import sys
 from bertlab.cli import main
 from bertlab.training import speed
 speed.product_rate = lambda *_: 1e9  # it is measured by seconds of work
-small = ["--preset", "tiny", "--steps", "2", "--micro-tokens", "96", "--max-length", "32", "--heldout-batches", "1"]
+small = ["--preset", "tiny", "--steps", "2", "--micro-tokens", "96", "--max-length", "32", "--heldout-batches", "1", "--dropout", "0.1"]
 quick = ["--device", "cpu", "--precision", "fp32"]
 code = main(["prepare", "--source", sys.argv[1], "--out", "corpus", "--vocab-size", "200", "--near-duplicates", "0.8"])
 sys.exit(code or main(["pretrain", "--corpus", "corpus", "--out", "run", *small, *quick]))

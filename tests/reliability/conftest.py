@@ -27,6 +27,7 @@ STEPS, SAVE_EVERY = 60, 5
 SETTINGS: dict[str, Any] = {
     "steps": STEPS,
     "micro_tokens": 144,
+    "dropout": 0.1,  # its masks are to come again too
     "max_length": 24,
     "optimizer": "muon",
     "learning_rate": 2e-3,

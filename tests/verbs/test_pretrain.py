@@ -38,6 +38,7 @@ SMALL: dict[str, Any] = {
     "preset": "tiny",
     "steps": 8,
     "micro_tokens": 256,
+    "dropout": 0.1,  # its masks are to come again too
     "max_length": 32,
     "heldout_every": 4,
     "save_every": 3,

@@ -27,6 +27,7 @@ SMALL: dict[str, Any] = {
     "steps": 6,
     "long_share": 0.34,  # the last two steps
     "micro_tokens": 160,
+    "dropout": 0.1,  # its masks are to come again too
     "max_length": 32,
     "long_length": 64,
     "heldout_every": 6,
