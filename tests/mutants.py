@@ -1191,7 +1191,7 @@ MUTANTS = (
     ),
     Mutant(
         "stumbles: what a model before this one has read is forgotten",
-        "model/folder.py",
+        "model/facts.py",
         '[*list_at(facts, "text_read"), *list_at(facts, "corpus", "sources")]',
         'list_at(facts, "corpus", "sources")',
         ("tests/model/test_folder.py::test_the_text_that_weights_have_read_is_told_as_far_as_facts_say_so",),

@@ -8,7 +8,7 @@ from bertlab.corpus.labelled import number_of
 from bertlab.corpus.questions import squad_articles
 from bertlab.corpus.tables import first_columns
 from bertlab.errors import ConfigError
-from bertlab.model.folder import load_config, load_facts, load_labels
+from bertlab.model.facts import load_config, load_facts, load_labels
 from bertlab.tasks import sentences
 from bertlab.tasks.answers import ANSWERS
 from bertlab.tasks.contract import Columns, Labels, Task

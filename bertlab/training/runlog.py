@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bertlab.config import load, read_plain, save, to_dict
 from bertlab.disk import MANIFEST, append_text, locked, read_json, sha256_file, write_sealed, write_text
 from bertlab.errors import ConfigError, CorruptError
+from bertlab.model.facts import WEIGHTS
 from bertlab.training.tracking import Tracker, numbers_of
 
 if TYPE_CHECKING:
@@ -140,8 +141,6 @@ def refuse_other_inputs(config: Any, out: Path, named: Mapping[str, str | None])
 
     named: a labelled file, the "corpus" or the "model", by what inputs.json calls it; None is passed over.
     """
-    from bertlab.model.folder import WEIGHTS
-
     holds = {"corpus": MANIFEST, "model": WEIGHTS}  # the file of a folder that stands for it
     read, now = (_texts(to_dict(each)) for each in (load(type(config), [str(out / CONFIG)]), config))
     found = {}

@@ -212,7 +212,8 @@ def _contrast(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     from bertlab.embedding.learning import learn, vectors_of
     from bertlab.embedding.likeness import improvement, per_text
     from bertlab.model.encoder import Bert
-    from bertlab.model.folder import fetch, load_config, load_model, refuse_misfit, weights_sha256
+    from bertlab.model.facts import fetch, load_config, weights_sha256
+    from bertlab.model.folder import load_model, refuse_misfit
     from bertlab.model.heads import BertForPreTraining
     from bertlab.pages.report import report_on
     from bertlab.tokens import tokenizer as tokenizers
@@ -276,7 +277,8 @@ def _save(
     import torch
 
     import bertlab
-    from bertlab.model.folder import fetch, save_model, text_read
+    from bertlab.model.facts import fetch, text_read
+    from bertlab.model.folder import save_model
     from bertlab.model.pooling import recorded
     from bertlab.pages.card import vectors_card
     from bertlab.training.runlog import run_files

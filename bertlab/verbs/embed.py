@@ -131,7 +131,7 @@ def _embed(config: Config, output: Path, work: Path, files: list["SourceFile"], 
     from bertlab.embedding.engine import What, open_embedder
     from bertlab.embedding.job import Kept, Texts
     from bertlab.embedding.parts import tidy
-    from bertlab.model.folder import model_origin
+    from bertlab.model.facts import model_origin
     from bertlab.progress import progress, silent
 
     main, several = accelerator.is_main_process, accelerator.num_processes > 1

@@ -121,7 +121,7 @@ def _columns(config: Config) -> "Columns":
 
 def _fine_tuned(config: Config, out: Path) -> dict[str, Any]:
     from bertlab.inference import LoadedModel
-    from bertlab.model.folder import fetch, load_facts
+    from bertlab.model.facts import fetch, load_facts
     from bertlab.tasks import measures
     from bertlab.tasks.choosing import of_folder
     from bertlab.tasks.data import what_was_cut
@@ -305,7 +305,7 @@ def _leave(config: Config, out: Path, metrics: dict[str, Any], write: Callable[[
     Returns the metrics with what they were made from.
     """
     from bertlab.disk import MANIFEST, hash_some, sha256_file, write_json, write_sealed
-    from bertlab.model.folder import fetch, model_origin
+    from bertlab.model.facts import fetch, model_origin
     from bertlab.pages.evaluation import MISTAKES
     from bertlab.pages.figures import FOLDER, figures_in
 

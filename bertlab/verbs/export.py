@@ -54,7 +54,7 @@ def run(config: Config) -> dict[str, Any]:
     from bertlab.disk import MANIFEST, hash_files, refuse_used, whole_folder, write_json, write_sealed, write_text
     from bertlab.exporting import Exported, checked, facts_of, write_onnx
     from bertlab.inference import LoadedModel
-    from bertlab.model.folder import CARD, FACTS, load_config, model_origin, text_read
+    from bertlab.model.facts import CARD, FACTS, load_config, model_origin, text_read
     from bertlab.pages.card import exported_card
 
     out = Path(config.out)
@@ -90,7 +90,8 @@ def run(config: Config) -> dict[str, Any]:
 def _as_vectors(config: Config, model: "LoadedModel", pooling: "Pooling", normalize: bool) -> dict[str, Any]:
     """Write the encoder as a model folder that records how its vectors are made."""
     import bertlab
-    from bertlab.model.folder import fetch, model_origin, save_model, text_read
+    from bertlab.model.facts import fetch, model_origin, text_read
+    from bertlab.model.folder import save_model
     from bertlab.pages.card import encoder_card
 
     if any("pooler" in name for name in model.absent):

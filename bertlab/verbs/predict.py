@@ -87,7 +87,7 @@ def _predict(config: Config, output: Path, work: Path) -> dict[str, Any]:
     from bertlab import labelling
     from bertlab.disk import MANIFEST, hash_some, sha256_file, sweep, write_sealed
     from bertlab.inference import LoadedModel
-    from bertlab.model.folder import load_labels, model_origin
+    from bertlab.model.facts import load_labels, model_origin
     from bertlab.progress import progress
     from bertlab.tasks.contract import Columns
 

@@ -174,7 +174,7 @@ def run(config: Config) -> dict[str, Any]:
 
     Raises ConfigError (settings, folders, a model that does not fit the corpus), DataError (too little text), CorruptError, LockedError.
     """
-    from bertlab.model.folder import load_facts
+    from bertlab.model.facts import load_facts
     from bertlab.training import processes
     from bertlab.training.runlog import refuse_other_inputs, run_folder
 
@@ -194,7 +194,7 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     import torch
 
     from bertlab.config import to_dict
-    from bertlab.model.folder import weights_sha256
+    from bertlab.model.facts import weights_sha256
     from bertlab.pages.report import report_on
     from bertlab.pages.screen import mfu_words
     from bertlab.pages.transcript import guessed_pairs
@@ -395,7 +395,8 @@ def phases(config: Config, corpus: "Corpus", fixed_shapes: bool = False) -> "Pha
 
 def _finish(config: Config, out: Path, model: "BertForPreTraining", corpus: "Corpus", state: dict[str, Any]) -> dict[str, Any]:
     """Write RUN/model from the best weights, print what came out, return its facts."""
-    from bertlab.model.folder import fetch, save_model, text_read
+    from bertlab.model.facts import fetch, text_read
+    from bertlab.model.folder import save_model
     from bertlab.pages.card import pretrained_card, pretraining_facts
     from bertlab.pages.report import report_on
     from bertlab.pages.screen import pretraining_lines

@@ -70,7 +70,7 @@ def run(config: Config) -> dict[str, Any]:
     from bertlab.disk import MANIFEST, hash_some, sha256_file, write_json, write_sealed
     from bertlab.evaluation.predictions import write_predictions
     from bertlab.inference import LoadedModel
-    from bertlab.model.folder import model_origin
+    from bertlab.model.facts import model_origin
 
     out = Path(config.out)
     if (out / "config.yaml").exists():
