@@ -10,6 +10,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
@@ -91,12 +92,14 @@ def read_labelled(
     needs_label: bool = True,
     sets: bool = False,
     separator: str | None = None,
+    most: int | None = None,
 ) -> Labelled:
     """Read a CSV, TSV, JSONL or Parquet file (compressed or not); with needs_label=False also a text file, where each line is a text.
 
     A column "text_b" is the second text where there is one, or the column that `text_b` names. Without an id column an id is
     "<file name>:<line number>". With needs_label=False labels are read only if every row has one, with label=None never. With sets=True a
     label may be a list (of no label, too), or a text of labels between `separator`s: one such row makes those of all rows `label_sets`.
+    `most`: so many rows are read, and no further.
     Raises ConfigError for a file that is not there, DataError (file:line) for a missing column, a missing label, a value that is no text.
     """
     path, needs_label = Path(path), needs_label and label is not None
@@ -107,13 +110,18 @@ def read_labelled(
             raise DataError(
                 f"{path}: a text file has no labels: give a CSV, TSV, JSONL or Parquet file with columns '{text}' and '{label}'"
             )
-        texts = [line or "" for _, line in lines(path, "stop", Counter())]
+        texts = [line or "" for _, line in islice(lines(path, "stop", Counter()), most)]
         read = Labelled([f"{path.name}:{number}" for number in range(1, len(texts) + 1)], texts, None, None, str(path))
     else:
-        read = _read_table(path, text, text_b, label, id, needs_label, sets, separator)
+        read = _read_table(path, text, text_b, label, id, needs_label, sets, separator, most)
     if not len(read):
         raise DataError(f"{path}: no rows: the file holds no example")
     return read
+
+
+def read_scored_pairs(path: Path | str, *, most: int | None = None) -> Labelled:
+    """Pairs that a person scored: columns text, text_b, and score or label. Raises as `read_labelled`, DataError where it may be either."""
+    return read_labelled(path, text_b="text_b", label=label_column(path, None, scored=True), most=most)
 
 
 def label_column(path: Path | str, asked: str | None, *, scored: bool = False) -> str:
@@ -138,7 +146,15 @@ def label_column(path: Path | str, asked: str | None, *, scored: bool = False) -
 
 
 def _read_table(
-    path: Path, text: str, text_b: str | None, label: str | None, id: str, needs_label: bool, sets: bool, separator: str | None
+    path: Path,
+    text: str,
+    text_b: str | None,
+    label: str | None,
+    id: str,
+    needs_label: bool,
+    sets: bool,
+    separator: str | None,
+    most: int | None,
 ) -> Labelled:
     second = "text_b" if text_b is None else text_b
     paired = text_b is not None
@@ -149,7 +165,7 @@ def _read_table(
     texts: list[str] = []
     texts_b: list[str] = []
     labels: list[str | tuple[str, ...] | None] = []
-    for number, row in rows(path, columns=columns, required=required, invalid_utf8="stop", tally=Counter()):
+    for number, row in islice(rows(path, columns=columns, required=required, invalid_utf8="stop", tally=Counter()), most):
         assert row is not None, "invalid text stops"
         place = f"{path}:{number}"
         if not texts and text_b is None:

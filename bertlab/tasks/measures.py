@@ -27,8 +27,9 @@ from bertlab.evaluation.metrics import classification_metrics, set_metrics
 from bertlab.evaluation.mistakes import Mistake
 from bertlab.evaluation.probabilities import given_labels, learn_on_dev, probability_metrics
 from bertlab.model.facts import load_facts
-from bertlab.tasks.contract import Columns, Gold, Labels, Metrics, Outputs, Task
+from bertlab.tasks.contract import Gold, Labels, Metrics, Outputs, Task
 from bertlab.tasks.data import Data
+from bertlab.tasks.reading import Columns
 from bertlab.training.runlog import read_settings
 
 LEARNT = "learnt_on_dev"

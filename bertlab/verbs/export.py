@@ -123,7 +123,7 @@ def _texts(config: Config, exported: "Exported") -> tuple[Any, Any]:
     """Encoded texts to measure a loss on, and for a task with labelled data their gold."""
     from bertlab import sample
     from bertlab.corpus.labelled import read_labelled
-    from bertlab.tasks.contract import Columns
+    from bertlab.tasks.reading import Columns
 
     model, task = exported.model, exported.task
     path = config.data or str(sample.path("topics_test.jsonl.xz"))

@@ -169,11 +169,27 @@ class Config:
         return max(self.max_length, self.long_length if self.long_share else 0)
 
 
+def look(config: Config) -> None:
+    """Raise, before torch is imported, what `run` would of folders and settings."""
+    from bertlab.model.facts import fetch, load_config
+    from bertlab.tokens.corpus import open_corpus
+    from bertlab.training.runlog import agree_with_config
+
+    out = Path(config.out)
+    agree_with_config(config, out, FREE)
+    if not (out / "model").is_dir():
+        open_corpus(config.corpus, verify=False)
+        if config.model:
+            load_config(fetch(config.model))
+
+
 def run(config: Config) -> dict[str, Any]:
     """Train, measure and write RUN/model; returns its facts (bertlab.json). A finished run is left as it is.
 
     Raises ConfigError (settings, folders, a model that does not fit the corpus), DataError (too little text), CorruptError, LockedError.
     """
+    look(config)
+
     from bertlab.model.facts import load_facts
     from bertlab.training import processes
     from bertlab.training.runlog import refuse_other_inputs, run_folder
