@@ -13,7 +13,8 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -231,8 +232,8 @@ def _started() -> int | None:
     return 1 if "LOCAL_RANK" in os.environ or "ACCELERATE_DYNAMO_BACKEND" in os.environ else None
 
 
-def _launch(verb: str, args: Sequence[str], asked: int | None, micro_batches: int) -> int | None:
-    """Start `asked` processes by torchrun and return their exit code; None in a world that has them already.
+def _launch(verb: str, args: Sequence[str], asked: int | None, micro_batches: int, look: Callable[[], None]) -> int | None:
+    """Start `asked` processes by torchrun, after a first `look`, and return their exit code; None in a world that has them already.
 
     Raises ConfigError in any other world, and for `micro_batches` (0: the verb has none) that so many processes cannot share.
     """
@@ -252,6 +253,7 @@ def _launch(verb: str, args: Sequence[str], asked: int | None, micro_batches: in
             from bertlab.training.processes import share_of
 
             share_of(micro_batches, asked)  # what each of them would say
+        look()
         return _torchrun(asked, ["-m", "bertlab", verb, *args])
     return None
 
@@ -355,9 +357,11 @@ def _run(args: list[str]) -> int:
     if _names_remote(to_dict(config)):
         for name in offline:
             del os.environ[name]
-    if verb in LAUNCHED and (code := _launch(verb, rest, config.processes, getattr(config, "micro_batches", 0))) is not None:
-        return code
-    _run_verb(module, config)
+    if verb in LAUNCHED:
+        look = partial(_carry_out, getattr(module, "look", lambda config: None), config)
+        if (code := _launch(verb, rest, config.processes, getattr(config, "micro_batches", 0), look)) is not None:
+            return code
+    _carry_out(module.run, config)
     return 0
 
 
@@ -378,11 +382,11 @@ def module_of(verb: str) -> ModuleType:
     return importlib.import_module(f"bertlab.{verb}" if verb in ("quickstart", "bench") else f"bertlab.verbs.{verb}")
 
 
-def _run_verb(module: ModuleType, config: Any) -> None:
-    """Run the verb; say which option chooses a column that is not there, what to change where memory ran out, and where the disk is full
-    name the output folder if nobody has."""
+def _carry_out(act: Callable[[Any], Any], config: Any) -> None:
+    """Do what a verb does, or its first look. Say which option chooses a column that is not there, what to change where memory ran out,
+    and where the disk is full name the output folder if nobody has."""
     try:
-        module.run(config)
+        act(config)
     except ColumnError as error:
         if not error.role:
             raise

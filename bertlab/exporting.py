@@ -33,7 +33,7 @@ from bertlab.errors import ConfigError
 from bertlab.evaluation.vectors import Packed, measured_loss, stated_loss
 from bertlab.inference import LoadedModel
 from bertlab.model.encoder import Bert
-from bertlab.model.folder import load_facts
+from bertlab.model.facts import load_facts
 from bertlab.model.heads import BertForPreTraining
 from bertlab.model.opened import head_logits, opened, word_vectors
 from bertlab.model.pooling import Pooling, pool_padded

@@ -626,7 +626,7 @@ MUTANTS = (
         "cli.py",
         "if micro_batches % asked:",
         "if 0 < micro_batches < asked:",
-        ("tests/test_cli.py::test_processes_that_cannot_share_a_step_are_not_started",),
+        ("tests/test_cli.py::test_processes_that_cannot_share_a_step_or_would_find_no_corpus_are_not_started",),
     ),
     Mutant(
         "a run that is asked to be shorter: other settings, whatever they are",
@@ -965,8 +965,8 @@ MUTANTS = (
     Mutant(
         "column of the labels: a regression does not say that it wants numbers",
         "tasks/regression.py",
-        "read=partial(sentences.read, scored=True)",
-        "read=partial(sentences.read, scored=False)",
+        "read=partial(read_texts, scored=True)",
+        "read=partial(read_texts, scored=False)",
         ("tests/tasks/test_choosing.py::test_pairs_with_a_score_are_a_regression_and_read_as_one",),
     ),
     # --- the map of vectors
@@ -1247,7 +1247,7 @@ MUTANTS = (
     ),
     Mutant(
         "stumbles: what a model before this one has read is forgotten",
-        "model/folder.py",
+        "model/facts.py",
         '[*list_at(facts, "text_read"), *list_at(facts, "corpus", "sources")]',
         'list_at(facts, "corpus", "sources")',
         ("tests/model/test_folder.py::test_the_text_that_weights_have_read_is_told_as_far_as_facts_say_so",),
@@ -1272,6 +1272,34 @@ MUTANTS = (
         'licences=sorted({*corpus["licences"], *(source["licence"] for source in facts["text_read"])}),',
         'licences=corpus["licences"],',
         ("tests/pages/test_card.py::test_text_that_the_weights_have_read_goes_with_them_with_its_licence",),
+    ),
+    Mutant(
+        "first look: the files after train are not looked at",
+        "tasks/first_look.py",
+        "    for file in files:\n        look_at(",
+        "    for file in files[:1]:\n        look_at(",
+        ("tests/verbs/test_first_look.py::test_a_mistake_is_told_in_one_line_before_torch_is_imported",),
+    ),
+    Mutant(
+        "first look: processes are started before it",
+        "cli.py",
+        "        look()\n        return _torchrun",
+        "        return _torchrun",
+        ("tests/verbs/test_first_look.py::test_a_mistake_is_told_in_one_line_before_torch_is_imported",),
+    ),
+    Mutant(
+        "first look: embed looks at the first file alone",
+        "verbs/embed.py",
+        "for file in _named(config.input):",
+        "for file in _named(config.input)[:1]:",
+        ("tests/verbs/test_first_look.py::test_a_mistake_is_told_in_one_line_before_torch_is_imported",),
+    ),
+    Mutant(
+        "first look: a run folder of another verb is found when torch is there",
+        "verbs/crossval.py",
+        "    agree_with_config(config, out, FREE)\n",
+        "",
+        ("tests/verbs/test_first_look.py::test_a_mistake_is_told_in_one_line_before_torch_is_imported",),
     ),
 )
 

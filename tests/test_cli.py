@@ -381,11 +381,15 @@ def test_one_process_or_none_asked_for_starts_nothing(verb, launches):
     assert (len(seen), launches) == (2, [])
 
 
-def test_processes_that_cannot_share_a_step_are_not_started(launches, tmp_path, capsys):
+def test_processes_that_cannot_share_a_step_or_would_find_no_corpus_are_not_started(launches, tmp_path, capsys, monkeypatch):
     args = ["--corpus", str(tmp_path), "--out", str(tmp_path / "run"), "--micro-batches", "4", "--processes"]
     assert cli.main(["pretrain", *args, "3"]) == 2
     assert capsys.readouterr().err == "bertlab: micro_batches=4 cannot be shared by 3 processes: 3 or 6 would do\n"
     assert launches == []
+    assert cli.main(["pretrain", *args, "2"]) == 2
+    assert "no manifest.json there: is it a folder that `bertlab prepare` wrote?" in capsys.readouterr().err
+    assert launches == []
+    monkeypatch.setattr("bertlab.verbs.pretrain.look", lambda config: None)
     assert cli.main(["pretrain", *args, "2"]) == 0
     assert len(launches) == 1
 

@@ -10,6 +10,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
@@ -93,12 +94,14 @@ def read_labelled(
     sets: bool = False,
     separator: str | None = None,
     dialect: Dialect = AS_NAMED,
+    most: int | None = None,
 ) -> Labelled:
     """Read a CSV, TSV, JSONL or Parquet file (compressed or not); with needs_label=False also a text file, where each line is a text.
 
     A column "text_b" is the second text where there is one, or the column that `text_b` names. Without an id column an id is
     "<file name>:<line number>". With needs_label=False labels are read only if every row has one, with label=None never. With sets=True a
     label may be a list (of no label, too), or a text of labels between `separator`s: one such row makes those of all rows `label_sets`.
+    `most`: so many rows are read, and no further.
     Raises ConfigError for a file that is not there, DataError (file:line) for a missing column, a missing label, a value that is no text.
     """
     path, needs_label = Path(path), needs_label and label is not None
@@ -109,13 +112,19 @@ def read_labelled(
             raise DataError(
                 f"{path}: a text file has no labels: give a CSV, TSV, JSONL or Parquet file with columns '{text}' and '{label}'"
             )
-        texts = [line or "" for _, line in lines(path, "stop", Counter(), dialect)]
+        texts = [line or "" for _, line in islice(lines(path, "stop", Counter(), dialect), most)]
         read = Labelled([f"{path.name}:{number}" for number in range(1, len(texts) + 1)], texts, None, None, str(path))
     else:
-        read = _read_table(path, text, text_b, label, id, needs_label, sets, separator, dialect)
+        read = _read_table(path, text, text_b, label, id, needs_label, sets, separator, dialect, most)
     if not len(read):
         raise DataError(f"{path}: no rows: the file holds no example")
     return read
+
+
+def read_scored_pairs(path: Path | str, dialect: Dialect = AS_NAMED, *, most: int | None = None) -> Labelled:
+    """Pairs that a person scored: columns text, text_b, and score or label. Raises as `read_labelled`, DataError where it may be either."""
+    label = label_column(path, None, scored=True, dialect=dialect)
+    return read_labelled(path, text_b="text_b", label=label, dialect=dialect, most=most)
 
 
 def label_column(path: Path | str, asked: str | None, *, scored: bool = False, dialect: Dialect = AS_NAMED) -> str:
@@ -150,6 +159,7 @@ def _read_table(
     sets: bool,
     separator: str | None,
     dialect: Dialect,
+    most: int | None,
 ) -> Labelled:
     second = "text_b" if text_b is None else text_b
     paired = text_b is not None
@@ -160,7 +170,8 @@ def _read_table(
     texts: list[str] = []
     texts_b: list[str] = []
     labels: list[str | tuple[str, ...] | None] = []
-    for number, row in rows(path, columns=columns, required=required, invalid_utf8="stop", tally=Counter(), dialect=dialect):
+    table = rows(path, columns=columns, required=required, invalid_utf8="stop", tally=Counter(), dialect=dialect)
+    for number, row in islice(table, most):
         assert row is not None, "invalid text stops"
         place = f"{path}:{number}"
         if not texts and text_b is None:

@@ -7,6 +7,7 @@ two files overlap, follows from a hash of the words alone. Knows nothing of piec
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +58,20 @@ class LabelledTokens:
 
 
 def read_labelled_tokens(
-    path: Path | str, *, tokens: str = "tokens", tags: str | None = "tags", id: str = "id", dialect: Dialect = AS_NAMED
+    path: Path | str,
+    *,
+    tokens: str = "tokens",
+    tags: str | None = "tags",
+    id: str = "id",
+    dialect: Dialect = AS_NAMED,
+    most: int | None = None,
 ) -> LabelledTokens:
     """Read JSONL or Parquet rows, or a column file: a word and its tag a line, a blank line after each sentence (compressed or not).
 
     In a column file columns are divided by tabs, or without any by spaces; the first is the word, the last the tag; lines that begin with
     -DOCSTART- are passed over, and so are comments ("# ..." before a sentence). Without an id column an id is "<file name>:<line>".
     With tags=None they are not looked at: words may be one text, divided at white space, in a CSV or TSV file too, and a text file is no
-    column file, unless its name ends as those do (.conll, .bio, ...), but a sentence a line.
+    column file, unless its name ends as those do (.conll, .bio, ...), but a sentence a line. `most`: so many rows are read, and no further.
     Raises ConfigError for a file that is not there, DataError (file:line) for what is missing, no list of words, or of unequal lengths.
     """
     path = Path(path)
@@ -82,7 +89,7 @@ def read_labelled_tokens(
     ids: list[str] = []
     sentences: list[list[str]] = []
     tagged: list[list[str]] = []
-    for name, words, its_tags in read:
+    for name, words, its_tags in islice(read, most):
         ids.append(name)
         sentences.append(words)
         if its_tags is not None:

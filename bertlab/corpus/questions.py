@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +74,13 @@ def read_questions(
     answers: str | None = "answers",
     id: str = "id",
     dialect: Dialect = AS_NAMED,
+    most: int | None = None,
 ) -> Questions:
     """Read JSONL or Parquet rows, or a .json file in SQuAD's own form (compressed or not).
 
     Answers are a list of {text, start} (or answer_start), or as `datasets` has them {text: [...], answer_start: [...]}. Without a start the
     text must stand in the context once. Without an id an id is "<file name>:<row number>". With answers=None they are not
-    looked at.
+    looked at. `most`: so many rows are read, and no further.
     Raises ConfigError for a file that is not there, DataError (file:row) for what is missing or an answer that the context does not hold.
     """
     path = Path(path)
@@ -88,7 +90,7 @@ def read_questions(
         raise DataError(f"{path}: answers need JSONL, Parquet or SQuAD JSON: rows with '{question}', '{context}' and '{answers}'")
     nested = squad_articles(path)
     read = _nested(nested, path, answers is not None) if nested else _flat(path, question, context, answers, id, dialect)
-    columns: list[list[Any]] = [list(column) for column in zip(*read, strict=True)]
+    columns: list[list[Any]] = [list(column) for column in zip(*islice(read, most), strict=True)]
     if not columns:
         raise DataError(f"{path}: no rows: the file holds no question")
     ids, questions, contexts, found = columns

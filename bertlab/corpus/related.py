@@ -11,6 +11,7 @@ Held in memory whole: such a file has up to a few million rows. Knows nothing of
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,8 +68,8 @@ class Related:
         return [normalised_sha256(text) for text in self.columns[0]]
 
 
-def read_related(path: Path | str, kind: Kind | None, names: Names) -> Related:
-    """Read a file; of what kind it is follows, with None, from the columns of its first row.
+def read_related(path: Path | str, kind: Kind | None, names: Names, *, most: int | None = None) -> Related:
+    """Read a file; of what kind it is follows, with None, from the columns of its first row. `most`: so many rows are read, and no further.
 
     Raises ConfigError for a file that is not there, DataError (file:line) for a missing column, a value that is no text, an empty label, or
     pairs with labels.
@@ -79,22 +80,24 @@ def read_related(path: Path | str, kind: Kind | None, names: Names) -> Related:
     if kind_of(path) == "text":
         if kind not in (None, "sentences"):
             raise DataError(f"{path}: a text file has sentences alone: give a table for {kind}, with its columns")
-        numbered = [(number, line) for number, line in lines(path, "stop", Counter(), names.dialect) if line and line.strip()]
+        there = ((number, line) for number, line in lines(path, "stop", Counter(), names.dialect) if line and line.strip())
+        numbered = list(islice(there, most))
         read = Related("sentences", [[line for _, line in numbered]], None, [f"{path.name}:{number}" for number, _ in numbered], str(path))
     else:
-        read = _read_table(path, kind, names)
+        read = _read_table(path, kind, names, most)
     if len(read) < 2:
         raise DataError(f"{path}: {len(read)} texts: likeness is learnt from two or more")
     return read
 
 
-def _read_table(path: Path, kind: Kind | None, names: Names) -> Related:
+def _read_table(path: Path, kind: Kind | None, names: Names, most: int | None) -> Related:
     wanted = (names.text, names.text_b, *names.negatives, names.label, names.id)
     columns: list[list[str]] = []
     labels: list[str] = []
     ids: list[str] = []
     used = _roles(kind or "sentences", names)
-    for number, row in rows(path, columns=wanted, required=dict(used), invalid_utf8="stop", tally=Counter(), dialect=names.dialect):
+    table = rows(path, columns=wanted, required=dict(used), invalid_utf8="stop", tally=Counter(), dialect=names.dialect)
+    for number, row in islice(table, most):
         assert row is not None, "invalid text stops"
         place = f"{path}:{number}"
         if not ids:

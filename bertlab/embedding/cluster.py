@@ -12,7 +12,7 @@ from bertlab.embedding import job as jobs
 from bertlab.embedding.engine import What, open_embedder
 from bertlab.embedding.job import Kept, Planned, Texts
 from bertlab.errors import BertlabError, ConfigError
-from bertlab.model.folder import model_origin
+from bertlab.model.facts import model_origin
 from bertlab.training.processes import Precision
 
 

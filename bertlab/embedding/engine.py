@@ -18,7 +18,8 @@ import torch
 from bertlab.batches.labelled import Examples, encode_examples
 from bertlab.errors import ConfigError, CorruptError
 from bertlab.model.encoder import Bert
-from bertlab.model.folder import fetch, load_config, load_model, refuse_misfit
+from bertlab.model.facts import fetch, load_config
+from bertlab.model.folder import load_model, refuse_misfit
 from bertlab.model.frozen import FrozenBert
 from bertlab.model.pooling import Pooling, Recorded, only_places, pool, recorded
 from bertlab.tokens import tokenizer as tokenizers

@@ -73,7 +73,7 @@ class BertEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     @property
     def _n_features_out(self) -> int:
         """What get_feature_names_out counts by, without opening the model."""
-        from bertlab.model.folder import fetch, load_config
+        from bertlab.model.facts import fetch, load_config
 
         width = int(load_config(fetch(self.model))["hidden_size"])
         if self.dims is not None and not 1 <= self.dims <= width:
@@ -94,7 +94,7 @@ class BertEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
 
 def _open(model: str, device: str | None, precision: str) -> "Embedder":
-    from bertlab.model.folder import WEIGHTS, fetch
+    from bertlab.model.facts import WEIGHTS, fetch
 
     weights = Path(fetch(model)) / WEIGHTS
     return _opened(model, device, precision, weights.stat().st_mtime_ns if weights.is_file() else 0)

@@ -21,7 +21,7 @@ from bertlab.disk import MANIFEST, bound_entries, read_sealed, sha256_file, veri
 from bertlab.embedding.engine import Embedder, What, finished, open_embedder
 from bertlab.errors import ConfigError, CorruptError, DataError
 from bertlab.evaluation.vectors import STORED, Numbers, Packed, stored_in, unpacked
-from bertlab.model.folder import model_origin
+from bertlab.model.facts import model_origin
 
 BLOCK_ROWS = 4096  # of 384 numbers: 6 MB, and 64 MB of cosines with another block
 

@@ -15,7 +15,7 @@ import numpy as np
 from bertlab.batches.labelled import Examples, encode_examples
 from bertlab.batches.sentence_groups import Classes, Groups, InMemory, OfCorpus, equal_texts, framed, halves
 from bertlab.corpus.dialect import AS_NAMED, Dialect
-from bertlab.corpus.labelled import cut_dev, label_column, numbers, overlap, read_labelled
+from bertlab.corpus.labelled import cut_dev, numbers, overlap, read_scored_pairs
 from bertlab.corpus.related import Kind, Names, Related, read_related
 from bertlab.embedding.likeness import Likeness, scored
 from bertlab.errors import ConfigError, DataError
@@ -157,7 +157,7 @@ def scored_pairs(path: str, tokenizer: Tokenizer, max_length: int, dialect: Dial
 
     Raises DataError for a score that is no number, both columns, or too few pairs.
     """
-    pairs = read_labelled(path, text_b="text_b", label=label_column(path, None, scored=True, dialect=dialect), dialect=dialect)
+    pairs = read_scored_pairs(path, dialect)
     if pairs.texts_b is None:
         raise ConfigError(f"{path}: no second texts: give columns text, text_b and score")
     first, second = (encode_examples(tokenizer, texts, max_length=max_length) for texts in (pairs.texts, pairs.texts_b))

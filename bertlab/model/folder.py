@@ -21,24 +21,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from bertlab.disk import (
-    MANIFEST,
-    SEAL,
-    bound_entries,
-    hash_files,
-    list_at,
-    read_json,
-    read_object,
-    read_sealed,
-    refuse_full,
-    sha256_file,
-    text_at,
-    verify_files,
-    whole_folder,
-    write_sealed,
-)
+from bertlab.disk import MANIFEST, hash_files, refuse_full, whole_folder, write_sealed
 from bertlab.errors import ConfigError, CorruptError
 from bertlab.model.encoder import Bert, EncoderConfig, parameter_shapes
+from bertlab.model.facts import CARD, FACTS, WEIGHTS, load_config, weights_file
+from bertlab.model.facts import fetch as fetch  # these three for inference.py, which asks for them here
+from bertlab.model.facts import load_facts as load_facts
+from bertlab.model.facts import load_labels as load_labels
 from bertlab.model.heads import (
     BertForPreTraining,
     BertForQuestionAnswering,
@@ -51,10 +40,7 @@ from bertlab.tokens.tokenizer import Tokenizer
 
 WithHead = BertForPreTraining | BertForSequenceClassification | BertForTokenClassification | BertForQuestionAnswering
 Model = TypeVar("Model", Bert, BertForPreTraining, BertForSequenceClassification, BertForTokenClassification, BertForQuestionAnswering)
-WEIGHTS, FACTS, CARD = "model.safetensors", "bertlab.json", "README.md"
 MOST_CLASSES = 65_536  # as in a labelled file (bertlab/corpus/labelled.py)
-# What sentence vectors and predictions depend on, in folders of ours and published ones.
-COMPUTES = ("config.json", WEIGHTS, "tokenizer.json", "vocab.txt", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json")
 
 HEADS = ("cls.", "classifier.", "qa_outputs.")  # how the names of a head's parameters begin
 
@@ -109,46 +95,6 @@ def save_model(
         _write(temporary / FACTS, facts)
         (temporary / CARD).write_text(card, encoding="utf-8")
         write_sealed(temporary / MANIFEST, {"run": run or {}, "files": hash_files(temporary)})
-
-
-def load_config(folder: str) -> dict[str, Any]:
-    """The values of a model folder's config.json. Raises ConfigError when it is none, CorruptError when a file of ours is another (the
-    weights are looked at when they are read)."""
-    path = Path(folder)
-    if not (path / "config.json").is_file():
-        hint = " (did you mean the folder `model` inside it?)" if (path / "model" / "config.json").is_file() else ""
-        if not hint and (path / "config.yaml").is_file():
-            hint = " (a run that is not finished: the command that began it goes on with it)"
-        hint = hint if path.exists() else f" (it does not exist; a name on the hub is written hf:{path.name})"
-        raise ConfigError(f"{folder}: no config.json there: is it a model folder?{hint}")
-    verify_files(path, {name: entry for name, entry in _bound(path).items() if name not in (WEIGHTS, CARD)})
-    return read_object(path / "config.json")
-
-
-def load_facts(folder: str) -> dict[str, Any]:
-    """bertlab.json of a folder of ours; {} for a published checkpoint."""
-    path = Path(folder) / FACTS
-    return read_object(path) if path.is_file() else {}
-
-
-def text_read(folder: str) -> list[dict[str, str]]:
-    """The sources of text that the weights of a folder of ours were trained on, by name and licence ("" where not stated), the earliest
-    first; [] where nothing is known of it."""
-    facts = load_facts(folder)
-    sources = [*list_at(facts, "text_read"), *list_at(facts, "corpus", "sources")]
-    return [{"name": name, "licence": text_at(source, "licence") or ""} for source in sources if (name := text_at(source, "name"))]
-
-
-def load_labels(folder: str) -> list[str]:
-    """The class names of a fine-tuned folder, in order. Raises ConfigError when it has no classifier."""
-    values = load_config(folder)
-    if not {"BertForSequenceClassification", "BertForTokenClassification"} & set(values.get("architectures") or ()):
-        raise ConfigError(f"{folder}: has no classifier: fine-tune it first (bertlab finetune --model {folder} ...)")
-    names = values.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # what transformers leaves unwritten
-    try:
-        return [names[str(number)] for number in range(len(names))]
-    except (KeyError, TypeError):
-        raise CorruptError(f"{folder}/config.json: id2label is not numbered 0 to {len(names) - 1}") from None
 
 
 def load_model(folder: str, kind: type[Model], *, new_labels: int | None = None, **settings: Any) -> tuple[Model, list[str]]:
@@ -234,53 +180,6 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], origin: str) -> list[str]
         for name in own.keys() & tensors.keys():
             own[name].copy_(tensors[name])
     return sorted(own.keys() - tensors.keys())
-
-
-def weights_sha256(source: str | None) -> str | None:
-    """The sha256 of a model folder's weights: what a run that starts from them remembers."""
-    return None if source is None else sha256_file(Path(fetch(source)) / WEIGHTS)
-
-
-def model_origin(source: str) -> dict[str, Any]:
-    """The place of a model as it was given, and the sha256 of every file that what it computes depends on: what an output remembers."""
-    folder = Path(fetch(source))
-    return {"path": source, "files": {name: sha256_file(folder / name) for name in COMPUTES if (folder / name).is_file()}}
-
-
-def fetch(source: str) -> str:
-    """A local folder as it is; `hf:name` downloaded from the hub (weights in safetensors and JSON only) and its folder returned."""
-    if not source.startswith("hf:"):
-        return source
-    from huggingface_hub import snapshot_download
-
-    return snapshot_download(source.removeprefix("hf:"), allow_patterns=["*.json", "*.safetensors", "vocab.txt"])
-
-
-def _bound(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and sha256 of the files of a folder of ours, by name; {} for a published one. Raises CorruptError where it is damaged."""
-    path = folder / MANIFEST
-    if not (folder / FACTS).is_file():
-        found = read_json(path) if path.is_file() else None
-        if not isinstance(found, dict) or SEAL not in found:  # none, or somebody else's
-            return {}
-    elif not path.is_file():
-        raise CorruptError(f"{path} is missing: copy the folder again or make it again")
-    return bound_entries(read_sealed(path), path)
-
-
-def weights_file(folder: Path) -> Path:
-    """The weights in a model folder. Raises ConfigError where there are none, or only pickled ones, CorruptError where they are others than
-    were written."""
-    path = folder / WEIGHTS
-    if not path.is_file():
-        pickled = (
-            " (pytorch_model.bin is pickle, which can run code: convert it with transformers' save_pretrained)"
-            if list(folder.glob("*.bin"))
-            else ""
-        )
-        raise ConfigError(f"{folder}: no {WEIGHTS} there{pickled}")
-    verify_files(folder, {name: entry for name, entry in _bound(folder).items() if name == WEIGHTS})
-    return path
 
 
 def _published_names(tensors: dict[str, str]) -> dict[str, str]:

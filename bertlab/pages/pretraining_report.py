@@ -15,7 +15,7 @@ from markupsafe import Markup
 from bertlab.batches.pretraining import SETTINGS
 from bertlab.disk import MANIFEST, read_json
 from bertlab.errors import BertlabError
-from bertlab.model.folder import load_facts
+from bertlab.model.facts import load_facts
 from bertlab.pages import doctor
 from bertlab.pages.charts import Series, line_chart
 from bertlab.pages.html import element, folded, join, number, section, soft, table

@@ -16,14 +16,15 @@ from torch import Tensor, nn
 from bertlab.batches.flat import LabelledBatch
 from bertlab.batches.questions import Candidate, Found, QuestionExamples, encode_questions
 from bertlab.batches.questions import decode_answers as decode
-from bertlab.corpus.questions import Questions, read_questions
+from bertlab.corpus.questions import Questions
 from bertlab.errors import DataError
 from bertlab.evaluation.answers import answer_intervals, answer_metrics, best_threshold
 from bertlab.evaluation.baselines import nearest_sentence
 from bertlab.evaluation.mistakes import Mistake, of_answers
 from bertlab.evaluation.span_predictions import write_answer_predictions
 from bertlab.model.heads import BertForQuestionAnswering
-from bertlab.tasks.contract import Columns, Labels, Long, Metrics, Task, leave
+from bertlab.tasks.contract import Labels, Long, Metrics, Task, leave
+from bertlab.tasks.reading import read_answers
 from bertlab.tokens.tokenizer import Tokenizer
 from bertlab.training.forward import in_order
 from bertlab.training.objectives import Answering
@@ -55,12 +56,6 @@ class Answer:
 
     def as_row(self, every: bool = False) -> dict[str, Any]:
         return {"answer": self.text, "probability": self.probability, "start": self.start}
-
-
-def read(path: str, columns: Columns, *, needs_gold: bool = True) -> Questions:
-    answers = (columns.label or "answers") if needs_gold else None
-    question, context = columns.text_b or "question", columns.text or "context"
-    return read_questions(path, question=question, context=context, answers=answers, id=columns.id, dialect=columns.dialect)
 
 
 def ask(texts: Sequence[Any], texts_b: Sequence[Any] | None) -> Questions:
@@ -166,7 +161,7 @@ ANSWERS = Task(
     smooths=False,
     max_length=384,
     longs=("windows",),
-    read=read,
+    read=read_answers,
     ask=ask,
     learn=lambda train: Labels(["start", "end"]),
     gold=gold_of,

@@ -1,18 +1,14 @@
 """Which kind of task a labelled file, or a model folder, is of."""
 
-from pathlib import Path
 from typing import Any
 
-from bertlab.corpus.files import kind_of
 from bertlab.corpus.labelled import number_of
-from bertlab.corpus.questions import squad_articles
-from bertlab.corpus.tables import first_columns
 from bertlab.errors import ConfigError
-from bertlab.model.folder import load_config, load_facts, load_labels
-from bertlab.tasks import sentences
+from bertlab.model.facts import load_config, load_facts, load_labels
 from bertlab.tasks.answers import ANSWERS
-from bertlab.tasks.contract import Columns, Labels, Task
+from bertlab.tasks.contract import Labels, Task
 from bertlab.tasks.multi_label import MULTI_LABEL
+from bertlab.tasks.reading import Columns, form_of, read_texts
 from bertlab.tasks.regression import REGRESSION
 from bertlab.tasks.single_label import SINGLE_LABEL
 from bertlab.tasks.tokens import TOKENS
@@ -34,14 +30,10 @@ def choose(asked: str, train: str, columns: Columns) -> tuple[Task, str]:
 def _guess(train: str, columns: Columns) -> tuple[Task, str]:
     if columns.separator is not None:
         return MULTI_LABEL, f"labels are separated by '{columns.separator}'"
-    if not Path(train).is_file():
-        raise ConfigError(f"{train} {'is a folder' if Path(train).is_dir() else 'does not exist'}: give a labelled file")
-    kind, there = kind_of(Path(train)), first_columns(Path(train))
-    if kind == "text" or {columns.text or "tokens", columns.label or "tags"} <= there:
-        return TOKENS, "a word and its tag a line" if kind == "text" else "rows have tokens and tags"
-    if there >= {columns.text_b or "question", columns.text or "context", columns.label or "answers"} or squad_articles(Path(train)):
-        return ANSWERS, "rows have questions, contexts and answers"
-    rows = sentences.read(train, columns, sets=True)
+    form, reason = form_of(train, columns)
+    if form != "texts":
+        return {"tokens": TOKENS, "answers": ANSWERS}[form], reason
+    rows = read_texts(train, columns, sets=True)
     if rows.label_sets is not None:
         return MULTI_LABEL, "labels are lists"
     values = [number_of(label) for label in rows.labels or ()]

@@ -17,11 +17,11 @@ import torch
 from torch import nn
 
 from bertlab.batches.labelled import Examples
-from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.labelled import Rows
 from bertlab.evaluation.mistakes import Mistake
 from bertlab.evaluation.probabilities import scaled
 from bertlab.model.heads import BertForQuestionAnswering, BertForSequenceClassification, BertForTokenClassification
+from bertlab.tasks.reading import Columns
 from bertlab.tokens.tokenizer import Tokenizer
 from bertlab.training.objectives import Objective
 from bertlab.training.processes import Precision
@@ -31,19 +31,6 @@ Outputs = Any
 Metrics = dict[str, Any]
 Long = Literal["head", "tail", "head+tail", "windows"]  # what is kept of a text that is too long
 Head = BertForSequenceClassification | BertForTokenClassification | BertForQuestionAnswering
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Where in a labelled file the texts and labels stand (None: where the kind of task has them), what separates several labels in one
-    cell, where the ids stand (without such a column an id is FILE:LINE), and how the file is written."""
-
-    text: str | None
-    text_b: str | None
-    label: str | None
-    separator: str | None
-    id: str = "id"
-    dialect: Dialect = AS_NAMED
 
 
 @dataclass(frozen=True)

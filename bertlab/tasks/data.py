@@ -9,7 +9,8 @@ from bertlab.batches.labelled import Examples
 from bertlab.corpus.labelled import Labelled, Rows, cut_dev
 from bertlab.errors import ConfigError, DataError
 from bertlab.tasks.choosing import choose
-from bertlab.tasks.contract import Columns, Gold, Labels, Long, Task
+from bertlab.tasks.contract import Gold, Labels, Long, Task
+from bertlab.tasks.reading import Columns
 from bertlab.tokens.tokenizer import Tokenizer
 
 State = dict[str, Any]  # of one seed: seed, step, epoch, dev, dev_loss, tuned, history, and where there is a test file, test

@@ -27,9 +27,10 @@ from bertlab.evaluation.intervals import LEVEL, RESAMPLES, of_metrics, of_set_me
 from bertlab.evaluation.metrics import classification_metrics, set_metrics
 from bertlab.evaluation.mistakes import Mistake
 from bertlab.evaluation.probabilities import given_labels, learn_on_dev, probability_metrics
-from bertlab.model.folder import load_facts
-from bertlab.tasks.contract import Columns, Gold, Labels, Metrics, Outputs, Task
+from bertlab.model.facts import load_facts
+from bertlab.tasks.contract import Gold, Labels, Metrics, Outputs, Task
 from bertlab.tasks.data import Data
+from bertlab.tasks.reading import Columns
 from bertlab.tokens.tokenizer import Tokenizer
 from bertlab.training.runlog import read_settings
 

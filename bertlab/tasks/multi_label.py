@@ -23,6 +23,7 @@ from bertlab.evaluation.predictions import write_set_predictions
 from bertlab.model.heads import BertForSequenceClassification
 from bertlab.tasks import sentences
 from bertlab.tasks.contract import Labels, Long, Metrics, Task, calibrated_of, leave, named
+from bertlab.tasks.reading import read_texts
 from bertlab.tokens.tokenizer import Tokenizer
 from bertlab.training.objectives import LabelSets
 from bertlab.training.processes import Precision
@@ -151,7 +152,7 @@ MULTI_LABEL = Task(
     exclusive=False,
     max_length=128,
     longs=sentences.LONGS,
-    read=partial(sentences.read, sets=True),
+    read=partial(read_texts, sets=True),
     ask=sentences.ask,
     learn=lambda train: Labels(set_names(train)),
     gold=gold_of,

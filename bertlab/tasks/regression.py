@@ -24,6 +24,7 @@ from bertlab.evaluation.predictions import write_number_predictions
 from bertlab.model.heads import BertForSequenceClassification
 from bertlab.tasks import sentences
 from bertlab.tasks.contract import Labels, Long, Metrics, Task
+from bertlab.tasks.reading import read_texts
 from bertlab.tokens.tokenizer import Tokenizer
 from bertlab.training.objectives import SquaredError
 from bertlab.training.processes import Precision
@@ -104,7 +105,7 @@ REGRESSION = Task(
     smooths=False,
     max_length=128,
     longs=sentences.LONGS,
-    read=partial(sentences.read, scored=True),
+    read=partial(read_texts, scored=True),
     ask=sentences.ask,
     learn=learn,
     gold=lambda rows, labels: np.array(numbers(rows)),

@@ -10,29 +10,15 @@ from torch import Tensor, nn
 from bertlab.batches.flat import LabelledBatch
 from bertlab.batches.labelled import Examples, encode_examples
 from bertlab.batches.long_texts import encode_windows
-from bertlab.corpus.labelled import Labelled, label_column, read_labelled
+from bertlab.corpus.labelled import Labelled
 from bertlab.errors import ConfigError
-from bertlab.tasks.contract import Columns, Long
+from bertlab.tasks.contract import Long
 from bertlab.tokens.tokenizer import Tokenizer
 from bertlab.training.forward import in_order
 from bertlab.training.objectives import logits_of as of_batch
 from bertlab.training.processes import Precision
 
 LONGS: tuple[Long, ...] = ("head", "tail", "head+tail", "windows")
-
-
-def read(path: str, columns: Columns, *, needs_gold: bool = True, sets: bool = False, scored: bool = False) -> Labelled:
-    """`sets`: a label may be a list of labels. `scored`: it is a number."""
-    return read_labelled(
-        path,
-        text=columns.text or "text",
-        text_b=columns.text_b,
-        label=label_column(path, columns.label, scored=scored, dialect=columns.dialect) if needs_gold else None,
-        id=columns.id,
-        sets=sets,
-        separator=columns.separator if sets else None,
-        dialect=columns.dialect,
-    )
 
 
 def ask(texts: Sequence[Any], texts_b: Sequence[Any] | None) -> Labelled:

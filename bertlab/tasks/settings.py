@@ -5,14 +5,12 @@ the same in every verb. Knows nothing of trials, folds or several tasks. Imports
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from bertlab.corpus.dialect import Dialect
 from bertlab.errors import ConfigError
+from bertlab.tasks.reading import Columns
 from bertlab.tasks.recipe import Recipe
-
-if TYPE_CHECKING:
-    from bertlab.tasks.contract import Columns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,9 +84,7 @@ class OneTask(FineTuning, Dialect):
             raise ConfigError("label_separator is empty: give what stands between labels, such as |")
 
     @property
-    def columns(self) -> "Columns":
-        from bertlab.tasks.contract import Columns
-
+    def columns(self) -> Columns:
         return Columns(self.text, self.text_b, self.label, self.label_separator, dialect=self.dialect)
 
 

@@ -20,6 +20,7 @@ from bertlab.evaluation.predictions import write_predictions
 from bertlab.model.heads import BertForSequenceClassification
 from bertlab.tasks import sentences
 from bertlab.tasks.contract import Labels, Long, Metrics, Task, calibrated_of, leave, named
+from bertlab.tasks.reading import read_texts
 from bertlab.tokens.tokenizer import Tokenizer
 from bertlab.training.objectives import Classification
 from bertlab.training.processes import Precision
@@ -125,7 +126,7 @@ SINGLE_LABEL = Task(
     exclusive=True,
     max_length=128,
     longs=sentences.LONGS,
-    read=sentences.read,
+    read=read_texts,
     ask=sentences.ask,
     learn=lambda train: Labels(label_names(train)),
     gold=lambda rows, labels: label_ids(rows, labels.names),

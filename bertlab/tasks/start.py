@@ -13,7 +13,8 @@ import torch
 from bertlab.disk import sha256_file
 from bertlab.errors import ConfigError
 from bertlab.model.encoder import EncoderConfig
-from bertlab.model.folder import fetch, load_config, load_model, refuse_misfit, text_read, weights_sha256
+from bertlab.model.facts import fetch, load_config, text_read, weights_sha256
+from bertlab.model.folder import load_model, refuse_misfit
 from bertlab.tasks.contract import Head, Task
 from bertlab.tasks.data import Data, read_task
 from bertlab.tasks.recipe import refuse_unfit, refuse_unlearnable

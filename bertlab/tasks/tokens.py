@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from bertlab.batches.flat import LabelledBatch
 from bertlab.batches.tagged import TaggedExamples, decode_tags, encode_tagged
-from bertlab.corpus.labelled_tokens import LabelledTokens, entity_types, read_labelled_tokens, tag_ids, tag_names
+from bertlab.corpus.labelled_tokens import LabelledTokens, entity_types, tag_ids, tag_names
 from bertlab.corpus.schemes import Span, spans_of, strict_spans_of
 from bertlab.errors import DataError
 from bertlab.evaluation.baselines import commonest_tags
@@ -24,7 +24,8 @@ from bertlab.evaluation.label_errors import likely_label_errors, undecided
 from bertlab.evaluation.mistakes import Mistake, of_entities
 from bertlab.evaluation.span_predictions import write_tagged_predictions
 from bertlab.model.heads import BertForTokenClassification
-from bertlab.tasks.contract import Columns, Labels, Long, Metrics, Task, leave
+from bertlab.tasks.contract import Labels, Long, Metrics, Task, leave
+from bertlab.tasks.reading import read_tokens
 from bertlab.tokens.tokenizer import Tokenizer
 from bertlab.training.forward import in_order
 from bertlab.training.objectives import Classification
@@ -65,11 +66,6 @@ class Entities:
 
     def as_row(self, every: bool = False) -> dict[str, Any]:
         return {"entities": [asdict(entity) for entity in self.entities], "tags": self.tags}
-
-
-def read(path: str, columns: Columns, *, needs_gold: bool = True) -> LabelledTokens:
-    tags = (columns.label or "tags") if needs_gold else None
-    return read_labelled_tokens(path, tokens=columns.text or "tokens", tags=tags, id=columns.id, dialect=columns.dialect)
 
 
 def ask(texts: Sequence[Any], texts_b: Sequence[Any] | None) -> LabelledTokens:
@@ -189,7 +185,7 @@ TOKENS = Task(
     smooths=True,
     max_length=128,
     longs=("windows", "head"),
-    read=read,
+    read=read_tokens,
     ask=ask,
     learn=lambda train: Labels(tag_names(entity_types(train))),
     gold=lambda rows, labels: tag_ids(rows, labels.names),

@@ -22,10 +22,10 @@ from typing import Any, Literal, cast
 
 from bertlab.disk import MANIFEST, bound_entries, inside, list_at, read_json, read_sealed, sha256_file, text_at, texts_at, verify_files
 from bertlab.errors import BertlabError, ConfigError, CorruptError
+from bertlab.model.facts import WEIGHTS
 from bertlab.tokens import tokenizer as tokenizers
 from bertlab.training.runlog import CONFIG, INPUTS, made_anew, read_settings, records_in, run_sha256
 
-WEIGHTS = "model.safetensors"
 VECTORS = (".npy", ".parquet")
 
 Status = Literal["ok", "differs", "absent"]

@@ -9,8 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertlab.config import load, read_plain, save, to_dict
-from bertlab.disk import MANIFEST, append_text, locked, read_json, read_sealed, sha256_file, write_sealed, write_text
+from bertlab.disk import (
+    MANIFEST,
+    append_text,
+    locked,
+    read_json,
+    read_sealed,
+    refuse_file,
+    refuse_unwritable,
+    sha256_file,
+    write_sealed,
+    write_text,
+)
 from bertlab.errors import BertlabError, ConfigError, CorruptError
+from bertlab.model.facts import WEIGHTS
 from bertlab.training.tracking import Tracker, numbers_of
 
 if TYPE_CHECKING:
@@ -74,10 +86,14 @@ def run_folder(config: Any, accelerator: "Accelerator", free: set[str]) -> Itera
 
 
 def agree_with_config(config: Any, out: Path, free: set[str]) -> None:
-    """Check that a run folder is empty, or was started with the settings of `config` (but for the `free` ones).
+    """Check that a run folder can be made, is empty, or was started with the settings of `config` (but for the `free` ones).
 
     Raises ConfigError naming what changed, or that the folder is somebody else's.
     """
+    refuse_file(out)
+    refuse_unwritable(out)
+    if not out.is_dir():
+        return
     path = out / CONFIG
     if not path.is_file():
         foreign = sorted(entry.name for entry in out.iterdir() if not entry.name.startswith("."))
@@ -154,8 +170,6 @@ def refuse_other_inputs(config: Any, out: Path, named: Mapping[str, str | None])
 
     named: a labelled file, the "corpus" or the "model", by what inputs.json calls it; None is passed over.
     """
-    from bertlab.model.folder import WEIGHTS
-
     holds = {"corpus": MANIFEST, "model": WEIGHTS}  # the file of a folder that stands for it
     read, now = (_texts(to_dict(each)) for each in (load(type(config), [str(out / CONFIG)]), config))
     found = {}

@@ -6,7 +6,8 @@ import torch
 
 from bertlab.errors import ConfigError
 from bertlab.model.extension import extend_embeddings
-from bertlab.model.folder import fetch, load_config, load_model, refuse_misfit
+from bertlab.model.facts import fetch, load_config
+from bertlab.model.folder import load_model, refuse_misfit
 from bertlab.model.heads import BertForPreTraining
 from bertlab.model.presets import preset_config
 from bertlab.tokens import tokenizer

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bertlab.corpus.dialect import Dialect
+from bertlab.corpus.related import Kind, Names
 from bertlab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -145,12 +146,55 @@ class Config(Dialect):
         if not self.negatives:
             raise ConfigError("negatives is empty: name the columns, or leave it out")
 
+    @property
+    def asked_kind(self) -> Kind | None:
+        """None: as the columns of train say."""
+        return None if self.kind == "auto" else self.kind
+
+    @property
+    def names(self) -> Names:
+        return Names(self.text, self.text_b, self.negatives, self.label, dialect=self.dialect)
+
+
+def look(config: Config) -> None:
+    """Raise, before torch is imported, what `run` would of folders, settings and first rows."""
+    from bertlab.corpus.labelled import read_scored_pairs
+    from bertlab.corpus.related import read_related
+    from bertlab.model.facts import fetch, load_config
+    from bertlab.tokens.corpus import open_corpus
+    from bertlab.training.runlog import agree_with_config
+
+    out = Path(config.out)
+    agree_with_config(config, out, FREE)
+    if (out / "model").is_dir():
+        return
+    width = load_config(fetch(config.model)).get("hidden_size")
+    if isinstance(width, int):
+        _refuse_dims(config, width)
+    if config.corpus:
+        open_corpus(config.corpus, verify=False)
+        return
+    assert config.train is not None
+    kind = read_related(config.train, config.asked_kind, config.names, most=2).kind
+    for file in (config.dev, config.test):
+        if file is not None:
+            read_related(file, kind, config.names, most=2)
+    if config.dev_pairs:
+        read_scored_pairs(config.dev_pairs, config.dialect, most=1)
+
+
+def _refuse_dims(config: Config, width: int) -> None:
+    if wrong := [dim for dim in config.dims if not 1 <= dim <= width]:
+        raise ConfigError(f"dims={wrong[0]}: this model's vectors have 1 to {width} numbers")
+
 
 def run(config: Config) -> dict[str, Any]:
     """Train, choose by dev, measure, write RUN/model and RUN/metrics.json; returns the metrics ({} where another process writes them).
 
     Raises ConfigError (settings, folders), DataError (texts and tables), CorruptError, LockedError.
     """
+    look(config)
+
     from bertlab.disk import read_json
     from bertlab.training import processes
     from bertlab.training.runlog import refuse_other_inputs, run_folder
@@ -169,7 +213,6 @@ def read(
     config: Config, tokenizer: "Tokenizer", encoder: "EncoderConfig"
 ) -> tuple["RelatedTexts", dict[str, str | None], list[dict[str, str]] | None]:
     """The texts of the run, the sha256 of what they were read from, and the sources of a corpus."""
-    from bertlab.corpus.related import Names
     from bertlab.disk import sha256_file
     from bertlab.embedding.related_texts import of_corpus, of_files
     from bertlab.pages.card import named_sources
@@ -184,10 +227,8 @@ def read(
                 f"{config.model} and {config.corpus} have different vocabularies: prepare the corpus with --tokenizer {config.model}"
             )
         return of_corpus(corpus, positives=config.positives, **sizes), {"corpus": corpus.sha256}, named_sources(corpus)
-    names = Names(config.text, config.text_b, config.negatives, config.label, dialect=config.dialect)
     files = {name: file for name in ("train", "dev", "test") if (file := getattr(config, name)) is not None}
-    kind = None if config.kind == "auto" else config.kind
-    texts = of_files(files, kind, names, tokenizer, dev_pairs=config.dev_pairs, dev_share=config.dev_share, **sizes)
+    texts = of_files(files, config.asked_kind, config.names, tokenizer, dev_pairs=config.dev_pairs, dev_share=config.dev_share, **sizes)
     return texts, {name: sha256_file(Path(file)) for name, file in files_of(config).items() if file is not None}, None
 
 
@@ -199,9 +240,7 @@ def files_of(config: Config) -> dict[str, str | None]:
 def recipe_of(config: Config, width: int) -> "Recipe":
     from bertlab.embedding.learning import Recipe
 
-    wrong = [dim for dim in config.dims if not 1 <= dim <= width]
-    if wrong:
-        raise ConfigError(f"dims={wrong[0]}: this model's vectors have 1 to {width} numbers")
+    _refuse_dims(config, width)
     dims = tuple(sorted({*config.dims, width}, reverse=True)) if config.dims else ()
     given = {field.name: getattr(config, field.name) for field in fields(Recipe) if field.name != "dims"}
     return Recipe(**given, dims=dims)
@@ -214,7 +253,8 @@ def _contrast(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     from bertlab.embedding.learning import learn, vectors_of
     from bertlab.embedding.likeness import improvement, per_text
     from bertlab.model.encoder import Bert
-    from bertlab.model.folder import fetch, load_config, load_model, refuse_misfit, weights_sha256
+    from bertlab.model.facts import fetch, load_config, weights_sha256
+    from bertlab.model.folder import load_model, refuse_misfit
     from bertlab.model.heads import BertForPreTraining
     from bertlab.pages.report import report_on
     from bertlab.tokens import tokenizer as tokenizers
@@ -278,7 +318,8 @@ def _save(
     import torch
 
     import bertlab
-    from bertlab.model.folder import fetch, save_model, text_read
+    from bertlab.model.facts import fetch, text_read
+    from bertlab.model.folder import save_model
     from bertlab.model.pooling import recorded
     from bertlab.pages.card import vectors_card
     from bertlab.training.runlog import run_files

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from bertlab.tasks.contract import Task
 
+FREE = {"out", "model", "train", "processes", "workers"}  # may differ when a run goes on
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(OneTask):
@@ -33,19 +35,34 @@ class Config(OneTask):
             raise ConfigError(f"folds={self.folds}: give 2 or more")
 
 
+def look(config: Config) -> None:
+    """Raise, before torch is imported, what `run` would of folders, settings and first rows."""
+    from bertlab.disk import MANIFEST
+    from bertlab.tasks.first_look import look_at_model, look_at_splits
+    from bertlab.training.runlog import agree_with_config
+
+    out = Path(config.out)
+    agree_with_config(config, out, FREE)
+    if not (out / MANIFEST).is_file():
+        look_at_model(config)
+        look_at_splits(config.task, [config.train], config.columns)
+
+
 def run(config: Config) -> dict[str, Any]:
     """Train and score every fold; write RUN/predictions.parquet, metrics.json, mistakes.jsonl, label_errors.jsonl and figures; returns the
     metrics.
 
     Raises ConfigError (settings, folders), DataError (labels and tables), CorruptError, LockedError.
     """
+    look(config)
+
     from bertlab.disk import MANIFEST, read_json
     from bertlab.tasks.folds import forget_weights
     from bertlab.training import processes
     from bertlab.training.runlog import refuse_other_inputs, run_folder
 
     accelerator = processes.start(config.processes, config.device)
-    with run_folder(config, accelerator, free={"out", "model", "train", "processes", "workers"}) as out:
+    with run_folder(config, accelerator, FREE) as out:
         if (out / MANIFEST).is_file():
             refuse_other_inputs(config, out, {"train file": config.train, "model": config.model})
             accelerator.print(f"{out} is finished: nothing to do")

@@ -18,6 +18,7 @@ from bertlab.corpus.dialect import Dialect
 from bertlab.errors import ConfigError
 
 if TYPE_CHECKING:  # torch takes seconds to import, and --help needs none of it
+    from bertlab.corpus.sources import File
     from bertlab.corpus.units import SourceFile
     from bertlab.embedding.engine import Embedder, What
     from bertlab.embedding.job import Kept, Planned, Texts
@@ -79,18 +80,44 @@ class Config(Dialect):
             raise ConfigError("processes and cluster.engine are two ways to share the work: give one")
 
 
+def look(config: Config) -> None:
+    """Raise, before torch is imported, what `run` would of folders, files and first rows."""
+    from bertlab.corpus.labelled import read_scored_pairs
+    from bertlab.corpus.texts import texts
+    from bertlab.disk import refuse_unwritable
+    from bertlab.embedding.parts import refuse_foreign
+    from bertlab.model.facts import fetch, load_config
+
+    output = Path(config.output)
+    refuse_unwritable(output)
+    refuse_foreign(output, config.input, work_of(output))
+    load_config(fetch(config.model))
+    if not _is_stdin(config.input):
+        for file in _named(config.input):
+            next(texts([file], text=config.text, id=config.id, dialect=config.dialect), None)
+    if config.dev_pairs:
+        read_scored_pairs(config.dev_pairs, config.dialect, most=1)
+
+
+def work_of(output: Path) -> Path:
+    """The hidden folder that parts are kept in until the file is made of them."""
+    return output.parent / f".embedding-{output.name}"
+
+
 def run(config: Config) -> dict[str, Any]:
     """Write the vectors; returns what their manifest says: rows, dims, tokens, truncated, loss, ... ({} where others write it).
 
     Raises ConfigError (names, folders), DataError (texts), CorruptError (model), LockedError.
     """
+    look(config)
+
     from bertlab.disk import locked
     from bertlab.embedding.parts import refuse_foreign, tidy
     from bertlab.training import processes
 
     output = Path(config.output)
     new_folder = not output.parent.exists()
-    work = output.parent / f".embedding-{output.name}"
+    work = work_of(output)
     accelerator = processes.start(config.processes, config.device)
     try:
         if not accelerator.is_main_process:
@@ -112,18 +139,29 @@ def run(config: Config) -> dict[str, Any]:
 
 def _files(source: str, work: Path, main: bool) -> list["SourceFile"]:
     """The files of the input, hashed by the first process; standard input is first written to a file in `work`."""
-    from bertlab.corpus.sources import File, files_of
+    from bertlab.corpus.sources import File
     from bertlab.corpus.units import SourceFile, source_files
 
-    from_stdin = source == "-" or source.startswith("-.")
-    if not from_stdin and files_of(source) is None:
-        what = "is a saved dataset: give its texts as JSONL, CSV or Parquet" if Path(source).exists() else "does not exist"
-        raise ConfigError(f"{source} {what}: give a file or a folder of texts (text, JSONL, CSV, TSV, Parquet), or - for standard input")
+    named = [] if _is_stdin(source) else _named(source)
     if main:
         return source_files(source, 0, work)
     spooled = work / f"stdin{source[1:]}"
-    files = [File(spooled, spooled.name)] if from_stdin else files_of(source) or []
-    return [SourceFile(source, 0, file) for file in files]
+    return [SourceFile(source, 0, file) for file in named or [File(spooled, spooled.name)]]
+
+
+def _is_stdin(source: str) -> bool:
+    return source == "-" or source.startswith("-.")
+
+
+def _named(source: str) -> "list[File]":
+    """The files of an input that is not standard input. Raises ConfigError for one that has none."""
+    from bertlab.corpus.sources import files_of
+
+    files = files_of(source)
+    if files is None:
+        what = "is a saved dataset: give its texts as JSONL, CSV or Parquet" if Path(source).exists() else "does not exist"
+        raise ConfigError(f"{source} {what}: give a file or a folder of texts (text, JSONL, CSV, TSV, Parquet), or - for standard input")
+    return files
 
 
 def _embed(config: Config, output: Path, work: Path, files: list["SourceFile"], accelerator: Any) -> dict[str, Any]:
@@ -133,7 +171,7 @@ def _embed(config: Config, output: Path, work: Path, files: list["SourceFile"], 
     from bertlab.embedding.engine import What, open_embedder
     from bertlab.embedding.job import Kept, Texts
     from bertlab.embedding.parts import tidy
-    from bertlab.model.folder import model_origin
+    from bertlab.model.facts import model_origin
     from bertlab.progress import progress, silent
 
     main, several = accelerator.is_main_process, accelerator.num_processes > 1
@@ -197,10 +235,10 @@ def _scored_pairs(path: str, dialect: Dialect) -> tuple[list[str], list[str], li
     """Texts, second texts and scores. Raises DataError for a pair without a second text, or a score that is no number."""
     import math
 
-    from bertlab.corpus.labelled import label_column, read_labelled
+    from bertlab.corpus.labelled import read_scored_pairs
     from bertlab.errors import DataError
 
-    pairs = read_labelled(path, text_b="text_b", label=label_column(path, None, scored=True, dialect=dialect), dialect=dialect)
+    pairs = read_scored_pairs(path, dialect)
     assert pairs.texts_b is not None and pairs.labels is not None
     scores = []
     for id, label in zip(pairs.ids, pairs.labels, strict=True):

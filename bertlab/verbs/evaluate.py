@@ -20,7 +20,8 @@ from bertlab.errors import BertlabError, ColumnError, ConfigError, DataError
 
 if TYPE_CHECKING:
     from bertlab.embedding.judging import VectorsOf
-    from bertlab.tasks.contract import Columns, Gold, Labels, Outputs, Task
+    from bertlab.tasks.contract import Gold, Labels, Outputs, Task
+    from bertlab.tasks.reading import Columns
 
 PREDICTIONS = "predictions.parquet"
 OF_VECTORS = ("similarity", "retrieval", "clustering", "probe")
@@ -116,28 +117,32 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def _columns(config: Config) -> "Columns":
-    from bertlab.tasks.contract import Columns
+    from bertlab.tasks.reading import Columns
 
     return Columns(config.text, config.text_b, config.label, config.label_separator, dialect=config.dialect)
 
 
 def _fine_tuned(config: Config, out: Path) -> dict[str, Any]:
-    from bertlab.inference import LoadedModel
-    from bertlab.model.folder import fetch, load_facts
+    from bertlab.model.facts import fetch, load_facts
+    from bertlab.tasks.first_look import look_at
+    from bertlab.tasks.reading import form_of_model
+
+    assert config.model is not None
+    folder, columns = fetch(config.model), _columns(config)
+    form = form_of_model(folder)
+    with _labels_wanted():
+        look_at(form, config.data, columns)
+    if config.train:
+        look_at(form, config.train, columns)
+
+    from bertlab.inference import LoadedModel  # from here on with torch
     from bertlab.tasks import measures
     from bertlab.tasks.choosing import of_folder
     from bertlab.tasks.data import what_was_cut
 
-    assert config.model is not None
-    folder = fetch(config.model)
     task, labels = of_folder(folder)
-    columns = _columns(config)
-    try:
+    with _labels_wanted():
         rows = task.read(config.data, columns)
-    except ColumnError as error:
-        if error.role == "label":
-            raise DataError(f"{error}: name the right one with --label; to label texts that have none there is bertlab predict") from None
-        raise
     try:
         gold = task.gold(rows, labels)
     except DataError as error:
@@ -153,14 +158,28 @@ def _fine_tuned(config: Config, out: Path) -> dict[str, Any]:
     return _answers(config, out, task, rows, gold, outputs, labels, learnt, further, said)
 
 
+@contextmanager
+def _labels_wanted() -> Iterator[None]:
+    """Say of a file without labels which verb wants none."""
+    try:
+        yield
+    except ColumnError as error:
+        if error.role == "label":
+            raise DataError(f"{error}: name the right one with --label; to label texts that have none there is bertlab predict") from None
+        raise
+
+
 def _probe(config: Config, out: Path) -> dict[str, Any]:
-    from bertlab.embedding.judging import of_labels, refuse_misfit
-    from bertlab.evaluation.probe import linear_probe
-    from bertlab.tasks import sentences
-    from bertlab.tasks.single_label import SINGLE_LABEL
+    from bertlab.tasks.reading import read_texts
 
     assert config.train is not None
-    train, rows = (sentences.read(path, _columns(config)) for path in (config.train, config.data))
+    _look_at_model(config)
+    train, rows = (read_texts(path, _columns(config)) for path in (config.train, config.data))
+
+    from bertlab.embedding.judging import of_labels, refuse_misfit  # from here on with torch
+    from bertlab.evaluation.probe import linear_probe
+    from bertlab.tasks.single_label import SINGLE_LABEL
+
     refuse_misfit(train, pairs=False)
     refuse_misfit(rows, pairs=False)
     labels = SINGLE_LABEL.learn(train)
@@ -238,15 +257,18 @@ def _answers(
 def _judged(config: Config, out: Path) -> dict[str, Any]:
     from bertlab.corpus.labelled import label_column, read_labelled
     from bertlab.corpus.relevance import retrieval_of
-    from bertlab.embedding import judging
-    from bertlab.pages.evaluation import vector_lines
 
+    _look_at_model(config)
     text, dialect = config.text or "text", config.dialect
     label = label_column(config.data, config.label, scored=config.task == "similarity", dialect=dialect)
     needs_label = config.task != "retrieval" or config.relevant is not None
     rows = read_labelled(config.data, text=text, text_b=config.text_b, label=label, needs_label=needs_label, dialect=dialect)
     corpus = read_labelled(config.corpus, text=text, needs_label=False, dialect=dialect) if config.corpus else None
     asked = retrieval_of(rows, corpus, config.relevant) if config.task == "retrieval" else None
+
+    from bertlab.embedding import judging  # from here on with torch
+    from bertlab.pages.evaluation import vector_lines
+
     judging.refuse_misfit(rows, pairs=config.task != "clustering")
     with _vectors(config) as (vectors_of, facts):
         if asked is not None:
@@ -256,6 +278,13 @@ def _judged(config: Config, out: Path) -> dict[str, Any]:
             metrics, write = judge(rows, vectors_of, config.seed)
     metrics |= {"vectors": facts, "task": config.task}
     return _leave(config, out, metrics, lambda: write(out / PREDICTIONS), vector_lines(metrics))
+
+
+def _look_at_model(config: Config) -> None:
+    from bertlab.model.facts import fetch, load_config
+
+    if config.model is not None:
+        load_config(fetch(config.model))
 
 
 @contextmanager
@@ -308,7 +337,7 @@ def _leave(config: Config, out: Path, metrics: dict[str, Any], write: Callable[[
     Returns the metrics with what they were made from.
     """
     from bertlab.disk import MANIFEST, hash_some, sha256_file, write_json, write_sealed
-    from bertlab.model.folder import fetch, model_origin
+    from bertlab.model.facts import fetch, model_origin
     from bertlab.pages.evaluation import MISTAKES
     from bertlab.pages.figures import FOLDER, figures_in
 

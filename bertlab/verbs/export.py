@@ -56,7 +56,7 @@ def run(config: Config) -> dict[str, Any]:
     from bertlab.disk import MANIFEST, hash_files, refuse_used, whole_folder, write_json, write_sealed, write_text
     from bertlab.exporting import Exported, checked, facts_of, write_onnx
     from bertlab.inference import LoadedModel
-    from bertlab.model.folder import CARD, FACTS, load_config, model_origin, text_read
+    from bertlab.model.facts import CARD, FACTS, load_config, model_origin, text_read
     from bertlab.pages.card import exported_card
 
     out = Path(config.out)
@@ -92,7 +92,8 @@ def run(config: Config) -> dict[str, Any]:
 def _as_vectors(config: Config, model: "LoadedModel", pooling: "Pooling", normalize: bool) -> dict[str, Any]:
     """Write the encoder as a model folder that records how its vectors are made."""
     import bertlab
-    from bertlab.model.folder import fetch, model_origin, save_model, text_read
+    from bertlab.model.facts import fetch, model_origin, text_read
+    from bertlab.model.folder import save_model
     from bertlab.pages.card import encoder_card
 
     if any("pooler" in name for name in model.absent):
@@ -124,7 +125,7 @@ def _texts(config: Config, exported: "Exported") -> tuple[Any, Any]:
     """Encoded texts to measure a loss on, and for a task with labelled data their gold."""
     from bertlab import sample
     from bertlab.corpus.labelled import read_labelled
-    from bertlab.tasks.contract import Columns
+    from bertlab.tasks.reading import Columns
 
     model, task = exported.model, exported.task
     path = config.data or str(sample.path("topics_test.jsonl.xz"))

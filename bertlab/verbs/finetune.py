@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from bertlab.tasks.data import Data
 
+FREE = {"out", "model", "train", "dev", "test", "processes", "workers", "track"}  # may differ when a run goes on
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Splits):
@@ -39,17 +41,31 @@ class Config(Splits):
                 raise ConfigError(f"{name}={value}: give 1 or more")
 
 
+def look(config: Config) -> None:
+    """Raise, before torch is imported, what `run` would of folders, settings and first rows."""
+    from bertlab.tasks.first_look import look_at_model, look_at_splits
+    from bertlab.training.runlog import agree_with_config
+
+    out = Path(config.out)
+    agree_with_config(config, out, FREE)
+    if not (out / "model").is_dir():
+        look_at_model(config)
+        look_at_splits(config.task, config.files.values(), config.columns)
+
+
 def run(config: Config) -> dict[str, Any]:
     """Train all seeds, choose by dev, score test, write RUN/model, RUN/metrics.json and RUN/predictions.parquet; returns the metrics.
 
     Raises ConfigError (settings, folders), DataError (labels and tables), CorruptError, LockedError.
     """
+    look(config)
+
     from bertlab.disk import read_json
     from bertlab.training import processes
     from bertlab.training.runlog import refuse_other_inputs, run_folder
 
     accelerator = processes.start(config.processes, config.device)
-    with run_folder(config, accelerator, free={"out", "model", "train", "dev", "test", "processes", "workers", "track"}) as out:
+    with run_folder(config, accelerator, FREE) as out:
         if (out / "model").is_dir():
             refuse_other_inputs(config, out, {f"{split} file": file for split, file in config.files.items()} | {"model": config.model})
             accelerator.print(f"{out} is finished: nothing to do (its model is {out / 'model'})")

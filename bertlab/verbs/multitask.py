@@ -7,12 +7,15 @@ in `bertlab finetune`; its name is the file's. RUN/NAME holds what a fine-tuning
 task trained alone by the same settings, so that what sharing was worth stands beside it.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bertlab.corpus.dialect import Dialect
-from bertlab.errors import ConfigError
+from bertlab.errors import BertlabError, ConfigError
+from bertlab.tasks.reading import Columns
 from bertlab.tasks.recipe import fitted, rate_of, recipe_of
 from bertlab.tasks.settings import FineTuning
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
     from bertlab.tasks.data import Data
     from bertlab.tasks.start import Start
+
+FREE = {"out", "model", "tasks", "processes", "workers", "track"}  # may differ when a run goes on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +42,15 @@ class TaskFile(Dialect):
     task: Literal["auto", "single-label", "multi-label", "regression", "tokens", "answers"] = "auto"
     max_length: int | None = None
     long: Literal["head", "tail", "head+tail", "windows"] | None = None
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The labelled files by split, those that were given."""
+        return {split: file for split in ("train", "dev", "test") if (file := getattr(self, split)) is not None}
+
+    @property
+    def columns(self) -> Columns:
+        return Columns(self.text, self.text_b, self.label, self.label_separator, dialect=self.dialect)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,17 +75,33 @@ class Config(FineTuning):
             raise ConfigError(f"seeds={self.seeds}: give 1 or more")
 
 
+def look(config: Config) -> None:
+    """Raise, before torch is imported, what `run` would of folders, settings and first rows."""
+    from bertlab.tasks.first_look import look_at_model, look_at_splits
+    from bertlab.training.runlog import agree_with_config
+
+    out = Path(config.out)
+    agree_with_config(config, out, FREE)
+    if not (out / "metrics.json").is_file():
+        look_at_model(config)
+        for name, task in task_files(config).items():
+            with _naming(name):
+                look_at_splits(task.task, task.files.values(), task.columns)
+
+
 def run(config: Config) -> dict[str, Any]:
     """Train all seeds, write a folder for each task and RUN/metrics.json; returns the metrics.
 
     Raises ConfigError (settings, folders), DataError (labels and tables), CorruptError, LockedError.
     """
+    look(config)
+
     from bertlab.disk import read_json
     from bertlab.training import processes
     from bertlab.training.runlog import refuse_other_inputs, run_folder
 
     accelerator = processes.start(config.processes, config.device, all_parts=False)
-    with run_folder(config, accelerator, free={"out", "model", "tasks", "processes", "workers", "track"}) as out:
+    with run_folder(config, accelerator, FREE) as out:
         if (out / "metrics.json").is_file():
             refuse_other_inputs(config, out, files_of(config) | {"model": config.model})
             accelerator.print(f"{out} is finished: nothing to do")
@@ -104,22 +134,25 @@ def files_of(config: Config) -> dict[str, str | None]:
 
 def _read(config: Config, start: "Start") -> dict[str, tuple["Data", str]]:
     """The data of every task, and why it is of its kind. Raises ConfigError and DataError with the task's name."""
-    from bertlab.errors import BertlabError
-    from bertlab.tasks.contract import Columns
     from bertlab.tasks.data import read_task
 
     found = {}
     for name, task in task_files(config).items():
-        files = {split: file for split in ("train", "dev", "test") if (file := getattr(task, split)) is not None}
-        columns = Columns(task.text, task.text_b, task.label, task.label_separator, dialect=task.dialect)
         sizes: dict[str, Any] = {"dev_share": config.dev_share, "max_length": task.max_length, "long": task.long}
         positions = start.encoder.max_position_embeddings
-        try:
-            found[name] = read_task(task.task, files, columns, start.tokenizer, positions=positions, **sizes)
+        with _naming(name):
+            found[name] = read_task(task.task, task.files, task.columns, start.tokenizer, positions=positions, **sizes)
             start.refuse_pairs(found[name][0])
-        except BertlabError as error:
-            raise type(error)(f"task {name}: {error}") from None
     return found
+
+
+@contextmanager
+def _naming(task: str) -> Iterator[None]:
+    """What is wrong with a task's files is said with its name."""
+    try:
+        yield
+    except BertlabError as error:
+        raise type(error)(f"task {task}: {error}") from None
 
 
 def _train(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, Any]:

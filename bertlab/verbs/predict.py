@@ -20,7 +20,6 @@ from bertlab.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from bertlab.inference import LoadedModel
-    from bertlab.labelling import Form
 
 ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet")
 MOST_NAMES = 20  # of labels that are counted on the screen
@@ -87,21 +86,25 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def _predict(config: Config, output: Path, work: Path) -> dict[str, Any]:
-    from bertlab import labelling
+    from bertlab.model.facts import fetch, model_origin
+    from bertlab.tasks.first_look import look_at
+    from bertlab.tasks.reading import Columns, form_of_model
+
+    reads = form_of_model(fetch(config.model))
+    if reads == "tokens" and output.suffix in (".csv", ".tsv"):
+        raise DataError(f"output={config.output}: entities are lists, which no cell of {output.suffix} holds: name it .jsonl or .parquet")
+    source, columns = _file(config.input, work), Columns(config.text, config.text_b, None, None, config.id, config.dialect)
+    look_at(reads, str(source), columns, needs_gold=False)
+
+    from bertlab import labelling  # from here on with torch
     from bertlab.disk import MANIFEST, hash_some, sha256_file, sweep, write_sealed
     from bertlab.inference import LoadedModel
-    from bertlab.model.folder import load_labels, model_origin
     from bertlab.progress import progress
-    from bertlab.tasks.contract import Columns
 
-    source = _file(config.input, work)
     model = LoadedModel(config.model, config.device, config.precision)
-    if model.task is None:
-        load_labels(model.folder)  # raises, and says what to do
     assert model.task is not None
     form = labelling.Form(output.suffix, config.probabilities)
-    _refuse_lists(model, form, config.output)
-    rows = model.task.read(str(source), Columns(config.text, config.text_b, None, None, config.id, config.dialect), needs_gold=False)
+    rows = model.task.read(str(source), columns, needs_gold=False)
     origin = model_origin(config.model)
     data = {"sha256": sha256_file(source), "name": source.name, "text": config.text, "text_b": config.text_b, "id": config.id}
     data |= asdict(config.dialect)
@@ -137,13 +140,6 @@ def _file(source: str, work: Path) -> Path:
         what = "is a folder" if Path(source).is_dir() else "does not exist"
         raise ConfigError(f"{source} {what}: give a file of texts (text, CSV, TSV, JSONL, Parquet), or - for standard input")
     return Path(source)
-
-
-def _refuse_lists(model: "LoadedModel", form: "Form", output: str) -> None:
-    from bertlab.tasks.tokens import TOKENS
-
-    if model.task is TOKENS and form.ending in (".csv", ".tsv"):
-        raise DataError(f"output={output}: entities are lists, which no cell of {form.ending} holds: name it .jsonl or .parquet")
 
 
 def _summary(facts: dict[str, Any], output: str, model: "LoadedModel") -> str:

@@ -170,12 +170,28 @@ class Config:
         return max(self.max_length, self.long_length if self.long_share else 0)
 
 
+def look(config: Config) -> None:
+    """Raise, before torch is imported, what `run` would of folders and settings."""
+    from bertlab.model.facts import fetch, load_config
+    from bertlab.tokens.corpus import open_corpus
+    from bertlab.training.runlog import agree_with_config
+
+    out = Path(config.out)
+    agree_with_config(config, out, FREE)
+    if not (out / "model").is_dir():
+        open_corpus(config.corpus, verify=False)
+        if config.model:
+            load_config(fetch(config.model))
+
+
 def run(config: Config) -> dict[str, Any]:
     """Train, measure and write RUN/model; returns its facts (bertlab.json). A finished run is left as it is.
 
     Raises ConfigError (settings, folders, a model that does not fit the corpus), DataError (too little text), CorruptError, LockedError.
     """
-    from bertlab.model.folder import load_facts
+    look(config)
+
+    from bertlab.model.facts import load_facts
     from bertlab.training import processes
     from bertlab.training.runlog import refuse_other_inputs, run_folder
 
@@ -195,7 +211,7 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     import torch
 
     from bertlab.config import to_dict
-    from bertlab.model.folder import weights_sha256
+    from bertlab.model.facts import weights_sha256
     from bertlab.pages.report import report_on
     from bertlab.pages.screen import mfu_words
     from bertlab.pages.transcript import guessed_pairs
@@ -397,7 +413,8 @@ def phases(config: Config, corpus: "Corpus", fixed_shapes: bool = False) -> "Pha
 
 def _finish(config: Config, out: Path, model: "BertForPreTraining", corpus: "Corpus", state: dict[str, Any]) -> dict[str, Any]:
     """Write RUN/model from the best weights, print what came out, return its facts."""
-    from bertlab.model.folder import fetch, save_model, text_read
+    from bertlab.model.facts import fetch, text_read
+    from bertlab.model.folder import save_model
     from bertlab.pages.card import pretrained_card, pretraining_facts
     from bertlab.pages.report import report_on
     from bertlab.pages.screen import pretraining_lines

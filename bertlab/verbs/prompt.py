@@ -66,21 +66,30 @@ def run(config: Config) -> dict[str, Any]:
 
     Raises ConfigError (folders, template, words), DataError (columns, a label without words), CorruptError.
     """
-    from bertlab.batches.cloze import parse_template
-    from bertlab.cloze import answer, label_words
     from bertlab.corpus.labelled import label_ids, read_labelled
-    from bertlab.disk import MANIFEST, hash_some, sha256_file, write_json, write_sealed
-    from bertlab.evaluation.predictions import write_predictions
-    from bertlab.inference import LoadedModel
-    from bertlab.model.folder import model_origin
+    from bertlab.disk import MANIFEST, hash_some, refuse_file, sha256_file, write_json, write_sealed
+    from bertlab.model.facts import fetch, load_config, model_origin
 
     out = Path(config.out)
+    refuse_file(out)
     if (out / "config.yaml").exists():
         raise ConfigError(f"{out} is a run folder, with metrics of its own: choose another --out")
-    templates = [parse_template(source) for source in config.template]
+    load_config(fetch(config.model))
     columns: dict[str, Any] = {"text": config.text, "text_b": config.text_b, "label": config.label, "dialect": config.dialect}
     rows = read_labelled(config.data, **columns, needs_label=False)
     given = words_of(config, rows)
+    unlabelled = read_labelled(config.unlabelled, **columns, needs_label=False) if config.unlabelled else None
+    if unlabelled is not None and (unlabelled.texts_b is None) != (rows.texts_b is None):
+        raise DataError(f"{unlabelled.origin}: one of it and {rows.origin} has second texts: give both the same columns")
+    if config.train:
+        read_labelled(config.train, **columns, most=1)
+
+    from bertlab.batches.cloze import parse_template  # from here on with torch
+    from bertlab.cloze import answer, label_words
+    from bertlab.evaluation.predictions import write_predictions
+    from bertlab.inference import LoadedModel
+
+    templates = [parse_template(source) for source in config.template]
     model = LoadedModel(config.model, config.device, config.precision)
     model.masked_word_model()  # before anything is computed
     for template in templates:
@@ -93,9 +102,6 @@ def run(config: Config) -> dict[str, Any]:
         gold = None if rows.labels is None else label_ids(rows, words.labels)
     except DataError as error:
         raise DataError(f"{error} (train means --words here: give the label words, or leave its rows out)") from None
-    unlabelled = read_labelled(config.unlabelled, **columns, needs_label=False) if config.unlabelled else None
-    if unlabelled is not None and (unlabelled.texts_b is None) != (rows.texts_b is None):
-        raise DataError(f"{unlabelled.origin}: one of it and {rows.origin} has second texts: give both the same columns")
     answers = answer(
         model,
         templates,

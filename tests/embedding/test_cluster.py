@@ -15,7 +15,7 @@ from bertlab.embedding.cluster import Embedding
 from bertlab.embedding.engine import What, open_embedder
 from bertlab.embedding.job import Kept, Texts
 from bertlab.errors import ConfigError, DataError
-from bertlab.model.folder import model_origin
+from bertlab.model.facts import model_origin
 from bertlab.verbs import embed
 
 pytest.importorskip("datatrove", reason="bertlab[cluster] is not installed")

@@ -19,7 +19,8 @@ from bertlab.batches.labelled import encode_examples
 from bertlab.errors import BertlabError, ConfigError, CorruptError
 from bertlab.model import folder as folders
 from bertlab.model.encoder import Bert, EncoderConfig
-from bertlab.model.folder import fetch, load_config, load_facts, load_labels, load_model, save_model, text_read
+from bertlab.model.facts import fetch, load_config, load_facts, load_labels, text_read
+from bertlab.model.folder import load_model, save_model
 from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
 from bertlab.tokens import tokenizer as tokenizers
 

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from bertlab.batches.flat import IGNORED, FlatBatch, LabelledBatch, flat_fields
 from bertlab.model.encoder import EncoderConfig
-from bertlab.model.folder import load_config, load_labels, load_model, save_model
+from bertlab.model.facts import load_config, load_labels
+from bertlab.model.folder import load_model, save_model
 from bertlab.model.heads import BertForPreTraining, BertForQuestionAnswering, BertForSequenceClassification, BertForTokenClassification
 from bertlab.tokens import tokenizer as tokenizers
 from bertlab.training.objectives import answer_loss

@@ -23,7 +23,8 @@ from bertlab.disk import MANIFEST, hash_files, read_json, read_sealed, write_sea
 from bertlab.errors import BertlabError
 from bertlab.evaluation.alignment import read_predictions
 from bertlab.inference import LoadedModel
-from bertlab.model.folder import load_labels, load_model
+from bertlab.model.facts import load_labels
+from bertlab.model.folder import load_model
 from bertlab.model.heads import BertForPreTraining
 from bertlab.tokens import tokenizer as tokenizers
 from bertlab.tokens.corpus import open_corpus

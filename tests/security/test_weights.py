@@ -13,7 +13,8 @@ import torch
 
 from bertlab.errors import BertlabError, ConfigError, CorruptError
 from bertlab.model.encoder import Bert, EncoderConfig, parameter_shapes
-from bertlab.model.folder import load_config, load_model, save_model
+from bertlab.model.facts import load_config
+from bertlab.model.folder import load_model, save_model
 from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
 from bertlab.model.weights import read_header, read_tensors
 from bertlab.tokens import tokenizer as tokenizers
@@ -270,7 +271,7 @@ def test_only_the_keys_that_shape_an_encoder_leave_a_strangers_config(folder: Pa
 @pytest.mark.parametrize("text", ["[" * 10**5, '{"a": ' + "9" * 10**5 + "}", "[1]", "\x80\x02", "NaN" * 9])
 @pytest.mark.parametrize("file", ["config.json", "bertlab.json"])
 def test_json_made_to_hurt_is_one_line(folder: Path, file: str, text: str, most_memory: Memory) -> None:
-    from bertlab.model.folder import load_facts
+    from bertlab.model.facts import load_facts
 
     (folder / file).write_text(text, encoding="latin-1")
 

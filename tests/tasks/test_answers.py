@@ -108,8 +108,8 @@ def test_questions_about_one_text_stay_on_one_side_and_squads_own_form_is_told(b
     ]  # fmt: skip
     (tmp_path / "train.json").write_text(json.dumps({"version": "1.1", "data": [{"title": "t", "paragraphs": paragraphs}]}, indent=1))
     from bertlab.tasks.choosing import choose
-    from bertlab.tasks.contract import Columns
     from bertlab.tasks.data import read_data
+    from bertlab.tasks.reading import Columns
     from bertlab.tokens import tokenizer as tokenizers
 
     columns = Columns(None, None, None, None)

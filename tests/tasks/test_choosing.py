@@ -9,7 +9,7 @@ import pytest
 
 from bertlab.errors import ConfigError, DataError
 from bertlab.tasks.choosing import TASKS, choose, of_folder
-from bertlab.tasks.contract import Columns
+from bertlab.tasks.reading import Columns
 
 COLUMNS = Columns(None, None, None, None)
 

@@ -19,7 +19,8 @@ import bertlab
 from bertlab.disk import read_json
 from bertlab.errors import ConfigError
 from bertlab.model.encoder import EncoderConfig
-from bertlab.model.folder import load_config, load_model, save_model
+from bertlab.model.facts import load_config
+from bertlab.model.folder import load_model, save_model
 from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
 from bertlab.pages.results import failed_lines, start_line, training_line
 from bertlab.tasks.choosing import TASKS

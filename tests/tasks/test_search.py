@@ -13,7 +13,7 @@ from accelerate import Accelerator
 import bertlab
 from bertlab.disk import read_json
 from bertlab.errors import ConfigError, CorruptError
-from bertlab.model.folder import load_facts
+from bertlab.model.facts import load_facts
 from bertlab.tasks.search import Settings, best_trial, prefix_of, search, settings_of, usual_values
 from bertlab.tasks.single_label import SINGLE_LABEL
 from bertlab.training import chain

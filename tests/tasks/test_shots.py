@@ -11,8 +11,8 @@ from bertlab.corpus.labelled import Labelled
 from bertlab.disk import read_json
 from bertlab.errors import ConfigError, DataError
 from bertlab.pages.results import shots_lines
-from bertlab.tasks.contract import Columns
 from bertlab.tasks.data import Data, read_task
+from bertlab.tasks.reading import Columns
 from bertlab.tasks.shots import draw, epochs_of_shots
 from bertlab.tokens import tokenizer as tokenizers
 from bertlab.verbs import finetune

@@ -27,7 +27,8 @@ from bertlab.embedding import learning, related_texts
 from bertlab.embedding.related_texts import likeness_of, of_files
 from bertlab.errors import ConfigError, DataError
 from bertlab.model.encoder import EncoderConfig
-from bertlab.model.folder import load_config, load_facts, save_model, text_read
+from bertlab.model.facts import load_config, load_facts, text_read
+from bertlab.model.folder import save_model
 from bertlab.model.heads import BertForPreTraining
 from bertlab.signals import Preempted
 from bertlab.tokens import tokenizer as tokenizers

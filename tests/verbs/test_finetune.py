@@ -31,7 +31,8 @@ from bertlab.evaluation.alignment import read_predictions
 from bertlab.evaluation.baselines import majority_class
 from bertlab.evaluation.metrics import classification_metrics
 from bertlab.model.encoder import EncoderConfig
-from bertlab.model.folder import load_facts, load_labels, load_model, save_model
+from bertlab.model.facts import load_facts, load_labels
+from bertlab.model.folder import load_model, save_model
 from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
 from bertlab.pages.results import opening
 from bertlab.tasks import seeds

@@ -1,0 +1,102 @@
+"""What a model folder says of itself: its configuration, its classes, what it was made from, the hashes of its files.
+
+Read without torch, whose import takes seconds: a folder that is none is refused before. What is said is compared with the folder's manifest
+first, where it has one; the weights are looked at when they are read (bertlab/model/folder.py).
+"""
+
+from pathlib import Path
+from typing import Any
+
+from bertlab.disk import MANIFEST, SEAL, bound_entries, list_at, read_json, read_object, read_sealed, sha256_file, text_at, verify_files
+from bertlab.errors import ConfigError, CorruptError
+
+WEIGHTS, FACTS, CARD = "model.safetensors", "bertlab.json", "README.md"
+# What sentence vectors and predictions depend on, in folders of ours and published ones.
+COMPUTES = ("config.json", WEIGHTS, "tokenizer.json", "vocab.txt", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json")
+
+
+def load_config(folder: str) -> dict[str, Any]:
+    """The values of a model folder's config.json. Raises ConfigError when it is none, CorruptError when a file of ours is another (the
+    weights are looked at when they are read)."""
+    path = Path(folder)
+    if not (path / "config.json").is_file():
+        hint = " (did you mean the folder `model` inside it?)" if (path / "model" / "config.json").is_file() else ""
+        if not hint and (path / "config.yaml").is_file():
+            hint = " (a run that is not finished: the command that began it goes on with it)"
+        hint = hint if path.exists() else f" (it does not exist; a name on the hub is written hf:{path.name})"
+        raise ConfigError(f"{folder}: no config.json there: is it a model folder?{hint}")
+    verify_files(path, {name: entry for name, entry in _bound(path).items() if name not in (WEIGHTS, CARD)})
+    return read_object(path / "config.json")
+
+
+def load_facts(folder: str) -> dict[str, Any]:
+    """bertlab.json of a folder of ours; {} for a published checkpoint."""
+    path = Path(folder) / FACTS
+    return read_object(path) if path.is_file() else {}
+
+
+def text_read(folder: str) -> list[dict[str, str]]:
+    """The sources of text that the weights of a folder of ours were trained on, by name and licence ("" where not stated), the earliest
+    first; [] where nothing is known of it."""
+    facts = load_facts(folder)
+    sources = [*list_at(facts, "text_read"), *list_at(facts, "corpus", "sources")]
+    return [{"name": name, "licence": text_at(source, "licence") or ""} for source in sources if (name := text_at(source, "name"))]
+
+
+def load_labels(folder: str) -> list[str]:
+    """The class names of a fine-tuned folder, in order. Raises ConfigError when it has no classifier."""
+    values = load_config(folder)
+    if not {"BertForSequenceClassification", "BertForTokenClassification"} & set(values.get("architectures") or ()):
+        raise ConfigError(f"{folder}: has no classifier: fine-tune it first (bertlab finetune --model {folder} ...)")
+    names = values.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # what transformers leaves unwritten
+    try:
+        return [names[str(number)] for number in range(len(names))]
+    except (KeyError, TypeError):
+        raise CorruptError(f"{folder}/config.json: id2label is not numbered 0 to {len(names) - 1}") from None
+
+
+def weights_file(folder: Path) -> Path:
+    """The weights in a model folder. Raises ConfigError where there are none, or only pickled ones, CorruptError where they are others than
+    were written."""
+    path = folder / WEIGHTS
+    if not path.is_file():
+        pickled = (
+            " (pytorch_model.bin is pickle, which can run code: convert it with transformers' save_pretrained)"
+            if list(folder.glob("*.bin"))
+            else ""
+        )
+        raise ConfigError(f"{folder}: no {WEIGHTS} there{pickled}")
+    verify_files(folder, {name: entry for name, entry in _bound(folder).items() if name == WEIGHTS})
+    return path
+
+
+def weights_sha256(source: str | None) -> str | None:
+    """The sha256 of a model folder's weights: what a run that starts from them remembers."""
+    return None if source is None else sha256_file(Path(fetch(source)) / WEIGHTS)
+
+
+def model_origin(source: str) -> dict[str, Any]:
+    """The place of a model as it was given, and the sha256 of every file that what it computes depends on: what an output remembers."""
+    folder = Path(fetch(source))
+    return {"path": source, "files": {name: sha256_file(folder / name) for name in COMPUTES if (folder / name).is_file()}}
+
+
+def fetch(source: str) -> str:
+    """A local folder as it is; `hf:name` downloaded from the hub (weights in safetensors and JSON only) and its folder returned."""
+    if not source.startswith("hf:"):
+        return source
+    from huggingface_hub import snapshot_download
+
+    return snapshot_download(source.removeprefix("hf:"), allow_patterns=["*.json", "*.safetensors", "vocab.txt"])
+
+
+def _bound(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and sha256 of the files of a folder of ours, by name; {} for a published one. Raises CorruptError where it is damaged."""
+    path = folder / MANIFEST
+    if not (folder / FACTS).is_file():
+        found = read_json(path) if path.is_file() else None
+        if not isinstance(found, dict) or SEAL not in found:  # none, or somebody else's
+            return {}
+    elif not path.is_file():
+        raise CorruptError(f"{path} is missing: copy the folder again or make it again")
+    return bound_entries(read_sealed(path), path)
