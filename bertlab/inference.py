@@ -20,7 +20,8 @@ from bertlab.corpus.given import given_texts
 from bertlab.embedding.engine import Embedder, What, finished
 from bertlab.errors import ConfigError, DataError
 from bertlab.model.encoder import Bert
-from bertlab.model.folder import WithHead, fetch, load_config, load_facts, load_labels, load_model, refuse_misfit
+from bertlab.model.facts import fetch, load_config, load_facts, load_labels
+from bertlab.model.folder import WithHead, load_model, refuse_misfit
 from bertlab.model.heads import BertForPreTraining
 from bertlab.model.pooling import POOLINGS, Pooling, recorded
 from bertlab.tasks import choosing

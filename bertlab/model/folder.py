@@ -25,9 +25,6 @@ from bertlab.disk import MANIFEST, hash_files, refuse_full, whole_folder, write_
 from bertlab.errors import ConfigError, CorruptError
 from bertlab.model.encoder import Bert, EncoderConfig, parameter_shapes
 from bertlab.model.facts import CARD, FACTS, WEIGHTS, load_config, weights_file
-from bertlab.model.facts import fetch as fetch  # these three for inference.py, which asks for them here
-from bertlab.model.facts import load_facts as load_facts
-from bertlab.model.facts import load_labels as load_labels
 from bertlab.model.heads import (
     BertForPreTraining,
     BertForQuestionAnswering,
