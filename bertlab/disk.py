@@ -42,13 +42,15 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder that becomes `path` when the block ends well. Raises ConfigError if `path` has content."""
+def whole_folder(path: Path, parents: bool = True) -> Iterator[Path]:
+    """Yield an empty temporary folder that becomes `path` when the block ends well. Raises ConfigError if `path` has content.
+
+    The folder that it is to be in is made, and with `parents` those above it."""
     refuse_used(path)
     temporary = path.parent / f"{TEMPORARY}{uuid.uuid4().hex}-{path.name}"
     try:
         with _naming_what_is_full(path):
-            make_folder(path.parent)
+            make_folder(path.parent, parents)
             temporary.mkdir()
             yield temporary
             for file in sorted(temporary.rglob("*")):
@@ -268,7 +270,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # each library has its own for a path that is gone
-            if folder.is_dir() or isinstance(error, BertlabError):
+            if _is_held(folder, stream) or isinstance(error, BertlabError):
                 raise
             raise ConfigError(f"{folder} was removed while it was written to: nothing is left to go on from, start again") from error
         finally:
@@ -295,16 +297,22 @@ def _lock(folder: Path) -> IO[str]:
             continue
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(stream.fileno()), (folder / ".lock").stat()):
+            if _is_held(folder, stream):
                 return stream
         except BlockingIOError:
             stream.seek(0)
             holder = stream.read().strip() or "?"
             stream.close()
             raise LockedError(f"{folder} is in use by process {holder}: wait for it or choose another --out") from None
-        except FileNotFoundError:
-            pass
         stream.close()
+
+
+def _is_held(folder: Path, stream: IO[str]) -> bool:
+    """Whether the lock that is open is still that of `folder`: not so once it was removed, even if one of that name has been made again."""
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), (folder / ".lock").stat())
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager

@@ -181,6 +181,24 @@ def test_a_folder_removed_while_it_is_written_to_is_said_to_be(tmp_path: Path) -
         (tmp_path / "other").read_text()
 
 
+def test_a_folder_made_again_by_a_thread_of_the_run_was_removed_all_the_same(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(ConfigError, match="run was removed while it was written to"), locked(folder):
+        shutil.rmtree(folder)
+        folder.mkdir()
+        (folder / "inputs.json").read_text()
+
+
+def test_a_folder_is_made_in_one_that_has_gone_only_where_it_may(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), whole_folder(tmp_path / "run" / "checkpoints" / "a", parents=False):
+        pass
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    with whole_folder(tmp_path / "run" / "checkpoints" / "a", parents=False):
+        pass
+    assert (tmp_path / "run" / "checkpoints" / "a").is_dir()
+
+
 # --- disks that are full or cannot be written -------------------------------------------------------------------------------------------
 
 

@@ -141,7 +141,7 @@ def write_checkpoint(
     if folder.exists():
         remove_folder(folder)  # one that did not verify, or it would have been resumed from
     refuse_full(folder, sum(value.nbytes for tensors in (weights, moments) for value in tensors.values()))
-    with whole_folder(folder) as temporary:
+    with whole_folder(folder, parents=False) as temporary:
         for name, tensors in (("model", weights), ("optimizer", moments)):
             contiguous = {key: value.contiguous() for key, value in tensors.items()}
             safetensors.torch.save_file(contiguous, temporary / f"{name}.safetensors")

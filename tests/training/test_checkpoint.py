@@ -327,8 +327,8 @@ def test_no_old_one_goes_before_the_new_one_has_been_read_back(
     true_whole_folder = checkpoint.whole_folder
 
     @contextmanager
-    def lying_disk(folder: Path) -> Iterator[Path]:
-        with true_whole_folder(folder) as temporary:
+    def lying_disk(folder: Path, parents: bool) -> Iterator[Path]:
+        with true_whole_folder(folder, parents) as temporary:
             yield temporary
         flip_bit(folder / "model.safetensors", 100, 0)
 
