@@ -61,7 +61,8 @@ def orthogonalised(matrix: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """U V' of a matrix U S V', roughly, by Newton-Schulz steps in `dtype`. Shape as given.
 
     A step is x -> p x with a polynomial p of x x'. In fp32 an oblong x is left alone: the p of all steps, which are polynomials of one
-    matrix, are multiplied, and x by their product, which is half the work for sides of 1 to 4. bf16 has not the digits for that.
+    matrix, are multiplied, and x by their product, which for sides of d and 4 d is 28 times d^3 instead of 45. bf16 has not the digits
+    for that.
     """
     a, b, c = NEWTON_SCHULZ
     is_tall = matrix.shape[0] > matrix.shape[1]
