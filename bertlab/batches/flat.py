@@ -110,7 +110,7 @@ class PretrainingBatch(FlatBatch):
             position_ids=torch.cat([self.position_ids, torch.from_numpy(ragged_arange(behind))]),
             cu_seqlens=torch.cat([F.pad(self.cu_seqlens, (before, 0)), torch.from_numpy(last + np.cumsum(behind)).int()]),
             max_seqlen=longest,
-            mlm_positions=F.pad(self.mlm_positions, (0, masks)),
+            mlm_positions=torch.cat([self.mlm_positions, torch.arange(masks) * (last // max(1, masks))]),  # no sequence has them all
             mlm_labels=F.pad(self.mlm_labels, (0, masks), value=IGNORED),
             nsp_labels=F.pad(self.nsp_labels, (before, len(behind)), value=IGNORED),
             filler_tokens=missing,

@@ -22,19 +22,22 @@ from bertlab.model.dropout import dropped
 
 # A group is cut where its longest sequence would pad the next one by more than this share: padding costs, so do many small products.
 MOST_PADDING = 0.2
+# A CPU's products in bf16 are up to a quarter faster over a multiple of this (docs/performance.md): there a group's length is one.
+BF16_LANES = 16
 
 
 @dataclass(frozen=True)
 class Group:
     """Sequences padded to one length: rows [first, first + count * length) of the padded buffer.
 
-    mask (count, 1, 1, length) is True at real tokens; None when every sequence is that long.
+    mask (count, 1, 1, length) is True at real tokens; None when every sequence is that long. members (count,): which sequences these are.
     """
 
     first: int
     count: int
     length: int
     mask: Tensor | None
+    members: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,18 @@ class Layout:
     padded_rows: int = 0
 
 
+@dataclass(frozen=True)
+class Asked:
+    """The tokens whose contexts somebody reads: places (M,) into the T tokens.
+
+    Where there are groups, each has `most` queries a sequence, and rows (M,) sends each place to its row of a padded buffer of queries.
+    """
+
+    places: Tensor
+    rows: Tensor | None = None
+    most: tuple[int, ...] = ()
+
+
 def layout(cu_seqlens: Tensor, max_seqlen: int, dtype: torch.dtype, dropout: float) -> Layout:
     """Choose the kernel by device, dtype and dropout, and lay the sequences out for it."""
     if cu_seqlens.is_cuda and dtype in (torch.bfloat16, torch.float16) and dropout == 0.0:
@@ -60,15 +75,16 @@ def layout(cu_seqlens: Tensor, max_seqlen: int, dtype: torch.dtype, dropout: flo
     groups: list[Group] = []
     row_of_sequence = [0] * len(lengths)
     padded_rows = 0
+    multiple = BF16_LANES if dtype == torch.bfloat16 and not cu_seqlens.is_cuda else 1
     for members in _like_lengths(lengths):
-        longest = lengths[members[0]]
+        longest = -(-lengths[members[0]] // multiple) * multiple
         for place, sequence in enumerate(members):
             row_of_sequence[sequence] = padded_rows + place * longest
         mask = None
         if lengths[members[-1]] < longest:
             real = torch.tensor([lengths[sequence] for sequence in members])
             mask = (torch.arange(longest) < real[:, None])[:, None, None, :].to(cu_seqlens.device)
-        groups.append(Group(padded_rows, len(members), longest, mask))
+        groups.append(Group(padded_rows, len(members), longest, mask, torch.tensor(members, device=cu_seqlens.device)))
         padded_rows += len(members) * longest
     shift = torch.tensor(row_of_sequence) - torch.tensor(bounds[:-1])
     rows = torch.arange(bounds[-1]) + torch.repeat_interleave(shift, torch.tensor(lengths))
@@ -88,6 +104,24 @@ def _like_lengths(lengths: list[int]) -> list[list[int]]:
     return groups
 
 
+def ask(where: Layout, places: Tensor) -> Asked:
+    """Lay out the queries of `places`, in any order and also twice."""
+    if not where.groups:
+        return Asked(places)
+    sequences = torch.searchsorted(where.cu_seqlens[1:].long(), places, right=True)
+    number = torch.bincount(sequences, minlength=len(where.cu_seqlens) - 1)
+    order = sequences.argsort(stable=True)
+    rows = torch.empty_like(places)
+    rows[order] = torch.arange(len(places), device=places.device) - (number.cumsum(0) - number)[sequences[order]]  # within a sequence
+    first, begin, most = torch.zeros_like(number), 0, []
+    for group in where.groups:
+        assert group.members is not None
+        most.append(max(1, int(number[group.members].max())))
+        first[group.members] = begin + most[-1] * torch.arange(group.count, device=places.device)
+        begin += most[-1] * group.count
+    return Asked(places, rows + first[sequences], tuple(most))
+
+
 def attend(qkv: Tensor, where: Layout, dropout: float) -> Tensor:
     """Self-attention of flat tokens: qkv (T, 3, H, D) -> context (T, H * D). `dropout` falls on the attention weights."""
     tokens, _, heads, size = qkv.shape
@@ -99,27 +133,57 @@ def attend(qkv: Tensor, where: Layout, dropout: float) -> Tensor:
         assert isinstance(context, Tensor)
         return context.reshape(tokens, heads * size)
     assert where.rows is not None
-    padded = qkv.new_zeros(where.padded_rows, 3 * heads * size).index_copy(0, where.rows, qkv.reshape(tokens, -1))
+    padded = _padded(qkv, where.rows, where.padded_rows)
     contexts = []
     # split, not slices: on the way back a slice is the whole buffer again, zero but for its rows
     blocks = padded.split([group.count * group.length for group in where.groups])
     for group, block in zip(where.groups, blocks, strict=True):
         query, key, value = block.view(group.count, group.length, 3, heads, size).permute(2, 0, 3, 1, 4)  # each (count, H, length, D)
-        if qkv.dtype == torch.bfloat16 and not qkv.is_cuda:
-            context = _attend_in_words(query, key, value, group.mask, dropout)
-        else:
-            context = F.scaled_dot_product_attention(query, key, value, attn_mask=group.mask, dropout_p=dropout)
-        contexts.append(context.transpose(1, 2).reshape(-1, heads * size))
+        contexts.append(_attend_group(query, key, value, group.mask, dropout))
     return torch.cat(contexts).index_select(0, where.rows)
 
 
+def attend_asked(query: Tensor, key_value: Tensor, where: Layout, asked: Asked, dropout: float) -> Tensor:
+    """The contexts of asked tokens alone: query (M, H, D) of theirs, key_value (T, 2, H, D) of all -> (M, H * D)."""
+    assert where.rows is not None and asked.rows is not None
+    heads, size = query.shape[1:]
+    number = [group.count * most for group, most in zip(where.groups, asked.most, strict=True)]
+    queries = _padded(query, asked.rows, sum(number)).split(number)
+    blocks = _padded(key_value, where.rows, where.padded_rows).split([group.count * group.length for group in where.groups])
+    contexts = []
+    for group, most, of_group, block in zip(where.groups, asked.most, queries, blocks, strict=True):
+        key, value = block.view(group.count, group.length, 2, heads, size).permute(2, 0, 3, 1, 4)
+        asking = of_group.view(group.count, most, heads, size).transpose(1, 2)  # (count, H, most, D)
+        contexts.append(_attend_group(asking, key, value, group.mask, dropout))
+    return torch.cat(contexts).index_select(0, asked.rows)
+
+
+def _padded(flat: Tensor, rows: Tensor, number: int) -> Tensor:
+    """What each token has, in the row of a buffer of so many that is its own: (T, ...) -> (number, the rest in one)."""
+    flat = flat.flatten(1)
+    return flat.new_zeros(number, flat.shape[1]).index_copy_(0, rows, flat)
+
+
+def _attend_group(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    """Attention of sequences side by side: query (count, H, n, D), key and value (count, H, length, D) -> (count * n, H * D)."""
+    if query.dtype == torch.bfloat16 and not query.is_cuda:
+        context = _attend_in_words(query, key, value, mask, dropout)
+    else:
+        context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    return context.transpose(1, 2).flatten(2).flatten(0, 1)
+
+
 def _attend_in_words(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-    """What scaled_dot_product_attention says, of (count, H, length, D) each."""
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    weights = torch.softmax(scores, dim=-1)
-    return (dropped(weights, dropout) if dropout else weights) @ value
+    """What scaled_dot_product_attention says. The mask is added within the product, which has its output in hand: two passes over the
+    scores fewer, and two on the way back."""
+    count, heads, asking, size = query.shape
+    query, key, value = (of.reshape(count * heads, -1, size) for of in (query, key, value))
+    if mask is None:
+        added, beta = query.new_empty(1), 0  # not read
+    else:
+        added, beta = query.new_zeros(count, 1, mask.shape[-1]).masked_fill_(~mask[:, 0], float("-inf")).repeat_interleave(heads, dim=0), 1
+    weights = torch.softmax(torch.baddbmm(added, query, key.transpose(1, 2), beta=beta, alpha=size**-0.5), dim=-1)
+    return ((dropped(weights, dropout) if dropout else weights) @ value).view(count, heads, asking, size)
 
 
 # ---- without training
@@ -140,11 +204,8 @@ def runs(cu_seqlens: Tensor) -> tuple[Group, ...]:
 def attend_runs(qkv: Tensor, groups: tuple[Group, ...]) -> Tensor:
     """Self-attention of flat tokens whose sequences lie as `runs` found them: qkv (T, 3, H, D) -> context (T, H * D)."""
     _, _, heads, size = qkv.shape
-    in_words = qkv.dtype == torch.bfloat16 and not qkv.is_cuda
     contexts = []
     for group in groups:
         block = qkv[group.first : group.first + group.count * group.length].view(group.count, group.length, 3, heads, size)
-        query, key, value = block.permute(2, 0, 3, 1, 4)  # each (count, H, length, D)
-        context = _attend_in_words(query, key, value, None, 0.0) if in_words else F.scaled_dot_product_attention(query, key, value)
-        contexts.append(context.transpose(1, 2).reshape(-1, heads * size))
+        contexts.append(_attend_group(*block.permute(2, 0, 3, 1, 4), None, 0.0))  # each (count, H, length, D)
     return contexts[0] if len(contexts) == 1 else torch.cat(contexts)

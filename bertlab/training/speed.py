@@ -25,12 +25,14 @@ def training_flops(config: EncoderConfig, *, tokens: float, token_pairs: float, 
     """Floating-point operations of one pretraining step, forward and backward, over all of its micro-batches.
 
     token_pairs: the sum of squared sequence lengths, which attention pays for; masked: places that meet the vocabulary. The last block's
-    products after attention are of masked places and [CLS] alone. A product of (n, k) and (k, m) is 2 n k m operations, and twice that
-    again on the way back.
+    queries and products after attention are of masked places and [CLS] alone, and masked places are taken to lie in long sequences as
+    often as tokens do. A product of (n, k) and (k, m) is 2 n k m operations, and twice that again on the way back.
     """
-    width, inner = config.hidden_size, config.intermediate_size
-    attention = config.num_hidden_layers * (2 * tokens * 3 * width**2 + 2 * token_pairs * 2 * width)
-    after = 2 * ((config.num_hidden_layers - 1) * tokens + masked + sequences) * (width**2 + 2 * width * inner)
+    width, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
+    asked = (layers - 1) * tokens + masked + sequences  # over all layers, the queries
+    asked_pairs = (layers - 1) * token_pairs + (token_pairs * masked / tokens if tokens else 0) + tokens  # and with the tokens they look at
+    attention = 2 * layers * tokens * 2 * width**2 + 2 * asked * width**2 + 2 * asked_pairs * 2 * width
+    after = 2 * asked * (width**2 + 2 * width * inner)
     heads = 2 * masked * (width**2 + width * config.vocab_size) + 2 * sequences * (width**2 + 2 * width)
     return 3 * (attention + after + heads)
 
