@@ -38,6 +38,7 @@ MASKING = "tests/batches/test_masking.py"
 PAIRS = "tests/batches/test_pairs.py"
 BATCHES = "tests/batches/test_pretraining.py"
 ENCODER = "tests/model/test_encoder.py"
+ATTENTION = "tests/model/test_attention.py"
 PARTS = "tests/model/test_learnt_parts.py"
 MEASURES = "tests/tasks/test_measures.py"
 RECIPE = "tests/tasks/test_recipe.py"
@@ -290,16 +291,16 @@ MUTANTS = (
     Mutant(
         "padding is attended to",
         "model/attention.py",
-        "attn_mask=group.mask, dropout_p=dropout)",
+        "attn_mask=mask, dropout_p=dropout)",
         "dropout_p=dropout)",
         (f"{ENCODER}::test_a_sequence_alone_is_what_it_is_among_others",),
     ),
     Mutant(
         "scores are divided by the head size, not by its root",
         "model/attention.py",
-        "(query * query.shape[-1] ** -0.5)",
-        "(query / query.shape[-1])",
-        ("tests/model/test_attention.py::test_in_bf16_words_attention_is_the_fp32_kernel_s_but_for_the_roundings",),
+        "alpha=size**-0.5)",
+        "alpha=1 / size)",
+        (f"{ATTENTION}::test_in_bf16_words_attention_is_the_fp32_kernel_s_but_for_the_roundings",),
     ),
     Mutant(
         "positions do not start again with each sequence",
@@ -313,15 +314,50 @@ MUTANTS = (
         "model/encoder.py",
         "            hidden = checkpoint(block, *inputs, use_reentrant=False) if self.recompute and self.training else block(*inputs)\n",
         "            hidden = checkpoint(block, *inputs, use_reentrant=False) if self.recompute and self.training else block(*inputs[:2])\n"
-        "            hidden = hidden if inputs[2] is None or len(hidden) == len(inputs[2]) else hidden[inputs[2]]\n",
+        "            hidden = hidden if inputs[2] is None else hidden[inputs[2].places]\n",
         (f"{ENCODER}::test_states_of_some_places_and_their_gradients_are_those_among_all",),
     ),
     Mutant(
         "the residual of the last block is another token's",
         "model/encoder.py",
-        "self.output(context[places], hidden[places])",
-        "self.output(context[places], hidden[: len(places)])",
+        "hidden if asked is None else hidden[asked.places])",
+        "hidden[: len(context)])",
         (f"{ENCODER}::test_states_of_some_places_and_their_gradients_are_those_among_all",),
+    ),
+    Mutant(
+        "the queries of the last block are computed for all tokens",
+        "model/encoder.py",
+        "if asked is None or asked.rows is None:",
+        "if True:",
+        (f"{ENCODER}::test_states_of_some_places_and_their_gradients_are_those_among_all",),
+    ),
+    Mutant(
+        "two queries of a sequence lie in one row",
+        "model/attention.py",
+        "return Asked(places, rows + first[sequences], tuple(most))",
+        "return Asked(places, rows.clamp(max=1) + first[sequences], tuple(most))",
+        (f"{ATTENTION}::test_asked_tokens_have_their_contexts_among_all",),
+    ),
+    Mutant(
+        "a place at a sequence's start is taken for the sequence before",
+        "model/attention.py",
+        "places, right=True)",
+        "places, right=False)",
+        (f"{ATTENTION}::test_asked_tokens_have_their_contexts_among_all",),
+    ),
+    Mutant(
+        "in bf16 words padding is attended to",
+        "model/attention.py",
+        'masked_fill_(~mask[:, 0], float("-inf"))',
+        "clone()",
+        (f"{ATTENTION}::test_in_bf16_words_attention_is_the_fp32_kernel_s_but_for_the_roundings",),
+    ),
+    Mutant(
+        "filler of masked places asks one sequence for all of them",
+        "batches/flat.py",
+        "torch.arange(masks) * (last // max(1, masks))",
+        "torch.zeros(masks, dtype=torch.long)",
+        ("tests/batches/test_flat.py::test_filler_of_masked_places_lies_in_many_sequences",),
     ),
     Mutant(
         "reading alone: a mean over layers leaves the places out",
@@ -412,8 +448,8 @@ MUTANTS = (
     Mutant(
         "fine-tuning: adapters of query, key and value are passed over",
         "model/encoder.py",
-        "if all(type(part) is nn.Linear for part in parts):",
-        "if True:",
+        "if len(linear) < len(parts):",
+        'linear = [getattr(part, "base_layer", part) for part in parts]\n    if False:',
         (f"{PARTS}::test_the_product_of_every_adapted_matrix_is_more_than_its_matrix",),
     ),
     Mutant(

@@ -207,5 +207,6 @@ def attend_runs(qkv: Tensor, groups: tuple[Group, ...]) -> Tensor:
     contexts = []
     for group in groups:
         block = qkv[group.first : group.first + group.count * group.length].view(group.count, group.length, 3, heads, size)
-        contexts.append(_attend_group(*block.permute(2, 0, 3, 1, 4), None, 0.0))  # each (count, H, length, D)
+        query, key, value = block.permute(2, 0, 3, 1, 4)  # each (count, H, length, D)
+        contexts.append(_attend_group(query, key, value, None, 0.0))
     return contexts[0] if len(contexts) == 1 else torch.cat(contexts)

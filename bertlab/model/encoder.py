@@ -234,7 +234,7 @@ class Bert(nn.Module):
         """Hidden states (T, d) of a flat batch (bertlab/batches/flat.py says what each argument is).
 
         With `places` (M,) into the T tokens those of these alone, (M, d), and the last block, whose other outputs nobody reads, does the
-        work of M tokens but for its keys and values: a fourth of a classifier of four layers less 1 in 24 (2 of 12 products, and attention).
+        work of M tokens but for its keys and values: more than a fifth of a classifier of four layers is saved.
         """
         hidden = self.embeddings(input_ids, token_type_ids, position_ids)
         dtype = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else hidden.dtype

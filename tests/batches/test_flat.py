@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertlab.batches.flat import FlatBatch, LabelledBatch, PretrainingBatch, fill_budget, flat_fields
+from bertlab.batches.flat import IGNORED, FlatBatch, LabelledBatch, PretrainingBatch, fill_budget, flat_fields
 
 IDS, SEGMENTS, LENGTHS = np.arange(10, 16, dtype=np.uint16), np.array([0, 0, 1, 0, 0, 1], dtype=np.int8), np.array([3, 1, 2])
 
@@ -30,6 +30,20 @@ def test_the_encoder_gets_the_common_fields_alone() -> None:
     batch = LabelledBatch(**common, labels=torch.tensor([0, 1, 0]), rows=torch.tensor([7, 8, 9]))
     assert set(batch.encoder_inputs()) == {"input_ids", "token_type_ids", "position_ids", "cu_seqlens", "max_seqlen"}
     assert all(batch.encoder_inputs()[name] is common[name] for name in common)
+
+
+def test_filler_of_masked_places_lies_in_many_sequences() -> None:
+    lengths = np.full(40, 10)
+    batch = PretrainingBatch(
+        **flat_fields(np.arange(400, dtype=np.uint16), np.zeros(400, dtype=np.int8), lengths),
+        mlm_positions=torch.tensor([7]),
+        mlm_labels=torch.tensor([7]),
+        nsp_labels=torch.zeros(40, dtype=torch.int64),
+    ).topped_up(420)
+    assert batch.mlm_labels.tolist() == [7] + [IGNORED] * 63
+    filler = batch.mlm_positions[1:]
+    assert filler.min() == 0 and filler.max() < 400  # places of real tokens
+    assert torch.bincount(filler // 10).max() <= 2  # or one sequence would have as many queries as all others together
 
 
 def test_a_batch_moves_with_all_its_tensors_and_leaves_the_first_as_it_was() -> None:

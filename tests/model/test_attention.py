@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bertlab.batches.flat import flat_fields
-from bertlab.model.attention import MOST_PADDING, Layout, _attend_in_words, attend, layout
+from bertlab.model.attention import BF16_LANES, MOST_PADDING, Layout, _attend_in_words, ask, attend, attend_asked, layout
 from bertlab.model.encoder import EncoderConfig
 from bertlab.model.heads import BertForPreTraining
 
@@ -50,6 +50,37 @@ def test_attention_and_its_gradient_are_those_of_the_definition(lengths: list[in
     qkv = torch.randn(sum(lengths), 3, HEADS, SIZE, dtype=torch.float64, requires_grad=True)
     ours = with_gradient(attend(qkv, flat_layout(lengths), 0.0), qkv)
     torch.testing.assert_close(ours, with_gradient(by_definition(qkv, lengths), qkv), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.bfloat16, 0.02)])
+@pytest.mark.parametrize("lengths", [[1], [5, 5, 5], [0, 10, 9, 8, 7, 0, 3, 2, 1], [2, 17, 3, 16, 1, 15, 14], [40, 3, 37]])
+def test_asked_tokens_have_their_contexts_among_all(lengths: list[int], dtype: torch.dtype, tolerance: float) -> None:
+    """Of one token, of none of a sequence, of all in another order, of one token four times; and the gradients."""
+    torch.manual_seed(0)
+    where = layout(bounds(lengths), max(lengths), dtype, 0.0)
+    qkv = torch.randn(sum(lengths), 3, HEADS, SIZE).to(dtype).requires_grad_()
+    every = torch.arange(sum(lengths))
+    for places in (every[:1], every.flip(0), every[::3].repeat(4), bounds(lengths)[-2:-1].long()):
+        asked = ask(where, places)
+        assert asked.rows is not None and len(asked.rows.unique()) == len(places)
+        some = attend_asked(qkv[places, 0], qkv[:, 1:], where, asked, 0.0)
+        for ours, theirs in zip(with_gradient(some, qkv), with_gradient(attend(qkv, where, 0.0)[places], qkv), strict=True):
+            assert (ours - theirs).norm() <= tolerance * theirs.norm()
+
+
+def test_a_sequence_has_no_more_rows_of_queries_than_its_group_asks_for() -> None:
+    asked = ask(flat_layout([20, 19, 5, 18]), torch.tensor([0, 1, 25, 40, 60]))
+    assert asked.most == (
+        2,
+        1,
+    )  # two of the first sequence, one of the second and the fourth, beside a row that nobody reads; one of the third
+    assert asked.rows is not None and asked.rows.tolist() == [0, 1, 2, 6, 4]
+
+
+def test_in_bf16_words_a_group_is_as_long_as_the_processor_likes() -> None:
+    where = layout(bounds([40, 33, 17, 16, 3]), 40, torch.bfloat16, 0.0)
+    assert [(group.count, group.length) for group in where.groups] == [(2, 48), (2, 32), (1, 16)]
+    assert BF16_LANES == 16
 
 
 def test_scores_are_divided_by_the_root_of_the_head_size() -> None:
