@@ -118,9 +118,12 @@ def test_states_of_some_places_and_their_gradients_are_those_among_all(recompute
     places = torch.tensor([30, 0, 7, 11, 11, 53, 29])  # in no order, one twice, as filler of masked places is
     weight = torch.randn(len(places), 24, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     sizes: list[int] = []
-    model.encoder.layer[-1].intermediate.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))  # type: ignore[union-attr]
+    last = model.encoder.layer[-1]
+    for module in (last.attention.self.query, last.intermediate):  # type: ignore[union-attr]
+        module.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))  # type: ignore[union-attr]
     some, every = model(places=places, **batch.encoder_inputs()), model(**batch.encoder_inputs())
-    assert sizes == [len(places), batch.num_tokens], "the last block's work is that of the places asked for"
+    # of all tokens the queries are made in one product with keys and values, and not by their own module
+    assert sizes == [len(places), len(places), batch.num_tokens], "the last block's work is that of the places asked for"
     torch.testing.assert_close(some, every[places], atol=1e-14, rtol=0)
     parameters = [parameter for name, parameter in model.named_parameters() if not name.startswith("pooler")]
     ours, theirs = (torch.autograd.grad((of * weight).sum(), parameters) for of in (some, every[places]))
