@@ -59,11 +59,26 @@ class Config(Dialect):
             raise ConfigError(f"pieces looks for words: leave words out, and let top be {MOST_WORDS} at most")
 
 
+def look(config: Config) -> None:
+    """Raise, before torch is imported, what `run` would of the model's folder and of texts without a gap."""
+    from bertlab.model.facts import fetch, load_config
+    from bertlab.tokens.tokenizer import MASK
+
+    load_config(fetch(config.model))
+    for first, second in itertools.zip_longest(config.text, config.text_b):
+        if MASK not in first and MASK not in (second or ""):
+            raise DataError(f"no {MASK} in the text {first[:60]!r}: write {MASK} where a word is to be filled in")
+    if config.input not in (None, "-"):
+        next(_texts(config), None)
+
+
 def run(config: Config) -> list[dict[str, Any]]:
     """Print the words of every gap; returns what --json prints: a dictionary a text.
 
     Raises ConfigError (folder, words), DataError (a text without [MASK]), CorruptError.
     """
+    look(config)
+
     from bertlab.inference import LoadedModel
 
     model = LoadedModel(config.model, config.device, config.precision)
