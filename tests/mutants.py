@@ -864,6 +864,13 @@ MUTANTS = (
         ("tests/verbs/test_predict.py::test_probabilities_are_calibrated_where_dev_taught_a_temperature",),
     ),
     Mutant(
+        "answers: a file that predict wrote is labels",
+        "corpus/labelled.py",
+        'if "task" in said and "given" in said:',
+        "if False:",
+        ("tests/verbs/test_predict.py::test_answers_are_no_labels_to_score_the_model_by_until_somebody_copies_them",),
+    ),
+    Mutant(
         "answers: the names of the columns stand in every slice",
         "labelling.py",
         'names = 1 if form.ending != ".jsonl" and stream.tell() else 0',

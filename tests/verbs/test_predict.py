@@ -81,6 +81,22 @@ def test_probabilities_are_calibrated_where_dev_taught_a_temperature(
     assert "at the temperature that dev taught (3.000)" in capsys.readouterr().out
 
 
+def test_answers_are_no_labels_to_score_the_model_by_until_somebody_copies_them(
+    every_model: dict[str, str], texts: list[str], tmp_path: Path
+) -> None:
+    source, output = table(tmp_path / "t.jsonl", texts[1:]), tmp_path / "answers.csv"
+    predict.run(Config(model=every_model["single"], input=source, output=str(output), device="cpu"))
+    scored = evaluate.Config(model=every_model["single"], data=str(output), out=str(tmp_path / "scores"), device="cpu")
+    with pytest.raises(
+        DataError, match=r"answers\.csv: bertlab predict wrote it \(answers\.csv\.manifest\.json\), its labels are a model's"
+    ):
+        evaluate.run(scored)
+    predict.run(Config(model=every_model["single"], input=str(output), output=str(tmp_path / "again.csv"), device="cpu"))
+    copy = tmp_path / "pseudo-labels.csv"
+    copy.write_bytes(output.read_bytes())
+    assert evaluate.run(replace(scored, data=str(copy)))["accuracy"] == 1
+
+
 def test_every_kind_of_task_answers_in_kind(every_model: dict[str, str], texts: list[str], tmp_path: Path) -> None:
     source = table(tmp_path / "t.jsonl", texts)
     pairs = tmp_path / "pairs.csv"
