@@ -5,6 +5,7 @@ does not depend on what else was in the call beyond the last bits of rounding.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from bertlab.model.heads import BertForPreTraining
 from bertlab.model.pooling import POOLINGS, Pooling, recorded
 from bertlab.tasks import choosing
 from bertlab.tasks.contract import Labels, Task
-from bertlab.tasks.measures import LEARNT, with_temperature
+from bertlab.tasks.measures import LEARNT, with_temperature, without_known_tokens
 from bertlab.tokens import tokenizer
 from bertlab.training.forward import in_order
 from bertlab.training.processes import Precision, choose_device
@@ -79,7 +80,8 @@ class LoadedModel:
 
     def predict(self, texts: Sequence[Any], texts_b: Sequence[str] | None = None) -> list[Any]:
         """Answers by the folder's task to texts, or to pairs (texts[i], texts_b[i]): a Prediction, a LabelSet or an Estimate each; Entities
-        of sentences (texts, or lists of words); an Answer to each of (questions, contexts).
+        of sentences (texts, or lists of words); an Answer to each of (questions, contexts). The same as `bertlab predict` writes:
+        probabilities at the temperature that dev taught, where it taught one, and no_known_tokens where the model saw nothing of a text.
 
         Raises ConfigError for a folder that was not fine-tuned.
         """
@@ -87,7 +89,9 @@ class LoadedModel:
             load_labels(self.folder)  # raises, and says what to do
         assert self.task is not None
         rows = self.task.ask(*_given(texts, texts_b, words=self.task.name == "tokens"))
-        return list(self.task.answers(self.outputs_of(self.encode_rows(rows)), self.known))
+        answers: list[Any] = list(self.task.answers(self.outputs_of(self.encode_rows(rows)), self.known))
+        unseen = without_known_tokens(self.tokenizer, rows)
+        return [replace(answer, no_known_tokens=True) if nothing else answer for answer, nothing in zip(answers, unseen, strict=True)]
 
     def encode(self, texts: Sequence[str], texts_b: Sequence[str] | None = None) -> Examples:
         """Texts, or pairs, as token ids, truncated to `max_length`; says how many were."""

@@ -894,10 +894,24 @@ MUTANTS = (
     # --- answers for texts without labels
     Mutant(
         "answers: probabilities are raw where dev taught a temperature",
-        "tasks/single_label.py",
-        "known = self.calibrated or self.probabilities",
-        "known = self.probabilities",
-        ("tests/verbs/test_predict.py::test_probabilities_are_calibrated_where_dev_taught_a_temperature",),
+        "tasks/contract.py",
+        "return [(dict(zip(labels.names, row, strict=True)), its) for row, its in zip(calibrated.tolist(), of_model, strict=True)]",
+        "return [(its, its) for row, its in zip(calibrated.tolist(), of_model, strict=True)]",
+        ("tests/verbs/test_predict.py::test_probabilities_are_calibrated_where_dev_taught_a_temperature_and_in_python_the_same",),
+    ),
+    Mutant(
+        "answers: in Python nothing says that the model saw nothing of the text",
+        "inference.py",
+        "replace(answer, no_known_tokens=True) if nothing else answer for",
+        "answer for",
+        ("tests/verbs/test_predict.py::test_every_text_has_its_class_and_probability_in_order",),
+    ),
+    Mutant(
+        "answers: a file that predict wrote is labels",
+        "corpus/labelled.py",
+        'if "task" in said and "given" in said:',
+        "if False:",
+        ("tests/verbs/test_predict.py::test_answers_are_no_labels_to_score_the_model_by_until_somebody_copies_them",),
     ),
     Mutant(
         "answers: the names of the columns stand in every slice",

@@ -18,7 +18,8 @@ from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.files import kind_of, lines
 from bertlab.corpus.identity import normalised_sha256, ranked, share_of
 from bertlab.corpus.tables import refuse_missing, rows, text_of
-from bertlab.errors import ConfigError, DataError
+from bertlab.disk import MANIFEST, read_sealed
+from bertlab.errors import BertlabError, ConfigError, DataError
 
 BETWEEN_TEXTS = " \x00 "  # what no text holds, and white space normalisation leaves: ("a b", "c") is not ("a", "b c")
 MOST_LABELS = 65_536  # classes; a column with more of them is another one, and a classifier of a million is gigabytes
@@ -102,11 +103,14 @@ def read_labelled(
     "<file name>:<line number>". With needs_label=False labels are read only if every row has one, with label=None never. With sets=True a
     label may be a list (of no label, too), or a text of labels between `separator`s: one such row makes those of all rows `label_sets`.
     `most`: so many rows are read, and no further.
-    Raises ConfigError for a file that is not there, DataError (file:line) for a missing column, a missing label, a value that is no text.
+    Raises ConfigError for a file that is not there, DataError (file:line) for a missing column, a missing label, a value that is no text,
+    and as `refuse_answers`.
     """
     path, needs_label = Path(path), needs_label and label is not None
     if not path.is_file():
         raise ConfigError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: give a CSV, TSV, JSONL or Parquet file")
+    if needs_label:
+        refuse_answers(path)
     if kind_of(path) == "text":
         if needs_label:
             raise DataError(
@@ -119,6 +123,21 @@ def read_labelled(
     if not len(read):
         raise DataError(f"{path}: no rows: the file holds no example")
     return read
+
+
+def refuse_answers(path: Path) -> None:
+    """Raise DataError for a file of which the manifest beside it says that `bertlab predict` wrote it: its labels are what a model said,
+    and a model scored on its own answers is always right. A file that was corrected since is refused too: in most rows it is the same."""
+    manifest = path.with_name(f"{path.name}.{MANIFEST}")
+    try:
+        said = read_sealed(manifest) if manifest.is_file() else {}
+    except BertlabError:  # what nobody can read says nothing
+        return
+    if "task" in said and "given" in said:  # of vectors neither
+        raise DataError(
+            f"{path}: bertlab predict wrote it ({manifest.name}), its labels are a model's answers: give labels that a person gave, "
+            "or to have these as labels all the same (corrected by hand, pseudo-labels) copy the file to another name"
+        )
 
 
 def read_scored_pairs(path: Path | str, dialect: Dialect = AS_NAMED, *, most: int | None = None) -> Labelled:

@@ -14,7 +14,7 @@ from typing import Any
 from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.files import kind_of, lines
 from bertlab.corpus.identity import normalised_sha256
-from bertlab.corpus.labelled import asked_id, id_of
+from bertlab.corpus.labelled import asked_id, id_of, refuse_answers
 from bertlab.corpus.schemes import OUTSIDE, Scheme, normalised
 from bertlab.corpus.tables import kind_name, rows
 from bertlab.errors import ConfigError, DataError
@@ -77,6 +77,8 @@ def read_labelled_tokens(
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: give a JSONL, Parquet or column (CoNLL) file")
+    if tags is not None:
+        refuse_answers(path)
     kind = kind_of(path)
     if kind == "csv" and tags is not None:
         raise DataError(f"{path}: a CSV cell holds no list of words: give JSONL, Parquet, or a file with a word and its tag a line")

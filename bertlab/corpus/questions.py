@@ -16,7 +16,7 @@ from typing import Any
 from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.files import COMPRESSIONS, LARGEST_LINE, kind_of, open_bytes
 from bertlab.corpus.identity import normalised_sha256
-from bertlab.corpus.labelled import BETWEEN_TEXTS, asked_id, id_of
+from bertlab.corpus.labelled import BETWEEN_TEXTS, asked_id, id_of, refuse_answers
 from bertlab.corpus.tables import kind_name, refuse_missing, rows, text_of, without_surrogates
 from bertlab.errors import ConfigError, DataError
 
@@ -86,6 +86,8 @@ def read_questions(
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: give a JSONL, Parquet or SQuAD JSON file")
+    if answers is not None:
+        refuse_answers(path)
     if kind_of(path) not in ("jsonl", "parquet"):
         raise DataError(f"{path}: answers need JSONL, Parquet or SQuAD JSON: rows with '{question}', '{context}' and '{answers}'")
     nested = squad_articles(path)

@@ -49,6 +49,7 @@ class Answer:
     text: str
     probability: float
     start: int | None
+    no_known_tokens: bool = False
 
     @property
     def given(self) -> list[str]:

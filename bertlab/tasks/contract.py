@@ -70,7 +70,7 @@ class Read(Protocol):
 
 
 class OneAnswer(Protocol):
-    """What is said of one example, for a person."""
+    """What is said of one example, for a person; a dataclass with a field `no_known_tokens` (measures.without_known_tokens)."""
 
     @property
     def given(self) -> list[str]:
@@ -92,9 +92,14 @@ def calibrated_of(outputs: np.ndarray, labels: Labels, *, exclusive: bool) -> np
     return None if labels.temperature is None else scaled(outputs, labels.temperature, exclusive=exclusive)
 
 
-def named(probabilities: np.ndarray, names: Sequence[str]) -> list[dict[str, float]]:
-    """Probabilities (n, K) by the names of the classes."""
-    return [dict(zip(names, row, strict=True)) for row in probabilities.tolist()]
+def said_of(outputs: np.ndarray, labels: Labels, *, exclusive: bool) -> list[tuple[dict[str, float], dict[str, float] | None]]:
+    """Of each of n examples the probabilities that are said, by the names of the classes: at the temperature that dev taught, and with them
+    those that the model gave; or where it taught none the model's, and None."""
+    calibrated = calibrated_of(outputs, labels, exclusive=exclusive)
+    of_model = [dict(zip(labels.names, row, strict=True)) for row in outputs.tolist()]
+    if calibrated is None:
+        return [(its, None) for its in of_model]
+    return [(dict(zip(labels.names, row, strict=True)), its) for row, its in zip(calibrated.tolist(), of_model, strict=True)]
 
 
 def put_back(parts: Sequence[np.ndarray], places: np.ndarray, known: Sequence[Labels]) -> tuple[np.ndarray, dict[str, Any]]:

@@ -22,7 +22,7 @@ from bertlab.evaluation.mistakes import Mistake, as_classes, of_sets, suspected_
 from bertlab.evaluation.predictions import write_set_predictions
 from bertlab.model.heads import BertForSequenceClassification
 from bertlab.tasks import sentences
-from bertlab.tasks.contract import Labels, Long, Metrics, Task, calibrated_of, leave, named
+from bertlab.tasks.contract import Labels, Long, Metrics, Task, calibrated_of, leave, said_of
 from bertlab.tasks.reading import read_texts
 from bertlab.tokens.tokenizer import Tokenizer
 from bertlab.training.objectives import LabelSets
@@ -33,21 +33,21 @@ THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class LabelSet:
-    """One text's labels, the likeliest first, and the probabilities of all labels by name, as the model gives them and at the temperature
-    that dev taught (None: it taught none)."""
+    """One text's labels, the likeliest first, and the probabilities of all labels by name; `uncalibrated` and `no_known_tokens` as in
+    single_label.Prediction."""
 
     labels: list[str]
     probabilities: dict[str, float] = field(repr=False)
-    calibrated: dict[str, float] | None = field(default=None, repr=False)
+    uncalibrated: dict[str, float] | None = field(default=None, repr=False)
+    no_known_tokens: bool = False
 
     @property
     def given(self) -> list[str]:
         return self.labels
 
     def as_row(self, every: bool = False) -> dict[str, Any]:
-        known = self.calibrated or self.probabilities
-        its = {"labels": self.labels, "probability": [known[name] for name in self.labels]}
-        return its | ({"probabilities": known} if every else {})
+        its = {"labels": self.labels, "probability": [self.probabilities[name] for name in self.labels]}
+        return its | ({"probabilities": self.probabilities} if every else {})
 
 
 def gold_of(rows: Labelled, labels: Labels) -> np.ndarray:
@@ -131,13 +131,11 @@ def write(path: Path, rows: Labelled, gold: np.ndarray | None, probabilities: np
 
 
 def answers(probabilities: np.ndarray, labels: Labels) -> list[LabelSet]:
-    by_name = named(probabilities, labels.names)
-    calibrated = calibrated_of(probabilities, labels, exclusive=False)
-    of_dev = [None] * len(by_name) if calibrated is None else named(calibrated, labels.names)
     found = []
-    for row, given, its, at_temperature in zip(probabilities, chosen(probabilities), by_name, of_dev, strict=True):
+    said = said_of(probabilities, labels, exclusive=False)
+    for row, given, (its, before) in zip(probabilities, chosen(probabilities), said, strict=True):
         places = sorted(np.flatnonzero(given).tolist(), key=lambda place: -row[place])
-        found.append(LabelSet([labels.names[place] for place in places], its, at_temperature))
+        found.append(LabelSet([labels.names[place] for place in places], its, before))
     return found
 
 

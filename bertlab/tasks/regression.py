@@ -37,6 +37,7 @@ class Estimate:
     """One text's number."""
 
     value: float
+    no_known_tokens: bool = False
 
     @property
     def given(self) -> list[str]:

@@ -19,7 +19,7 @@ from bertlab.evaluation.mistakes import Mistake, of_classes
 from bertlab.evaluation.predictions import write_predictions
 from bertlab.model.heads import BertForSequenceClassification
 from bertlab.tasks import sentences
-from bertlab.tasks.contract import Labels, Long, Metrics, Task, calibrated_of, leave, named
+from bertlab.tasks.contract import Labels, Long, Metrics, Task, calibrated_of, leave, said_of
 from bertlab.tasks.reading import read_texts
 from bertlab.tokens.tokenizer import Tokenizer
 from bertlab.training.objectives import Classification
@@ -28,21 +28,22 @@ from bertlab.training.processes import Precision
 
 @dataclass(frozen=True)
 class Prediction:
-    """One text's class and its probability, and the probabilities of all classes by name, as the model gives them; and all of them at the
-    temperature that dev taught (None: it taught none), which are the ones to act on."""
+    """One text's class and its probability, and the probabilities of all classes by name, at the temperature that dev taught, where it
+    taught one, as `bertlab predict` writes them; `uncalibrated` then has them as the model gives them (None: dev taught none).
+    `no_known_tokens`: the model saw nothing of the text."""
 
     label: str
     probability: float
     probabilities: dict[str, float] = field(repr=False)
-    calibrated: dict[str, float] | None = field(default=None, repr=False)
+    uncalibrated: dict[str, float] | None = field(default=None, repr=False)
+    no_known_tokens: bool = False
 
     @property
     def given(self) -> list[str]:
         return [self.label]
 
     def as_row(self, every: bool = False) -> dict[str, Any]:
-        known = self.calibrated or self.probabilities
-        return {"label": self.label, "probability": known[self.label]} | ({"probabilities": known} if every else {})
+        return {"label": self.label, "probability": self.probability} | ({"probabilities": self.probabilities} if every else {})
 
 
 def encode(tokenizer: Tokenizer, rows: Labelled, gold: Sequence[int] | None, labels: Labels, *, max_length: int, long: Long) -> Examples:
@@ -106,13 +107,9 @@ def write(path: Path, rows: Labelled, gold: Sequence[int] | None, probabilities:
 
 
 def answers(probabilities: np.ndarray, labels: Labels) -> list[Prediction]:
-    by_name = named(probabilities, labels.names)
-    calibrated = calibrated_of(probabilities, labels, exclusive=True)
-    of_dev = [None] * len(by_name) if calibrated is None else named(calibrated, labels.names)
-    return [
-        Prediction(labels.names[int(row.argmax())], float(row.max()), its, at_temperature)
-        for row, its, at_temperature in zip(probabilities, by_name, of_dev, strict=True)
-    ]
+    given = [labels.names[place] for place in probabilities.argmax(1)]
+    said = said_of(probabilities, labels, exclusive=True)
+    return [Prediction(label, its[label], its, before) for label, (its, before) in zip(given, said, strict=True)]
 
 
 SINGLE_LABEL = Task(

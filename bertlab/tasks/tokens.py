@@ -59,6 +59,7 @@ class Entities:
 
     tags: list[str]
     entities: list[Entity]
+    no_known_tokens: bool = False
 
     @property
     def given(self) -> list[str]:

@@ -107,12 +107,15 @@ def test_probabilities_at_devs_temperature_are_a_column_and_an_answer_of_their_o
     np.testing.assert_allclose(table["probabilities"].to_pylist(), outputs, atol=1e-7)
     np.testing.assert_allclose(table["calibrated"].to_pylist(), at_two, atol=1e-7)
     first = SINGLE_LABEL.answers(outputs, labels)[0]
-    assert first.label == "spam" and first.probability == first.probabilities["spam"] == 0.8
-    assert first.calibrated["spam"] == pytest.approx(2 / 3)
+    assert first.label == "spam" and first.probability == first.probabilities["spam"] == pytest.approx(2 / 3)
+    assert first.uncalibrated["spam"] == 0.8
+    (raw, _) = SINGLE_LABEL.answers(outputs, Labels(["ham", "spam"]))
+    assert raw.probability == raw.probabilities["spam"] == 0.8 and raw.uncalibrated is None
     sets = MULTI_LABEL.answers(outputs, labels)
     of_each = [[1 / 3, 2 / 3], [0.75, 0.25]]  # a sigmoid is a softmax of two: the same numbers
     assert [each.labels for each in sets] == [["spam"], ["ham"]]
-    np.testing.assert_allclose([list(each.calibrated.values()) for each in sets], of_each)
+    np.testing.assert_allclose([list(each.probabilities.values()) for each in sets], of_each)
+    assert [list(each.uncalibrated.values()) for each in sets] == outputs.tolist()
     MULTI_LABEL.write(tmp_path / "s.parquet", rows, np.eye(2, dtype=bool), outputs, labels)
     np.testing.assert_allclose(pq.read_table(tmp_path / "s.parquet")["calibrated"].to_pylist(), of_each, atol=1e-7)
     SINGLE_LABEL.write(tmp_path / "none.parquet", rows, [0, 0], outputs, Labels(["ham", "spam"]))

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from bertlab.disk import MANIFEST, write_sealed
+
 ROOT = Path(__file__).parents[2]
 
 # Run every line of argv[1] as the command line would; what it printed, and its exit code, as JSON.
@@ -30,6 +32,7 @@ NO_MODEL = "model folder? (did you mean the folder `model` inside it?)"
 IS_FILE = "good.csv is a file, and --out is a folder: choose another --out"
 FOREIGN = "foreign has content that is no run of ours (letter.txt): choose another --out"
 OTHER = "is the run folder of another verb or version"
+ANSWERS = "bertlab predict wrote it (said.csv.manifest.json), its labels are a model's answers: give labels that a person gave"
 
 CASES: list[tuple[str, int, str]] = [
     *(
@@ -50,11 +53,16 @@ CASES: list[tuple[str, int, str]] = [
             ("--model words --train good.csv --out foreign", 2, FOREIGN),
             ("--model words --train good.csv --out run", 2, OTHER),
             ("--model words --train good.csv --out new --epochs 0", 2, "epochs=0: give 1 or more"),
+            ("--model words --train said.csv --out new", 3, ANSWERS),
+            ("--model words --train tagged.jsonl --out new", 3, "bertlab predict wrote it (tagged.jsonl.manifest.json)"),
         ]
         if not (verb == "tune" and "--epochs" in wrong)  # a search has no such setting
     ),
     ("finetune --model words --train good.csv --test odd.csv --out new", 3, "odd.csv:1: no column 'label'"),
     ("tune --model words --train good.csv --dev odd.csv --out new", 3, "odd.csv:1: no column 'label'"),
+    ("finetune --model words --train good.csv --test said.csv --out new", 3, ANSWERS),
+    ("tune --model words --train good.csv --dev said.csv --out new", 3, ANSWERS),
+    ("multitask --model words --tasks a.yaml said.yaml --out new", 3, ANSWERS),
     ("finetune --model words --train odd.csv --out new --processes 2", 3, "name the right one with --label"),
     ("fill --model run --text [MASK]", 2, NO_MODEL),
     ("fill --model words --text river", 3, "no [MASK] in the text 'river': write [MASK] where a word is to be filled in"),
@@ -93,6 +101,10 @@ CASES: list[tuple[str, int, str]] = [
     ("evaluate --model words --data good.csv --out new", 2, "has no classifier: fine-tune it first"),
     ("evaluate --model single --data odd.csv --out new", 3, "no column 'label'"),
     ("evaluate --model single --data good.csv --train odd.csv --out new", 3, "odd.csv:1: no column 'label'"),
+    ("evaluate --model single --data said.csv --out new", 3, ANSWERS),
+    ("evaluate --model single --data good.csv --train said.csv --out new", 3, ANSWERS),
+    ("evaluate --model tags --data tagged.jsonl --text text --out new", 3, "bertlab predict wrote it"),
+    ("evaluate --task clustering --model words --data said.csv --out new", 3, ANSWERS),
     ("evaluate --model single --data good.csv --out run", 2, "run is a run folder, with metrics of its own"),
     ("evaluate --model single --data good.csv --out good.csv", 2, IS_FILE),
     ("evaluate --task clustering --model run --data good.csv --out new", 2, NO_MODEL),
@@ -118,8 +130,12 @@ def place(tmp_path_factory: pytest.TempPathFactory, every_model: dict[str, str])
     (root / "good.csv").write_text("text,label\na river,rivers\na hill,hills\n")
     (root / "odd.csv").write_text("text,topic\na river,rivers\na hill,hills\n")
     (root / "one.jsonl").write_text('{"text": "a river", "label": "rivers"}\n')
-    for name in ("a", "b"):
-        (root / f"{name}.yaml").write_text(f"train: {'good' if name == 'a' else 'odd'}.csv\n")
+    (root / "said.csv").write_text("text,label,probability\na river,rivers,0.9\na hill,hills,0.8\n")
+    (root / "tagged.jsonl").write_text('{"text": "a river", "tokens": ["a", "river"], "tags": ["O", "B-x"]}\n')
+    for name in ("said.csv", "tagged.jsonl"):
+        write_sealed(root / f"{name}.{MANIFEST}", {"task": "of a kind", "given": {}})  # as predict does, which needs torch
+    for name, file in (("a", "good.csv"), ("b", "odd.csv"), ("said", "said.csv")):
+        (root / f"{name}.yaml").write_text(f"train: {file}\n")
     for name in ("empty", "folder", "foreign", "mixed", "run", "stub/torch"):
         (root / name).mkdir(parents=True)
     (root / "foreign" / "letter.txt").write_text("dear")

@@ -64,21 +64,38 @@ def test_every_text_has_its_class_and_probability_in_order(every_model: dict[str
         {"id": f"row {number}", "text": text, "label": said.label, "probability": near(said.probability), "no_known_tokens": not text}
         for number, (text, said) in enumerate(zip(texts, expected, strict=True))
     ]
+    assert [said.no_known_tokens for said in expected] == [not text for text in texts]
     assert len({each["label"] for each in found}) > 1, "the order can be seen"
     every = answered(every_model["single"], str(tmp_path / "t.jsonl"), tmp_path / "b.jsonl", probabilities=True)
     assert [each["probabilities"] for each in every] == [near(said.probabilities) for said in expected]
 
 
-def test_probabilities_are_calibrated_where_dev_taught_a_temperature(
+def test_probabilities_are_calibrated_where_dev_taught_a_temperature_and_in_python_the_same(
     every_model: dict[str, str], texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(inference, "with_temperature", lambda labels, learnt: replace(labels, temperature=3.0))
     folder = every_model["single"]
     found = answered(folder, table(tmp_path / "t.jsonl", texts), tmp_path / "a.jsonl", probabilities=True)
     for each, said in zip(found, bertlab.load(folder, "cpu").predict(texts), strict=True):
-        assert said.calibrated is not None and said.calibrated[said.label] < said.probability - 0.01
-        assert (each["probability"], each["probabilities"]) == (near(said.calibrated[said.label]), near(said.calibrated))
+        assert said.uncalibrated is not None and said.probability < said.uncalibrated[said.label] - 0.01
+        assert (each["probability"], each["probabilities"]) == (near(said.probability), near(said.probabilities))
     assert "at the temperature that dev taught (3.000)" in capsys.readouterr().out
+
+
+def test_answers_are_no_labels_to_score_the_model_by_until_somebody_copies_them(
+    every_model: dict[str, str], texts: list[str], tmp_path: Path
+) -> None:
+    source, output = table(tmp_path / "t.jsonl", texts[1:]), tmp_path / "answers.csv"
+    predict.run(Config(model=every_model["single"], input=source, output=str(output), device="cpu"))
+    scored = evaluate.Config(model=every_model["single"], data=str(output), out=str(tmp_path / "scores"), device="cpu")
+    with pytest.raises(
+        DataError, match=r"answers\.csv: bertlab predict wrote it \(answers\.csv\.manifest\.json\), its labels are a model's"
+    ):
+        evaluate.run(scored)
+    predict.run(Config(model=every_model["single"], input=str(output), output=str(tmp_path / "again.csv"), device="cpu"))
+    copy = tmp_path / "pseudo-labels.csv"
+    copy.write_bytes(output.read_bytes())
+    assert evaluate.run(replace(scored, data=str(copy)))["accuracy"] == 1
 
 
 def test_every_kind_of_task_answers_in_kind(every_model: dict[str, str], texts: list[str], tmp_path: Path) -> None:
@@ -105,6 +122,7 @@ def test_every_kind_of_task_answers_in_kind(every_model: dict[str, str], texts: 
         assert [{name: entity[name] for name in ("type", "start", "end")} for entity in each["entities"]] == [
             {name: value for name, value in asdict(entity).items() if name != "probability"} for entity in expected.entities
         ]
+        assert each["no_known_tokens"] is expected.no_known_tokens is (not text)
         assert all(entity["text"] == " ".join(text.split()[entity["start"] : entity["end"]]) for entity in each["entities"])
     assert any(each["entities"] for each in tagged)
     questions = tmp_path / "q.jsonl"
