@@ -60,7 +60,7 @@ class Config(Dialect):
     language: str = "en"
     """Language code of the text, for the splitter's abbreviations."""
     document_end: Literal["blank_line", "file"] = "blank_line"
-    """In text files, what ends a document: a blank line, or the end of the file."""
+    """In text files, what ends a document: a blank line (so a file of paragraphs gives a document each), or the end of the file."""
     text_column: str = "text"
     """In tables and JSONL, the column or key that holds the text."""
     id_column: str = "id"
@@ -357,7 +357,8 @@ def settings(config: Config) -> dict[str, Any]:
 
 
 def filters(config: Config, reads: Sequence["Read"], choice: "Choice", no_tokens: int) -> dict[str, Any]:
-    """Documents in = kept + dropped, by reason; what cleaning changed; how much was not valid UTF-8; what a dump held beside articles."""
+    """Documents in = kept + dropped, by reason; what cleaning changed; how much was not valid UTF-8; what a dump held beside articles;
+    where blank lines cut text files into more documents than files, how many of both."""
     tally: Counter[str] = Counter()
     for read in reads:
         tally.update(read.tally)
@@ -369,8 +370,10 @@ def filters(config: Config, reads: Sequence["Read"], choice: "Choice", no_tokens
     documents, kept = choice.counts["in"] + dropped["invalid_utf8"], choice.counts["kept"] - no_tokens
     assert documents == kept + sum(dropped.values()), f"documents do not add up: {choice.counts}"
     places = tally.pop("invalid_utf8", 0)
+    text = {name: tally.pop(name, 0) for name in ("text_files", "text_documents")}
     del tally["bytes"]
     facts: dict[str, Any] = {"in": documents, "kept": kept, "dropped": dropped, "invalid_utf8_places": places}
+    facts |= text if text["text_documents"] > text["text_files"] else {}
     return facts | {"changed": {name: number for name, number in sorted(tally.items()) if number}}
 
 
@@ -381,9 +384,11 @@ def summary(config: Config, facts: dict[str, Any]) -> str:
     heldout = counts.get("heldout", {"documents": 0, "sentences": 0, "tokens": 0})
     tokens = train["tokens"] + heldout["tokens"]
     dropped = ", ".join(f"{number:,} {reason}" for reason, number in documents["dropped"].items() if number) or "0"
-    lines = [
-        f"corpus     {config.out}",
-        f"documents  {documents['in']:,} read = {documents['kept']:,} kept + dropped: {dropped}",
+    lines = [f"corpus     {config.out}", f"documents  {documents['in']:,} read = {documents['kept']:,} kept + dropped: {dropped}"]
+    if number := documents.get("text_files"):
+        cut = f"{documents['text_documents']:,} of them from {number:,} text file{'s' * (number != 1)}"
+        lines.append(f"           {cut}: a blank line ends one (--document-end file: one a file)")
+    lines += [
         f"train      {train['documents']:,} documents, {train['sentences']:,} sentences, {train['tokens']:,} tokens",
         f"held out   {heldout['documents']:,} documents, {heldout['sentences']:,} sentences, {heldout['tokens']:,} tokens",
         f"vocabulary {vocabulary['vocab_size']:,} entries, {'uncased' if vocabulary['lowercase'] else 'cased'}",

@@ -85,6 +85,24 @@ def test_files_of_every_kind_and_a_folder_of_them_give_the_same_documents(tmp_pa
     assert whole.train.num_documents == len(TEXTS)
 
 
+def test_text_files_cut_at_blank_lines_into_more_documents_than_files_are_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "my"
+    write_jsonl(source / "rows.jsonl", TEXTS[:5])
+    (source / "a.txt").write_text("\n\n".join(TEXTS[5:9]))
+    (source / "b.txt").write_text(TEXTS[9])
+    manifest, _ = prepare(tmp_path / "cut", source)
+    rule = "5 of them from 2 text files: a blank line ends one (--document-end file: one a file)"
+    assert f"documents  10 read = 10 kept + dropped: 0\n           {rule}\n" in capsys.readouterr().out
+    assert manifest["filters"]["text_files"] == 2 and manifest["filters"]["text_documents"] == 5
+    manifest, _ = prepare(tmp_path / "whole", source, document_end="file")
+    assert "blank line" not in capsys.readouterr().out and "text_files" not in manifest["filters"]
+    (source / "a.txt").write_text(TEXTS[5])  # as many documents as files: nothing was cut
+    manifest, _ = prepare(tmp_path / "uncut", source)
+    assert "blank line" not in capsys.readouterr().out and "text_files" not in manifest["filters"]
+
+
 def test_any_number_of_processes_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "SpoolWriter", functools.partial(spool.SpoolWriter, run_characters=1000))
     source = write_jsonl(tmp_path / "towns.jsonl", [*TEXTS, " ".join(TEXTS)])
