@@ -370,11 +370,11 @@ def _refuse_absent(settings: Mapping[str, Any]) -> None:
     if (out := settings.get("out")) and Path(out).is_dir():
         return  # a run that goes on, or is finished: the verb knows what it still needs
     for name in READ:
-        given = settings.get(name)
-        for path in given if isinstance(given, list) else [given]:
+        for path in given if isinstance(given := settings.get(name), list) else [given]:
             if path and not path.startswith(("hf:", "-")) and not Path(path).exists():  # - is standard input
-                hub = f", or a name on the hub as hf:{Path(path).name}" if name == "model" else ""
-                raise ConfigError(f"{path} does not exist: give {flag(name)} as it is called from the working directory{hub}")
+                from bertlab.model.facts import no_model, nothing_at
+
+                raise ConfigError(no_model(path) if name == "model" else f"{nothing_at(path)}: correct {flag(name)}")
 
 
 def module_of(verb: str) -> ModuleType:

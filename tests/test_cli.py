@@ -462,25 +462,28 @@ def test_accelerate_still_leaves_what_a_silent_single_process_is_known_by():
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("embed --model no --input no.txt --output v.npy --layer 99", "no does not exist: give --model {}, or a name on the hub as hf:no"),
-        ("embed --model . --input no.txt --output v.npy --layer 99", "no.txt does not exist: give --input {}"),
-        ("finetune --model . --train no.csv --out run --lora-rank 4", "no.csv does not exist: give --train {}"),
-        ("pretrain --corpus a/no --out run --processes 2", "a/no does not exist: give --corpus {}"),
-        ("multitask --model . --tasks . b.yaml --out run", "b.yaml does not exist: give --tasks {}"),
-        ("contexts bank --model . --in no.txt", "no.txt does not exist: give --in {}"),
+        (
+            "embed --model no --input no.txt --output v.npy --layer 99",
+            "no: no such file or folder in {}: correct the path, or write hf:no for a model on the hub",
+        ),
+        ("embed --model . --input no.txt --output v.npy --layer 99", "no.txt: no such file or folder in {}: correct --input"),
+        ("finetune --model . --train no.csv --out run --lora-rank 4", "no.csv: no such file or folder in {}: correct --train"),
+        ("pretrain --corpus a/no --out run --processes 2", "a/no: no such file or folder in {}: correct --corpus"),
+        ("multitask --model . --tasks . b.yaml --out run", "b.yaml: no such file or folder in {}: correct --tasks"),
+        ("contexts bank --model . --in no.txt", "no.txt: no such file or folder in {}: correct --in"),
     ],
 )
 def test_a_path_that_is_not_there_is_told_before_torch_is_imported(line, message):
     program = "import sys; from bertlab.cli import main; code = main(sys.argv[1:]); print('torch' in sys.modules); sys.exit(code)"
     done = subprocess.run([sys.executable, "-c", program, *line.split()], capture_output=True, text=True, env={"PYTHONPATH": ROOT})
     assert (done.returncode, done.stdout) == (2, "False\n")
-    assert done.stderr == f"bertlab: {message.format('as it is called from the working directory')}\n"
+    assert done.stderr == f"bertlab: {message.format(Path.cwd())}\n"
 
 
 def test_nothing_is_missed_on_the_hub_nor_in_a_run_that_goes_on(tmp_path):
     cli._refuse_absent({"model": "hf:no/model", "train": None, "corpus": "", "data": str(tmp_path), "input": "-.jsonl"})
     cli._refuse_absent({"train": "no.csv", "out": str(tmp_path)})
-    with pytest.raises(ConfigError, match="no.csv does not exist"):
+    with pytest.raises(ConfigError, match="no.csv: no such file or folder in .*: correct --train"):
         cli._refuse_absent({"train": "no.csv", "out": str(tmp_path / "run")})
 
 
