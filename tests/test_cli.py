@@ -520,6 +520,24 @@ def test_what_may_stand_without_its_name_is_taken_in_order_or_by_its_name(line, 
     assert (config.index, config.query, config.in_) == ("v.npy", wanted.get("query", ()), wanted.get("in"))
 
 
+@pytest.mark.parametrize(
+    ("verb_name", "line", "wanted"),
+    [
+        ("corpus", "c --samples 3", {"corpus": "c", "samples": "3"}),
+        ("compare", "a b --level 0.9", {"runs": ("a", "b"), "level": "0.9"}),
+        ("report", "a b --out c", {"runs": ("a", "b"), "out": "c"}),
+        ("replay", "a --step 3", {"run": "a", "step": "3"}),
+        ("verify", "--strict a b", {"folder": ("a", "b"), "strict": True}),
+        ("search", "a b", {"index": "a", "query": ("b",)}),
+        ("explore", "a", {"model": "a"}),
+    ],
+)
+def test_the_folder_that_a_verb_is_about_needs_no_name(verb_name, line, wanted):
+    """Of the verbs that read nothing but what another has written; one that is named stays as it was."""
+    module = cli.module_of(verb_name)
+    assert cli.parse(verb_name, module.Config, line.split())[1] == wanted
+
+
 def test_without_the_first_word_it_is_missing_and_an_unknown_name_stays_one():
     with pytest.raises(ConfigError, match="missing index"):
         load(Positional, [], cli.parse("search", Positional, ["--top", "3"])[1])
