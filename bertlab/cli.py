@@ -62,7 +62,7 @@ options are written --name VALUE or name=VALUE, or come from YAML files: --confi
 
   bertlab quickstart --out DIR
   bertlab prepare    --source PATH [PATH ...] --out CORPUS
-  bertlab corpus     --corpus CORPUS [--html FILE] [--compare TOKENIZER]
+  bertlab corpus     CORPUS [--html FILE] [--compare TOKENIZER]
   bertlab pretrain   --corpus CORPUS --out RUN [--preset mini] [--model DIR]
   bertlab finetune   --model DIR --train FILE [--dev FILE] --test FILE --out RUN
   bertlab tune       --model DIR --train FILE [--dev FILE] --test FILE --out RUN [--trials N]
@@ -72,16 +72,16 @@ options are written --name VALUE or name=VALUE, or come from YAML files: --confi
   bertlab evaluate   --model DIR --data FILE --out DIR
   bertlab predict    --model DIR --input FILE --output FILE
   bertlab prompt     --model DIR --data FILE --template "{{text}} It is about [MASK]." --words a:word b:word,word --out DIR
-  bertlab compare    --runs A B [C ...] [--metrics accuracy macro_f1] [--json FILE]
-  bertlab report     --runs RUN [RUN ...] [--out FILE] [--live SECONDS]   (or --runs VECTORS [--label COLUMN])
+  bertlab compare    A B [C ...] [--metrics accuracy macro_f1] [--json FILE]
+  bertlab report     RUN [RUN ...] [--out FILE] [--live SECONDS]   (or VECTORS [--label COLUMN])
   bertlab embed      --model DIR --input FILE --output FILE
   bertlab search     INDEX "a query" [--top 10]
   bertlab contexts   WORD --model DIR --in FILE [--senses K]
   bertlab fill       --model DIR --text "the [MASK] of the river"
   bertlab explore    DIR [--index VECTORS] [--out FILE --text TEXT]
   bertlab export     --model DIR --to onnx|sentence-transformers --out DIR [--quantise]
-  bertlab replay     --run RUN --step N [--pairs 10]
-  bertlab verify     --folder DIR [DIR ...] [--strict]
+  bertlab replay     RUN --step N [--pairs 10]
+  bertlab verify     DIR [DIR ...] [--strict]
   bertlab bench      [--corpus CORPUS] [--preset mini] [--price-per-hour PRICE]
 
   bertlab --version"""
@@ -370,11 +370,11 @@ def _refuse_absent(settings: Mapping[str, Any]) -> None:
     if (out := settings.get("out")) and Path(out).is_dir():
         return  # a run that goes on, or is finished: the verb knows what it still needs
     for name in READ:
-        given = settings.get(name)
-        for path in given if isinstance(given, list) else [given]:
+        for path in given if isinstance(given := settings.get(name), list) else [given]:
             if path and not path.startswith(("hf:", "-")) and not Path(path).exists():  # - is standard input
-                hub = f", or a name on the hub as hf:{Path(path).name}" if name == "model" else ""
-                raise ConfigError(f"{path} does not exist: give {flag(name)} as it is called from the working directory{hub}")
+                from bertlab.model.facts import no_model, nothing_at
+
+                raise ConfigError(no_model(path) if name == "model" else f"{nothing_at(path)}: correct {flag(name)}")
 
 
 def module_of(verb: str) -> ModuleType:

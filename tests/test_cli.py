@@ -462,25 +462,28 @@ def test_accelerate_still_leaves_what_a_silent_single_process_is_known_by():
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("embed --model no --input no.txt --output v.npy --layer 99", "no does not exist: give --model {}, or a name on the hub as hf:no"),
-        ("embed --model . --input no.txt --output v.npy --layer 99", "no.txt does not exist: give --input {}"),
-        ("finetune --model . --train no.csv --out run --lora-rank 4", "no.csv does not exist: give --train {}"),
-        ("pretrain --corpus a/no --out run --processes 2", "a/no does not exist: give --corpus {}"),
-        ("multitask --model . --tasks . b.yaml --out run", "b.yaml does not exist: give --tasks {}"),
-        ("contexts bank --model . --in no.txt", "no.txt does not exist: give --in {}"),
+        (
+            "embed --model no --input no.txt --output v.npy --layer 99",
+            "no: no such file or folder in {}: correct the path, or write hf:no for a model on the hub",
+        ),
+        ("embed --model . --input no.txt --output v.npy --layer 99", "no.txt: no such file or folder in {}: correct --input"),
+        ("finetune --model . --train no.csv --out run --lora-rank 4", "no.csv: no such file or folder in {}: correct --train"),
+        ("pretrain --corpus a/no --out run --processes 2", "a/no: no such file or folder in {}: correct --corpus"),
+        ("multitask --model . --tasks . b.yaml --out run", "b.yaml: no such file or folder in {}: correct --tasks"),
+        ("contexts bank --model . --in no.txt", "no.txt: no such file or folder in {}: correct --in"),
     ],
 )
 def test_a_path_that_is_not_there_is_told_before_torch_is_imported(line, message):
     program = "import sys; from bertlab.cli import main; code = main(sys.argv[1:]); print('torch' in sys.modules); sys.exit(code)"
     done = subprocess.run([sys.executable, "-c", program, *line.split()], capture_output=True, text=True, env={"PYTHONPATH": ROOT})
     assert (done.returncode, done.stdout) == (2, "False\n")
-    assert done.stderr == f"bertlab: {message.format('as it is called from the working directory')}\n"
+    assert done.stderr == f"bertlab: {message.format(Path.cwd())}\n"
 
 
 def test_nothing_is_missed_on_the_hub_nor_in_a_run_that_goes_on(tmp_path):
     cli._refuse_absent({"model": "hf:no/model", "train": None, "corpus": "", "data": str(tmp_path), "input": "-.jsonl"})
     cli._refuse_absent({"train": "no.csv", "out": str(tmp_path)})
-    with pytest.raises(ConfigError, match="no.csv does not exist"):
+    with pytest.raises(ConfigError, match="no.csv: no such file or folder in .*: correct --train"):
         cli._refuse_absent({"train": "no.csv", "out": str(tmp_path / "run")})
 
 
@@ -515,6 +518,24 @@ def test_what_may_stand_without_its_name_is_taken_in_order_or_by_its_name(line, 
     assert files == [] and given == wanted
     config = load(Positional, [], given)
     assert (config.index, config.query, config.in_) == ("v.npy", wanted.get("query", ()), wanted.get("in"))
+
+
+@pytest.mark.parametrize(
+    ("verb_name", "line", "wanted"),
+    [
+        ("corpus", "c --samples 3", {"corpus": "c", "samples": "3"}),
+        ("compare", "a b --level 0.9", {"runs": ("a", "b"), "level": "0.9"}),
+        ("report", "a b --out c", {"runs": ("a", "b"), "out": "c"}),
+        ("replay", "a --step 3", {"run": "a", "step": "3"}),
+        ("verify", "--strict a b", {"folder": ("a", "b"), "strict": True}),
+        ("search", "a b", {"index": "a", "query": ("b",)}),
+        ("explore", "a", {"model": "a"}),
+    ],
+)
+def test_the_folder_that_a_verb_is_about_needs_no_name(verb_name, line, wanted):
+    """Of the verbs that read nothing but what another has written; one that is named stays as it was."""
+    module = cli.module_of(verb_name)
+    assert cli.parse(verb_name, module.Config, line.split())[1] == wanted
 
 
 def test_without_the_first_word_it_is_missing_and_an_unknown_name_stays_one():

@@ -337,10 +337,18 @@ def test_a_vocabulary_larger_than_the_models_is_refused(pretrained: Path, tmp_pa
 
 
 def test_what_is_no_model_folder_is_refused_with_a_hint(pretrained: Path, tmp_path: Path) -> None:
-    refused(ConfigError, "no config.json there: is it a model folder", lambda: bertlab.load(str(tmp_path / "nothing")))
+    refused(ConfigError, "no config.json there: is it a model folder", lambda: bertlab.load(str(tmp_path)))
+    refused(ConfigError, "nothing: no such file or folder: correct the path$", lambda: bertlab.load(str(tmp_path / "nothing")))
+    refused(ConfigError, "a/b: no such .* in .*, or write hf:a/b for a model on the hub$", lambda: bertlab.load("a/b"))
     refused(ConfigError, "did you mean the folder `model` inside it", lambda: bertlab.load(str(pretrained.parent)))
+    for name in ("train", "tokenizer"):
+        (tmp_path / "corpus" / name).mkdir(parents=True)
+    refused(ConfigError, "corpus is a corpus, no model: pretrain first .bertlab pretrain", lambda: bertlab.load(str(tmp_path / "corpus")))
     (tmp_path / "config.yaml").touch()
-    refused(ConfigError, "a run that is not finished: the command that began it goes on", lambda: bertlab.load(str(tmp_path)))
+    for folder in (tmp_path, tmp_path / "model"):
+        refused(ConfigError, f"{tmp_path} is a run that is not finished: the command that began it", partial(bertlab.load, str(folder)))
+    (tmp_path / "metrics.json").touch()  # a finished run that makes no model, as of crossval
+    refused(ConfigError, "no config.json there: is it a model folder", lambda: bertlab.load(str(tmp_path)))
 
 
 def test_predicting_leaves_dropout_off_and_the_same_question_gets_the_same_answer(classifier: Path) -> None:

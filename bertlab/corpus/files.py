@@ -31,8 +31,11 @@ KINDS: dict[str, Kind] = {
     ".tsv": "tsv",
     ".parquet": "parquet",
 }
-# Read as text, these would be noise that nobody notices: an archive's headers, a document's markup.
-NOT_TEXT = {".tar", ".tgz", ".zip", ".7z", ".rar", ".pdf", ".doc", ".docx", ".odt", ".epub", ".xls", ".xlsx", ".arrow", ".pkl"}
+# Read as text, these would be noise that nobody notices: an archive's headers, a document's markup, a picture's bytes.
+ARCHIVES = frozenset({".tar", ".tgz", ".zip", ".7z", ".rar"})
+DOCUMENTS = {".pdf", ".doc", ".docx", ".odt", ".rtf", ".ppt", ".pptx", ".xls", ".xlsx", ".epub", ".html", ".htm", ".svg"}
+PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".ico"}
+NOT_TEXT = ARCHIVES | DOCUMENTS | PICTURES | {".mp3", ".wav", ".mp4", ".arrow", ".pkl"}
 CHUNK_BYTES = 1 << 16
 LARGEST_LINE = 1 << 28  # bytes; a small archive may unpack to a line without end
 # Text packs to a third or a tenth, logs to a hundredth. A bomb is what unpacks to more than this many times itself, beyond the first 64 MB.
@@ -78,15 +81,19 @@ def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
 def kind_of(path: Path | str) -> Kind:
     """What a file holds, by its name without the compression ending; a name with no ending that is known is text.
 
-    Raises DataError for the few endings that are known not to be text (archives, office documents).
+    Raises DataError for the few endings that are known not to be text (archives, office documents, markup, pictures).
     """
-    name = Path(path)
-    if name.suffix.lower() in COMPRESSIONS:
-        name = name.with_suffix("")
-    ending = name.suffix.lower()
+    ending = ending_of(path)
     if ending in NOT_TEXT:
-        raise DataError(f"{path}: a {ending} file is not text: unpack it, or convert it to text, JSONL, CSV or Parquet")
+        mend = "unpack it" if ending in ARCHIVES else "convert it to text, JSONL, CSV or Parquet"
+        raise DataError(f"{path}: a {ending} file is not text: {mend}")
     return KINDS.get(ending, "text")
+
+
+def ending_of(path: Path | str) -> str:
+    """The ending of a name, in lower case, without that of a compression; "" where there is none."""
+    name = Path(path)
+    return (name.with_suffix("") if name.suffix.lower() in COMPRESSIONS else name).suffix.lower()
 
 
 # ---- bytes

@@ -87,7 +87,8 @@ def file_documents(file: File, how: How, tally: Counter[str]) -> Iterator[Docume
     separate paragraphs and the lines of one are joined ("file"); a Project Gutenberg book always is one, without the licence around it.
     In a table a row is a document, in a Wikipedia dump an article (as wikitext), in an EPUB a chapter.
     tally["bytes"] counts what was read of the file, tally["invalid_utf8"] replaced characters (or dropped lines and cells),
-    tally["dropped_invalid_utf8"] documents dropped for them, tally["wikipedia_..."] the pages of a dump that are no articles.
+    tally["dropped_invalid_utf8"] documents dropped for them, tally["wikipedia_..."] the pages of a dump that are no articles,
+    tally["text_files"] and tally["text_documents"] what blank lines made documents of, and how many.
     """
     if is_epub(file.path):
         yield from epub_documents(file.path, file.name, invalid_utf8=how.invalid_utf8, tally=tally)
@@ -127,6 +128,7 @@ def _begins_as_gutenberg(path: Path, encoding: str) -> bool:
 def _blank_line_documents(file: File, how: How, tally: Counter[str]) -> Iterator[Document]:
     """The format of BERT's own create_pretraining_data. Several blank lines end one document."""
     paragraphs: list[str] = []
+    tally["text_files"] += 1
     first, damaged, room = 0, False, LARGEST_DOCUMENT
     for number, line in itertools.chain(lines(file.path, how.invalid_utf8, tally, how.dialect), [(0, "")]):
         if line is None or line.strip():
@@ -135,6 +137,7 @@ def _blank_line_documents(file: File, how: How, tally: Counter[str]) -> Iterator
             paragraphs.append(line or "")
             room = _room_after(line, room, file, number)
         elif first:
+            tally["text_documents"] += 1
             if damaged:
                 tally["dropped_invalid_utf8"] += 1
             else:

@@ -8,16 +8,19 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from bertlab.corpus.files import find_files
+from bertlab.corpus.epub import is_epub
+from bertlab.corpus.files import ARCHIVES, COMPRESSIONS, NOT_TEXT, ending_of, find_files
 from bertlab.corpus.sources import REMOTE, File, files_of
 from bertlab.disk import sha256_file, whole_file
-from bertlab.errors import ConfigError
+from bertlab.errors import ConfigError, DataError
 
 UNIT_BYTES = 2**24  # small files are gathered to units of 16 MB: a cut-off costs seconds, and a million files are not a million writes
+NAMED = 3  # files and endings in an error's one line
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,36 @@ def source_files(source: str, number: int, work: Path) -> list[SourceFile]:
         digests = "".join(sha256_file(file) for file in find_files([base]))
         return [SourceFile(source, number, sha256=digests)]
     return [SourceFile(source, number, file, file.path.stat().st_size, sha256_file(file.path)) for file in found]
+
+
+def without(files: Iterable[SourceFile], patterns: Sequence[str]) -> tuple[list[SourceFile], dict[str, int]]:
+    """The files that match no pattern, and how many each pattern takes out (the first one that matches). Datasets always stay.
+
+    A pattern is held against the last parts of a file's name: "*.pdf" takes files of every folder, "drafts/*" those of each "drafts".
+    """
+    left: list[SourceFile] = []
+    taken = dict.fromkeys(patterns, 0)
+    for each in files:
+        matching = [pattern for pattern in patterns if each.file and PurePosixPath(each.file.name).match(pattern)]
+        if matching:
+            taken[matching[0]] += 1
+        else:
+            left.append(each)
+    return left, taken
+
+
+def refuse_not_text(files: Iterable[SourceFile]) -> None:
+    """Raise DataError that names all files whose endings are known not to be text, the first few by name; reading would stop at one."""
+    wrong = [each.file for each in files if each.file and ending_of(each.file.path) in NOT_TEXT and not is_epub(each.file.path)]
+    if not wrong:
+        return
+    endings = {ending_of(file.path) for file in wrong}
+    spelt = Counter("".join(file.path.suffixes[-2 if file.path.suffix.lower() in COMPRESSIONS else -1 :]) for file in wrong)
+    are = "1 file is" if len(wrong) == 1 else f"{len(wrong):,} files are"
+    names = ", ".join(file.name for file in wrong[:NAMED]) + f" and {len(wrong) - NAMED:,} more" * (len(wrong) > NAMED)
+    mend = ["unpack archives"] * bool(endings & ARCHIVES) + ["convert documents to text"] * bool(endings - ARCHIVES)
+    skip = " ".join(f"'*{ending}'" for ending, _ in spelt.most_common())
+    raise DataError(f"{are} not text ({names}): {', '.join(mend)}, or leave them out by --skip {skip}")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ Read without torch, whose import takes seconds: a folder that is none is refused
 first, where it has one; the weights are looked at when they are read (bertlab/model/folder.py).
 """
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,31 @@ def load_config(folder: str) -> dict[str, Any]:
     weights are looked at when they are read)."""
     path = Path(folder)
     if not (path / "config.json").is_file():
-        hint = " (did you mean the folder `model` inside it?)" if (path / "model" / "config.json").is_file() else ""
-        if not hint and (path / "config.yaml").is_file():
-            hint = " (a run that is not finished: the command that began it goes on with it)"
-        hint = hint if path.exists() else f" (it does not exist; a name on the hub is written hf:{path.name})"
-        raise ConfigError(f"{folder}: no config.json there: is it a model folder?{hint}")
+        raise ConfigError(no_model(folder))
     verify_files(path, {name: entry for name, entry in _bound(path).items() if name not in (WEIGHTS, CARD)})
     return read_object(path / "config.json")
+
+
+def no_model(folder: str) -> str:
+    """What a path without config.json is instead of a model folder, and what to do."""
+    path, none = Path(folder), f"{folder}: no config.json there: is it a model folder?"
+    if (path / "model" / "config.json").is_file():
+        return f"{none} (did you mean the folder `model` inside it?)"
+    for run in (path, path.parent) if path.name == "model" else (path,):
+        if (run / "config.yaml").is_file() and not (run / "metrics.json").is_file():
+            return f"{run} is a run that is not finished: the command that began it goes on with it, and a model is there at its end"
+    if (path / "train").is_dir() and (path / "tokenizer").is_dir():
+        first = f"bertlab pretrain --corpus {shlex.quote(folder)} --out RUN"
+        return f"{folder} is a corpus, no model: pretrain first ({first}), then give RUN/model"
+    if path.exists():
+        return none
+    hub = "" if path.is_absolute() or path.parent.is_dir() and "/" in folder else f", or write hf:{folder} for a model on the hub"
+    return f"{nothing_at(folder)}: correct the path{hub}"
+
+
+def nothing_at(path: str) -> str:
+    """That a path leads nowhere, and from where it was followed."""
+    return f"{path}: no such file or folder" + ("" if Path(path).is_absolute() else f" in {Path.cwd()}")
 
 
 def load_facts(folder: str) -> dict[str, Any]:

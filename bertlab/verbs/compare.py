@@ -1,16 +1,17 @@
 """bertlab compare: predictions files of two or more systems -> differences, intervals and p-values, in plain words.
 
-    bertlab compare --runs A B [C ...] [--metrics accuracy macro_f1] [--json FILE]
+    bertlab compare A B [C ...] [--metrics accuracy macro_f1] [--json FILE]
 
 Needs no model and no GPU. A system is a predictions.parquet, a folder that holds one, or several of them, one a seed: a folder of
 `*.parquet` files, or NAME:FILE,FILE,... Two systems of one file each are compared as trained models (McNemar's test, approximate
 randomisation), systems of several as methods (two-level bootstrap). All must be of the same examples: by id, text and gold label.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bertlab.config import POSITIONAL
 from bertlab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ PREDICTIONS = "predictions.parquet"
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    runs: tuple[str, ...]
+    runs: tuple[str, ...] = field(metadata=POSITIONAL)
     """Two or more systems: a predictions.parquet, a folder with one, a folder with one *.parquet a seed, or NAME:FILE,FILE,..."""
     metrics: tuple[str, ...] | None = None
     """accuracy, macro_f1, micro_f1, weighted_f1, mcc, macro_ or weighted_ precision or recall, f1:CLASS, or per_class for all of these; for

@@ -1,14 +1,15 @@
 """bertlab corpus: what is in a corpus folder, and what is wrong with it: counts, repeats, truncation, vocabulary, samples, warnings.
 
-    bertlab corpus --corpus FOLDER [--html FILE] [--json FILE] [--compare TOKENIZER]
+    bertlab corpus FOLDER [--html FILE] [--json FILE] [--compare TOKENIZER]
 
 Changes nothing in the folder. The text on the screen, the page and the JSON are of the same facts.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bertlab.config import POSITIONAL
 from bertlab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ MOST_FREQUENT = 20  # sentences shown
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    corpus: str
+    corpus: str = field(metadata=POSITIONAL)
     """A corpus folder that `bertlab prepare` wrote."""
     html: str | None = None
     """Also write a page to look at: one file, which asks for nothing else."""

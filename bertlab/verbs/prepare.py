@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from bertlab.corpus.cleaning import Cleaning
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 MAX_LENGTH = 512  # BERT's number of positions, written into the tokenizer's settings
 SPOOL = ".spool.arrow"
+MOST_ENDINGS = 12  # of files, in one line
 VOCABULARY = ("kind", "vocab_size", "lowercase")
 HELDOUT_RULE = "the smallest sha256('heldout' + sha256 of the normalised text)"
 
@@ -42,6 +43,8 @@ class Config(Dialect):
     of them, a folder that `datasets` saved (FOLDER#SPLIT), hf:NAME[:CONFIG][#SPLIT], or - for standard input (-.jsonl: which is JSONL)."""
     out: str
     """The corpus folder to write; it must not exist yet, or be empty."""
+    skip: tuple[str, ...] = ()
+    """Files to leave out of the sources, counted: '*.pdf' in every folder, 'README.md', 'drafts/*' in each folder of that name."""
     tokenizer: str | None = None
     """An existing tokenizer to use instead of training one: a model folder, a tokenizer.json, or hf:NAME."""
     add_pieces: int = 0
@@ -60,7 +63,7 @@ class Config(Dialect):
     language: str = "en"
     """Language code of the text, for the splitter's abbreviations."""
     document_end: Literal["blank_line", "file"] = "blank_line"
-    """In text files, what ends a document: a blank line, or the end of the file."""
+    """In text files, what ends a document: a blank line (so a file of paragraphs gives a document each), or the end of the file."""
     text_column: str = "text"
     """In tables and JSONL, the column or key that holds the text."""
     id_column: str = "id"
@@ -90,6 +93,8 @@ class Config(Dialect):
             raise ConfigError("source is empty: name at least one file, folder, or hf:NAME")
         if not self.out:
             raise ConfigError("out is empty: name the folder to write")
+        if not all(PurePosixPath(pattern).parts for pattern in self.skip):
+            raise ConfigError("skip has an empty pattern: give names of files, as README.md or '*.pdf'")
         if self.tokenizer is not None and changed:
             raise ConfigError(
                 f"{', '.join(changed)} describe a vocabulary to train, but tokenizer={self.tokenizer} brings its own: leave one out"
@@ -215,7 +220,7 @@ def run(config: Config) -> dict[str, Any]:
     from bertlab.corpus.choosing import choose
     from bertlab.corpus.cluster import read_on_cluster
     from bertlab.corpus.reading import read_all, recipe_sha256
-    from bertlab.corpus.units import source_files
+    from bertlab.corpus.units import refuse_not_text, source_files, without
     from bertlab.disk import locked, read_json, refuse_used
     from bertlab.pages.screen import inert
     from bertlab.tokens import tokenizer as tokenizers
@@ -226,7 +231,11 @@ def run(config: Config) -> dict[str, Any]:
     with locked(work):
         tokenizer = tokenizers.load(config.tokenizer) if config.tokenizer else None
         how, recipe = recipe_of(config)
-        files = [file for number, source in enumerate(config.source) for file in source_files(source, number, work)]
+        found = [file for number, source in enumerate(config.source) for file in source_files(source, number, work)]
+        files, skipped = without(found, config.skip)
+        if not files:
+            raise ConfigError(f"skip={list(config.skip)} leaves no file of {_shown(config.source)}")
+        refuse_not_text(files)
         units = work / recipe_sha256(how, recipe)
         if config.cluster.engine and not read_on_cluster(files, units, how, recipe, config.cluster):
             return {}  # Slurm has it: the same command, given again, goes on
@@ -238,7 +247,7 @@ def run(config: Config) -> dict[str, Any]:
             choice = choose(reads, near=config.near_duplicates, weights=weights, heldout=config.heldout, folder=units)
             refuse_too_few(config, choice)
             with _folder_to_fill(Path(config.out)) as folder:
-                facts = write_corpus(config, folder, files, reads, choice, tokenizer)
+                facts = write_corpus(config, folder, files, skipped, reads, choice, tokenizer)
         except BertlabError:
             _clear(work)  # what was read is of no use
             raise
@@ -267,9 +276,15 @@ def _clear(work: Path) -> None:
 
 
 def write_corpus(
-    config: Config, folder: Path, files: Sequence["SourceFile"], reads: Sequence["Read"], choice: "Choice", base: "Tokenizer | None"
+    config: Config,
+    folder: Path,
+    files: Sequence["SourceFile"],
+    skipped: dict[str, int],
+    reads: Sequence["Read"],
+    choice: "Choice",
+    base: "Tokenizer | None",
 ) -> dict[str, Any]:
-    """Fill `folder` from what was read and chosen; returns the manifest's facts."""
+    """Fill `folder` from what was read and chosen; returns the manifest's facts. skipped: how many files each pattern left out."""
     from bertlab.tokens.corpus import write_manifest
     from bertlab.tokens.spool import spool_chosen
 
@@ -281,7 +296,7 @@ def write_corpus(
     facts = {
         "sources": source_facts(config, files, reads, choice),
         "settings": settings(config),
-        "filters": filters(config, reads, choice, counts.pop("documents_without_tokens")),
+        "filters": filters(config, reads, choice, counts.pop("documents_without_tokens")) | ({"skipped_files": skipped} if skipped else {}),
         "counts": counts,
         "split": {"heldout": config.heldout, "rule": HELDOUT_RULE},
         "tokenizer": {
@@ -336,7 +351,7 @@ def _file_facts(path: Path, files: Sequence["SourceFile"]) -> list[dict[str, Any
     from bertlab.corpus.files import find_files
     from bertlab.disk import sha256_file
 
-    if path.is_dir() and not any(each.file for each in files):  # a saved dataset
+    if path.is_dir() and any(each.file is None for each in files):  # a saved dataset
         found = [(file, file.stat().st_size, sha256_file(file)) for file in find_files([str(path)])]
     else:
         found = [(each.file.path, each.bytes, each.sha256) for each in files if each.file]
@@ -357,7 +372,8 @@ def settings(config: Config) -> dict[str, Any]:
 
 
 def filters(config: Config, reads: Sequence["Read"], choice: "Choice", no_tokens: int) -> dict[str, Any]:
-    """Documents in = kept + dropped, by reason; what cleaning changed; how much was not valid UTF-8; what a dump held beside articles."""
+    """Documents in = kept + dropped, by reason; what cleaning changed; how much was not valid UTF-8; what a dump held beside articles;
+    where blank lines cut text files into more documents than files, how many of both."""
     tally: Counter[str] = Counter()
     for read in reads:
         tally.update(read.tally)
@@ -369,8 +385,10 @@ def filters(config: Config, reads: Sequence["Read"], choice: "Choice", no_tokens
     documents, kept = choice.counts["in"] + dropped["invalid_utf8"], choice.counts["kept"] - no_tokens
     assert documents == kept + sum(dropped.values()), f"documents do not add up: {choice.counts}"
     places = tally.pop("invalid_utf8", 0)
+    text = {name: tally.pop(name, 0) for name in ("text_files", "text_documents")}
     del tally["bytes"]
     facts: dict[str, Any] = {"in": documents, "kept": kept, "dropped": dropped, "invalid_utf8_places": places}
+    facts |= text if text["text_documents"] > text["text_files"] else {}
     return facts | {"changed": {name: number for name, number in sorted(tally.items()) if number}}
 
 
@@ -383,7 +401,13 @@ def summary(config: Config, facts: dict[str, Any]) -> str:
     dropped = ", ".join(f"{number:,} {reason}" for reason, number in documents["dropped"].items() if number) or "0"
     lines = [
         f"corpus     {config.out}",
+        *_file_lines(facts),
         f"documents  {documents['in']:,} read = {documents['kept']:,} kept + dropped: {dropped}",
+    ]
+    if number := documents.get("text_files"):
+        cut = f"{documents['text_documents']:,} of them from {number:,} text file{'s' * (number != 1)}"
+        lines.append(f"           {cut}: a blank line ends one (--document-end file: one a file)")
+    lines += [
         f"train      {train['documents']:,} documents, {train['sentences']:,} sentences, {train['tokens']:,} tokens",
         f"held out   {heldout['documents']:,} documents, {heldout['sentences']:,} sentences, {heldout['tokens']:,} tokens",
         f"vocabulary {vocabulary['vocab_size']:,} entries, {'uncased' if vocabulary['lowercase'] else 'cased'}",
@@ -396,6 +420,24 @@ def summary(config: Config, facts: dict[str, Any]) -> str:
     if not heldout["documents"] and config.heldout:
         lines.append("           too few documents to hold any out: pretraining will have nothing to be measured on")
     return "\n".join([*lines, f"next       bertlab pretrain --corpus {shlex.quote(config.out)} --out RUN"])
+
+
+def _file_lines(facts: dict[str, Any]) -> list[str]:
+    """What was read by its endings, so that a file that nobody meant is seen, where there is more than one file; what was left out."""
+    from bertlab.corpus.files import ending_of
+    from bertlab.pages.screen import inert
+
+    endings = Counter(ending_of(file["name"]) or "without ending" for source in facts["sources"] for file in source["files"])
+    lines = []
+    if endings.total() > 1:
+        named = ", ".join(f"{number:,} {inert(ending)}" for ending, number in endings.most_common(MOST_ENDINGS))
+        more = f" and {len(endings) - MOST_ENDINGS:,} more endings" if len(endings) > MOST_ENDINGS else ""
+        lines.append(f"files      {endings.total():,} read: {named}{more}")
+    if skipped := facts["filters"].get("skipped_files"):
+        lines.append(
+            f"left out   {sum(skipped.values()):,} files: " + ", ".join(f"{number:,} {inert(each)}" for each, number in skipped.items())
+        )
+    return lines
 
 
 def _shown(sources: tuple[str, ...]) -> str:

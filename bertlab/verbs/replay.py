@@ -1,21 +1,22 @@
 """bertlab replay: the batch of one step of a pretraining run, made again, checked against the run's log and shown.
 
-    bertlab replay --run RUN --step N [--corpus DIR] [--pairs 10] [--json FILE]
+    bertlab replay RUN --step N [--corpus DIR] [--pairs 10] [--json FILE]
 
 A batch is a function of its number, the corpus and the settings, so nothing of it was kept but a fingerprint of every step in
 RUN/metrics.jsonl. Costs opening the corpus (each byte is read and compared, about 1 GB/s) and planning the pairs up to that step.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bertlab.config import POSITIONAL
 from bertlab.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    run: str
+    run: str = field(metadata=POSITIONAL)
     """The run folder of `bertlab pretrain`, finished or not."""
     step: int
     """The step to show, as metrics.jsonl and the progress line count: the first is 1."""

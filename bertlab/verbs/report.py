@@ -1,22 +1,23 @@
 """bertlab report: runs -> one page to look at, with no server and no network.
 
-    bertlab report --runs RUN [RUN ...] [--out FILE] [--corpus FACTS.json] [--live SECONDS]
-    bertlab report --runs VECTORS [--label COLUMN] [--texts FILE]
+    bertlab report RUN [RUN ...] [--out FILE] [--corpus FACTS.json] [--live SECONDS]
+    bertlab report VECTORS [--label COLUMN] [--texts FILE]
 
 RUN is a run folder of pretrain, finetune, multitask or contrast, finished or (of pretrain and contrast) not, or a folder of evaluate or
 prompt. Runs write this page of themselves when they end; several give a comparison: curves in the same charts, scores in one table.
 VECTORS is a file of embed: a map of its texts.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from bertlab.config import POSITIONAL
 from bertlab.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    runs: tuple[str, ...]
+    runs: tuple[str, ...] = field(metadata=POSITIONAL)
     """Run folders, or folders that evaluate or prompt wrote, or one file of embed's vectors."""
     out: str | None = None
     """The page. Default: report.html in the run folder; beside a folder of evaluate or prompt, and beside vectors, under their name."""

@@ -1,21 +1,22 @@
 """bertlab verify: is everything as it was written, and made from what it says? Corpus, tokenizer, run, model, predictions, embeddings.
 
-    bertlab verify --folder DIR [DIR ...] [--strict] [--json FILE]
+    bertlab verify DIR [DIR ...] [--strict] [--json FILE]
 
 A line a link of the chain of hashes (bertlab/training/chain.py): ok, differs, or absent where what it leads to is not on this disk. Damage
 to what a run made is said with the command that makes it anew. Reads every byte once, changes nothing.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bertlab.config import POSITIONAL
 from bertlab.errors import ConfigError, CorruptError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    folder: tuple[str, ...]
+    folder: tuple[str, ...] = field(metadata=POSITIONAL)
     """What to verify: corpus, run, checkpoint or model folders, folders of predictions, files of embeddings. What one of them was made from
     is looked for among the others too."""
     strict: bool = False

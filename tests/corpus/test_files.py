@@ -81,9 +81,10 @@ def test_the_kind_is_told_by_the_name_without_its_compression() -> None:
     assert [kind_of(name) for name in names] == kinds
 
 
-@pytest.mark.parametrize("name", ["a.tar.gz", "a.zip", "a.pdf"])
-def test_archives_and_office_documents_are_not_taken_for_text(name: str) -> None:
-    with pytest.raises(DataError, match="is not text"):
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.zip", "a.pdf", "a.pdf.gz", "a.SVG", "a.html", "a.jpg"])
+def test_archives_documents_and_pictures_are_not_taken_for_text(name: str) -> None:
+    mend = "unpack it" if name in ("a.tar.gz", "a.zip") else "convert it to text"
+    with pytest.raises(DataError, match=f"is not text: {mend}"):
         kind_of(name)
 
 

@@ -95,10 +95,10 @@ def test_invalid_utf8_follows_the_policy_by_documents(tmp_path: Path, policy: st
     found = [document.text for document in read(tmp_path / "a.txt", tally, invalid_utf8=policy)]
     if policy == "replace":
         assert found == ["good", "bad \ufffd\ufffd\nsame document\nworse \ufffd\nits end", "last"]
-        assert tally == Counter(invalid_utf8=3)
+        assert tally == Counter(invalid_utf8=3, text_files=1, text_documents=3)
     else:
         assert found == ["good", "last"]
-        assert tally == Counter(invalid_utf8=2, dropped_invalid_utf8=1)
+        assert tally == Counter(invalid_utf8=2, dropped_invalid_utf8=1, text_files=1, text_documents=3)
         whole_tally: Counter[str] = Counter()
         assert read(tmp_path / "a.txt", whole_tally, invalid_utf8=policy, document_end="file") == []
         assert whole_tally == Counter(invalid_utf8=2, dropped_invalid_utf8=1)

@@ -8,8 +8,8 @@ import pytest
 
 from bertlab.corpus import units
 from bertlab.corpus.sources import File
-from bertlab.corpus.units import SourceFile, source_files, units_of
-from bertlab.errors import ConfigError
+from bertlab.corpus.units import SourceFile, refuse_not_text, source_files, units_of, without
+from bertlab.errors import ConfigError, DataError
 
 
 def made(name: str, size: int, number: int = 0, sha256: str = "") -> SourceFile:
@@ -52,3 +52,28 @@ def test_files_have_their_size_hash_and_the_name_of_their_folder(tmp_path: Path)
     with pytest.raises(ConfigError, match=r"absent does not exist.*hf:NAME"):
         source_files(str(tmp_path / "absent"), 0, tmp_path)
     assert source_files("hf:somebody/something", 1, tmp_path) == [SourceFile("hf:somebody/something", 1)]
+
+
+def test_files_that_are_not_text_are_all_named_in_one_line() -> None:
+    refuse_not_text([made("my/a.txt", 1), made("my/b.epub", 1), made("my/README", 1), SourceFile("hf:x.pdf", 2)])
+    for names, said in (
+        (["a.svg"], "1 file is not text (a.svg): convert documents to text, or leave them out by --skip '*.svg'"),
+        (["a.zip", "b.tar.gz"], "2 files are not text (a.zip, b.tar.gz): unpack archives, or leave them out by --skip '*.zip' '*.tar.gz'"),
+        (
+            ["x/a.PDF", "x/b.docx", "x/c.tgz", "y/d.docx", "y/e.png"],
+            "5 files are not text (x/a.PDF, x/b.docx, x/c.tgz and 2 more): unpack archives, convert documents to text, "
+            "or leave them out by --skip '*.docx' '*.PDF' '*.tgz' '*.png'",
+        ),
+    ):
+        with pytest.raises(DataError) as caught:
+            refuse_not_text([made("ok.txt", 1), *(made(name, 1) for name in names)])
+        assert str(caught.value) == said
+
+
+def test_every_file_is_left_in_or_counted_by_the_first_pattern_that_takes_it_out() -> None:
+    files = [made(name, 1) for name in ("my/a.txt", "my/b.pdf", "my/deep/drafts/c.pdf", "my/drafts/d.txt", "my/e.pdf.txt")]
+    files.append(SourceFile("hf:some.pdf", 2))
+    left, taken = without(files, ("drafts/*", "*.pdf", "*.docx"))
+    assert [each.place[0] for each in left] == ["my/a.txt", "my/e.pdf.txt", "hf:some.pdf"]
+    assert taken == {"drafts/*": 2, "*.pdf": 1, "*.docx": 0} and sum(taken.values()) + len(left) == len(files)
+    assert without(files, ()) == (files, {})

@@ -2,6 +2,7 @@
 
 import bz2
 import functools
+import gzip
 import io
 import json
 import lzma
@@ -83,6 +84,56 @@ def test_files_of_every_kind_and_a_folder_of_them_give_the_same_documents(tmp_pa
     _, single = prepare(tmp_path / "three", write_jsonl(tmp_path / "all.jsonl", TEXTS), heldout=0.0)
     assert texts_of(whole) == texts_of(listed) == texts_of(single)
     assert whole.train.num_documents == len(TEXTS)
+
+
+def test_text_files_cut_at_blank_lines_into_more_documents_than_files_are_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "my"
+    write_jsonl(source / "rows.jsonl", TEXTS[:5])
+    (source / "a.txt").write_text("\n\n".join(TEXTS[5:9]))
+    (source / "b.txt").write_text(TEXTS[9])
+    manifest, _ = prepare(tmp_path / "cut", source)
+    rule = "5 of them from 2 text files: a blank line ends one (--document-end file: one a file)"
+    assert f"documents  10 read = 10 kept + dropped: 0\n           {rule}\n" in capsys.readouterr().out
+    assert manifest["filters"]["text_files"] == 2 and manifest["filters"]["text_documents"] == 5
+    manifest, _ = prepare(tmp_path / "whole", source, document_end="file")
+    assert "blank line" not in capsys.readouterr().out and "text_files" not in manifest["filters"]
+    (source / "a.txt").write_text(TEXTS[5])  # as many documents as files: nothing was cut
+    manifest, _ = prepare(tmp_path / "uncut", source)
+    assert "blank line" not in capsys.readouterr().out and "text_files" not in manifest["filters"]
+
+
+def test_files_are_told_by_their_endings_and_those_left_out_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "my"
+    write_jsonl(source / "rows.jsonl", TEXTS[:9])
+    for name in ("README.md", "notes.TXT", "notes", "old.txt.gz"):
+        packed = gzip.compress(b"Not meant.") if name.endswith(".gz") else f"This is {name}.".encode()
+        (source / name).write_bytes(packed)
+    manifest, _ = prepare(tmp_path / "all", source)
+    printed = capsys.readouterr().out
+    assert "files      5 read: 2 .txt, 1 .md, 1 without ending, 1 .jsonl\n" in printed and "left out" not in printed
+    assert "skipped_files" not in manifest["filters"]
+    for name in ("a.pdf", "b.pdf", "c.docx"):
+        (source / name).write_bytes(b"%PDF")
+    with pytest.raises(DataError, match=r"3 files are not text \(my/a.pdf, my/b.pdf, my/c.docx\)"):
+        prepare(tmp_path / "refused", source)
+    skip = ("*.pdf", "*.doc*", "README.md", "*.odt")
+    manifest, corpus = prepare(tmp_path / "some", source, source / "a.pdf", skip=skip)
+    printed = capsys.readouterr().out
+    assert "files      4 read: 2 .txt, 1 without ending, 1 .jsonl\n" in printed
+    assert "left out   5 files: 3 *.pdf, 1 *.doc*, 1 README.md, 0 *.odt\n" in printed
+    assert manifest["filters"]["skipped_files"] == {"*.pdf": 3, "*.doc*": 1, "README.md": 1, "*.odt": 0}
+    assert manifest["settings"]["skip"] == list(skip)
+    assert [[file["name"] for file in each["files"]] for each in manifest["sources"]] == [
+        ["notes", "notes.TXT", "old.txt.gz", "rows.jsonl"],
+        [],
+    ]
+    with pytest.raises(ConfigError, match="leaves no file"):
+        prepare(tmp_path / "none", source, skip=("*",))
+    for empty in ("", "."):
+        with pytest.raises(ConfigError, match="empty pattern"):
+            prepare(tmp_path / "none", source, skip=(empty,))
 
 
 def test_any_number_of_processes_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
