@@ -10,18 +10,21 @@ from contextlib import contextmanager
 
 # Of a long work a log need not have a line every 5 seconds: a twelfth of the time so far, so that a line a minute comes after 12 minutes.
 FIRST_WAIT, LONGEST_WAIT, SHARE_WAITED = 5.0, 60.0, 1 / 12  # seconds, seconds
+TIMED = 3  # calls after the first, which has the start's costs in it, before the time left is guessed
 
 # called with the amount done in all, and words to show beside it
 Report = Callable[[float, str], None]
 
 
 @contextmanager
-def progress(what: str, unit: str, total: float | None = None, start: float = 0) -> Iterator[Report]:
+def progress(what: str, unit: str, total: float | None = None, start: float = 0, later: float = 0) -> Iterator[Report]:
     """Yield a function to call as work goes on; amounts and `total` are in `unit`, `start` was done before.
 
-    With a total, the time left is shown.
+    With a total, the time left is shown, once TIMED calls have been timed; `later` is what of the same work comes after the total, and is
+    counted in.
     """
-    with _bar(what, unit, total, start) if sys.stderr.isatty() else _lines(what, unit, total, start) as report:
+    work = _Work(unit, total, start, later)
+    with _bar(what, work) if sys.stderr.isatty() else _lines(what, work) as report:
         yield report
 
 
@@ -31,13 +34,37 @@ def silent() -> Iterator[Report]:
     yield lambda done, more: None
 
 
-def _words(done: float, unit: str, total: float | None, rate: float, more: str) -> str:
-    digits = 0 if float(done).is_integer() else 1
-    amount = f"{done:,.{digits}f}" + (f"/{total:,.{digits}f}" if total else "")
-    return f"{amount} {unit}, {rate:,.1f} {unit}/s" + (f", {more}" if more else "")
+class _Work:
+    """What is known of the work: the clock when it began, and at its first call, with what was done by then."""
+
+    def __init__(self, unit: str, total: float | None, before: float, later: float) -> None:
+        self.unit, self.total, self.before, self.later = unit, total, before, later
+        self.start = time.monotonic()
+        self.calls = 0
+        self.first = (self.start, before)
+
+    def called(self, done: float) -> float:
+        """Count a call; returns the clock."""
+        now = time.monotonic()
+        self.first = self.first if self.calls else (now, done)
+        self.calls += 1
+        return now
+
+    def words(self, now: float, done: float, more: str) -> str:
+        digits = 0 if float(done).is_integer() else 1
+        amount = f"{done:,.{digits}f}" + (f"/{self.total:,.{digits}f}" if self.total else "")
+        rate = (done - self.before) / max(now - self.start, 1e-9)
+        return f"{amount} {self.unit}, {rate:,.1f} {self.unit}/s" + (f", {more}" if more else "") + self._left(now, done)
+
+    def _left(self, now: float, done: float) -> str:
+        began, by_then = self.first
+        if not self.total or self.calls <= TIMED or done <= by_then:
+            return ""
+        seconds = (max(0.0, self.total - done) + self.later) * (now - began) / (done - by_then)
+        return f", {_duration(seconds)} left" + (" in all" if self.later else "")
 
 
-def _left(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     """Seconds as a person says them: "50 s", "12 min", "3 h 20 min"."""
     if seconds < 120:
         return f"{seconds:.0f} s"
@@ -46,34 +73,30 @@ def _left(seconds: float) -> str:
 
 
 @contextmanager
-def _bar(what: str, unit: str, total: float | None, before: float) -> Iterator[Report]:
+def _bar(what: str, work: _Work) -> Iterator[Report]:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[words]}"), TimeElapsedColumn()]
-    start = time.monotonic()
-    with Progress(*columns, *([TimeRemainingColumn()] if total else []), console=Console(stderr=True)) as display:
-        task = display.add_task(what, total=total, completed=int(before), words="")
+    with Progress(*columns, console=Console(stderr=True)) as display:
+        task = display.add_task(what, total=work.total, completed=int(work.before), words="")
 
         def report(done: float, more: str) -> None:
-            rate = (done - before) / max(time.monotonic() - start, 1e-9)
-            display.update(task, completed=done, words=_words(done, unit, total, rate, more))
+            display.update(task, completed=done, words=work.words(work.called(done), done, more))
 
         yield report
 
 
 @contextmanager
-def _lines(what: str, unit: str, total: float | None, before: float) -> Iterator[Report]:
-    start = last = time.monotonic()
+def _lines(what: str, work: _Work) -> Iterator[Report]:
+    last = work.start
 
     def report(done: float, more: str) -> None:
         nonlocal last
-        now = time.monotonic()
-        if now - last < min(LONGEST_WAIT, max(FIRST_WAIT, (now - start) * SHARE_WAITED)):
+        now = work.called(done)
+        if now - last < min(LONGEST_WAIT, max(FIRST_WAIT, (now - work.start) * SHARE_WAITED)):
             return
         last = now
-        rate = (done - before) / max(now - start, 1e-9)
-        left = f", {_left(max(0.0, total - done) / rate)} left" if total and rate else ""
-        print(f"{what}: {_words(done, unit, total, rate, more)}{left}", file=sys.stderr, flush=True)
+        print(f"{what}: {work.words(now, done, more)}", file=sys.stderr, flush=True)
 
     yield report

@@ -7,14 +7,35 @@ from bertlab.progress import progress
 
 
 def test_lines_tell_amount_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    clock = iter([0.0, 2.0, 4.0, 6.0, 8.0])
+    clock = iter([0.0, 1.0, 2.0, 4.0, 6.0, 8.0])
     monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
     with progress("reading", "MB", total=30.0) as report:
-        for done in (4.0, 8.0, 12.0, 16.0):
+        for done in (2.0, 4.0, 8.0, 12.0, 16.0):
             report(done, f"{done:.0f} documents")
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err == "reading: 12/30 MB, 2.0 MB/s, 12 documents, 9 s left\n"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_no_time_is_guessed_from_the_first_step_and_what_comes_later_counts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], terminal: bool
+) -> None:
+    """A first step of 30 s, then 10 s each: of 100 steps 96 are left when four are done, and two more seeds of 100."""
+    now = 0.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    monkeypatch.setattr(module.sys.stderr, "isatty", lambda: terminal, raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    told = []
+    with progress("seed 0 (1 of 3)", "steps", total=100, later=200) as report:
+        for done, now in ((1, 30.0), (2, 40.0), (3, 50.0), (4, 60.0)):  # noqa: B007
+            report(done, "loss 1.000")
+            told.append(capsys.readouterr().err)
+    if not terminal:
+        assert [" left" in line for line in told] == [False, False, False, True]
+        assert told[-1] == "seed 0 (1 of 3): 4/100 steps, 0.1 steps/s, loss 1.000, 49 min left in all\n"
+    else:
+        assert "49 min left in all" in capsys.readouterr().err + "".join(told)
 
 
 def test_short_work_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:

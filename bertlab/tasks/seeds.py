@@ -5,7 +5,7 @@ seeds keep the model of the best one.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from bertlab.batches.labelled import Examples
 from bertlab.disk import make_folder
 from bertlab.model.encoder import Bert
 from bertlab.model.learnt_parts import add_adapters, begin_anew, freeze, merge_adapters
-from bertlab.progress import progress, silent
+from bertlab.progress import Report, progress, silent
 from bertlab.tasks.contract import Head, Outputs, Task
 from bertlab.tasks.data import Data, State, labels_of
 from bertlab.tasks.recipe import Recipe, epochs_of, has_stalled, rate_of
@@ -36,11 +36,27 @@ from bertlab.training.tracking import Tracker, numbers_of
 TOLD_EVERY = 20  # steps, of those who track the loss
 
 
+@dataclass(frozen=True)
+class Turn:
+    """A training among others, for the progress shown: its name, and how many of like length come after it."""
+
+    name: str
+    later: int = 0
+
+
+def turn_of(seed: int, number: int, of: int, prefix: str = "") -> Turn:
+    return Turn(f"{prefix}seed {seed}" + (f" ({number} of {of})" if of > 1 else ""), of - number)
+
+
+def watched(turn: Turn, steps: int, accelerator: Accelerator) -> AbstractContextManager[Report]:
+    return progress(turn.name, "steps", steps, later=turn.later * steps) if accelerator.is_main_process else silent()
+
+
 def train_seed(
-    recipe: Recipe, data: Data, model: Head, seed: int, accelerator: Accelerator, tracker: Tracker | None = None
+    recipe: Recipe, data: Data, model: Head, seed: int, accelerator: Accelerator, tracker: Tracker | None = None, turn: Turn | None = None
 ) -> dict[str, Any]:
     """Fine-tune `model` and leave it at its best epoch by dev (ties: lower dev loss); returns what is known of that epoch. `tracker`
-    is told of the loss every TOLD_EVERY steps, and of dev's scores."""
+    is told of the loss every TOLD_EVERY steps, and of dev's scores; `turn` is for the progress shown."""
     task, train = data.task, data.encoded["train"]
     epochs, _ = epochs_of(recipe, len(data.splits["train"]), model.config.hidden_size)
     per_epoch = train.steps_per_epoch(recipe.batch_size)
@@ -70,7 +86,7 @@ def train_seed(
         return agreed(has_stalled(scores, recipe.early_stopping), accelerator)
 
     batches = partial(micro_batches, train, recipe, seed, accelerator.process_index, accelerator.num_processes)
-    watch = progress(f"seed {seed}", "steps", steps) if accelerator.is_main_process else silent()
+    watch = watched(turn or Turn(f"seed {seed}"), steps, accelerator)
     with learnt_parts(recipe, model.bert, seed), watch as report:
         optimizers = optimizers_of(recipe, model.to(accelerator.device), model.config.hidden_size)
         wrapped = accelerator.prepare(model)
@@ -229,12 +245,12 @@ def train_seeds(
     states: list[State] = []
     test_outputs: dict[int, Outputs] = {}
     kept: tuple[State, Head, Data] | None = None
-    for seed, data in of_seed.items():
+    for number, (seed, data) in enumerate(of_seed.items(), 1):
         task = data.task
         model, absent = start.model(task, len(data.labels.names), seed)
         if not states and any("pooler" in name for name in absent):
             accelerator.print(f"note: {start.name} has no pooler (next-sentence prediction trains it): it starts at random")
-        train = partial(train_seed, recipe, data, model, seed, accelerator, tracker)
+        train = partial(train_seed, recipe, data, model, seed, accelerator, tracker, turn_of(seed, number, len(of_seed), prefix))
         state = resumed(out / "seeds" / f"{prefix}seed-{seed}", model, train, out, accelerator)
         if "test" in data.splits:
             test_outputs[seed] = task.run(model.to(accelerator.device), data.encoded["test"], data.labels, device=accelerator.device)

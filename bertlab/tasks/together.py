@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from bertlab.batches import randomness
 from bertlab.batches.flat import LabelledBatch
 from bertlab.model.encoder import Bert
-from bertlab.progress import progress, silent
 from bertlab.tasks.contract import Head, Outputs
 from bertlab.tasks.data import Data, State, labels_of
 from bertlab.tasks.recipe import Recipe, epochs_of, fitted, has_stalled
 from bertlab.tasks.seeds import (
     TOLD_EVERY,
     Trained,
+    Turn,
     agreed,
     copied,
     dev_scores,
@@ -37,6 +37,8 @@ from bertlab.tasks.seeds import (
     optimizers_of,
     plan_of,
     resumed,
+    turn_of,
+    watched,
 )
 from bertlab.tasks.start import Start
 from bertlab.training import loop
@@ -133,9 +135,10 @@ def train_together(
     sampling: Sampling,
     accelerator: Accelerator,
     tracker: Tracker | None = None,
+    turn: Turn | None = None,
 ) -> dict[str, Any]:
     """Train `model` on all tasks and leave it at its best epoch; returns seed, step, epoch, history, and by task dev, dev_loss, tuned.
-    `tracker` is told what seeds.train_seed tells one."""
+    `tracker` and `turn` are as seeds.train_seed has them."""
     per_epoch = steps_of(data, recipe)
     epochs, _ = epochs_together(recipe, data, model.bert.config.hidden_size)
     steps = epochs * per_epoch
@@ -166,7 +169,7 @@ def train_together(
 
     recipes = {name: fitted(recipe, each.task) for name, each in data.items()}
     objectives = {name: objective_of(recipes[name], each) for name, each in data.items()}
-    watch = progress(f"seed {seed}", "steps", steps) if accelerator.is_main_process else silent()
+    watch = watched(turn or Turn(f"seed {seed}"), steps, accelerator)
     with learnt_parts(recipe, model.bert, seed), watch as report:
         optimizers = optimizers_of(recipe, model.to(accelerator.device), model.bert.config.hidden_size)
         wrapped = accelerator.prepare(model)
@@ -208,9 +211,9 @@ def train_seeds_together(
     of_task: dict[str, list[State]] = {name: [] for name in data}
     outputs: dict[str, dict[int, Any]] = {name: {} for name in data}
     best: tuple[State, Together] | None = None
-    for seed in seeds:
+    for number, seed in enumerate(seeds, 1):
         model = start_together(data, start, seed)
-        train = partial(train_together, recipe, data, model, seed, sampling, accelerator, tracker)
+        train = partial(train_together, recipe, data, model, seed, sampling, accelerator, tracker, turn_of(seed, number, len(seeds)))
         state = resumed(out / "seeds" / f"seed-{seed}", model, train, out, accelerator)
         for name, each in data.items():
             its = {"seed": seed, "step": state["step"], "epoch": state["epoch"]} | state["tasks"][name]

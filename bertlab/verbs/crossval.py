@@ -81,7 +81,7 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
     from bertlab.tasks import measures
     from bertlab.tasks.data import chosen_task, data_of, labels_of
     from bertlab.tasks.folds import divide, forget_weights, out_of_fold, splits_of
-    from bertlab.tasks.seeds import resumed, train_seed
+    from bertlab.tasks.seeds import Turn, resumed, train_seed
     from bertlab.tasks.start import open_start
     from bertlab.training.runlog import plain, remember_inputs
 
@@ -108,7 +108,8 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
         data = data_of(task, labels, parts, {"train": config.train}, start.tokenizer, max_length=longest, long=long)
         start.refuse_pairs(data)
         model, _ = start.model(task, len(labels.names), config.seed + fold)
-        train = partial(train_seed, recipe_of(config), data, model, config.seed + fold, accelerator)
+        turn = Turn(f"fold {fold + 1} of {config.folds}", config.folds - fold - 1)
+        train = partial(train_seed, recipe_of(config), data, model, config.seed + fold, accelerator, turn=turn)
         state = resumed(out / "seeds" / f"fold-{fold}", model, train, out, accelerator)
         outputs.append(task.run(model.to(accelerator.device), data.encoded["test"], labels, device=accelerator.device))
         known.append(labels_of(data, state))

@@ -243,11 +243,11 @@ def test_a_run_that_was_cut_off_goes_on_with_the_folds_that_are_not_finished(
     trained: list[int] = []
     train_seed = seeds.train_seed
 
-    def stopping(recipe: Any, data: Any, model: Any, seed: int, accelerator: Any) -> dict[str, Any]:
+    def stopping(recipe: Any, data: Any, model: Any, seed: int, accelerator: Any, **more: Any) -> dict[str, Any]:
         if seed == stop_at:
             raise KeyboardInterrupt
         trained.append(seed)
-        return train_seed(recipe, data, model, seed, accelerator)
+        return train_seed(recipe, data, model, seed, accelerator, **more)
 
     monkeypatch.setattr(seeds, "train_seed", stopping)
     config = crossval.Config(model=base, train=file[0], out=str(tmp_path / "run"), **QUICK)

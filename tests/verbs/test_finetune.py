@@ -469,18 +469,21 @@ def test_a_run_that_was_cut_off_goes_on_with_the_seeds_that_are_not_finished(
     base: str, files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trained: list[int] = []
+    turns: list[seeds.Turn] = []
     train_seed = seeds.train_seed
 
     def counted(recipe: Any, data: Any, model: Any, seed: int, accelerator: Any, *more: Any) -> dict[str, Any]:
         if stop_at == seed:
             raise KeyboardInterrupt
         trained.append(seed)
+        turns.append(more[-1])
         return train_seed(recipe, data, model, seed, accelerator, *more)
 
     monkeypatch.setattr(seeds, "train_seed", counted)
     whole, cut = config(base, files, tmp_path / "whole", seeds=2), config(base, files, tmp_path / "cut", seeds=2)
     stop_at = -1
     expected = finetune.run(whole)
+    assert turns == [seeds.Turn("seed 0 (1 of 2)", later=1), seeds.Turn("seed 1 (2 of 2)")]
     trained.clear()
     stop_at = 1
     with pytest.raises(KeyboardInterrupt):
