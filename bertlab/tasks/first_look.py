@@ -4,11 +4,22 @@ All of it is found again where the folder is opened and the files are read whole
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from bertlab.model.facts import fetch, load_config
 from bertlab.tasks.reading import Columns, Form, form_of, read_answers, read_texts, read_tokens
 from bertlab.tasks.recipe import refuse_unlearnable
-from bertlab.tasks.settings import FineTuning
+from bertlab.tasks.settings import FineTuning, OneTask
+from bertlab.training.runlog import agree_with_config
+
+
+def look_at_run(config: OneTask, free: set[str], finished: str, files: Iterable[str]) -> None:
+    """Raise what a run on one set of files would of its folder, settings, model and first rows. `finished`: what its folder has when it
+    is: then model and files may be gone."""
+    agree_with_config(config, Path(config.out), free)
+    if not (Path(config.out) / finished).exists():
+        look_at_model(config)
+        look_at_splits(config.task, files, config.columns)
 
 
 def look_at_model(config: FineTuning) -> None:

@@ -38,14 +38,9 @@ class Config(OneTask):
 def look(config: Config) -> None:
     """Raise, before torch is imported, what `run` would of folders, settings and first rows."""
     from bertlab.disk import MANIFEST
-    from bertlab.tasks.first_look import look_at_model, look_at_splits
-    from bertlab.training.runlog import agree_with_config
+    from bertlab.tasks.first_look import look_at_run
 
-    out = Path(config.out)
-    agree_with_config(config, out, FREE)
-    if not (out / MANIFEST).is_file():
-        look_at_model(config)
-        look_at_splits(config.task, [config.train], config.columns)
+    look_at_run(config, FREE, MANIFEST, [config.train])
 
 
 def run(config: Config) -> dict[str, Any]:

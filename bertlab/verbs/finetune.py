@@ -43,14 +43,9 @@ class Config(Splits):
 
 def look(config: Config) -> None:
     """Raise, before torch is imported, what `run` would of folders, settings and first rows."""
-    from bertlab.tasks.first_look import look_at_model, look_at_splits
-    from bertlab.training.runlog import agree_with_config
+    from bertlab.tasks.first_look import look_at_run
 
-    out = Path(config.out)
-    agree_with_config(config, out, FREE)
-    if not (out / "model").is_dir():
-        look_at_model(config)
-        look_at_splits(config.task, config.files.values(), config.columns)
+    look_at_run(config, FREE, "model", config.files.values())
 
 
 def run(config: Config) -> dict[str, Any]:
