@@ -914,6 +914,16 @@ MUTANTS = (
         ("tests/verbs/test_predict.py::test_answers_are_no_labels_to_score_the_model_by_until_somebody_copies_them",),
     ),
     Mutant(
+        "answers and vectors: of other texts they are replaced in silence",
+        "embedding/parts.py",
+        "if made_of(said) == made_of(origins):",
+        "if made_of(said)[0] == made_of(origins)[0]:",
+        (
+            "tests/verbs/test_predict.py::test_answers_of_other_texts_are_said_to_be_replaced",
+            "tests/verbs/test_embed.py::test_what_another_input_or_model_had_left_is_said_to_be_replaced",
+        ),
+    ),
+    Mutant(
         "answers: the names of the columns stand in every slice",
         "labelling.py",
         'names = 1 if form.ending != ".jsonl" and stream.tell() else 0',

@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bertlab.disk import MANIFEST, whole_file
-from bertlab.errors import ConfigError, CorruptError
+from bertlab.disk import MANIFEST, read_sealed, text_at, texts_at, whole_file
+from bertlab.errors import BertlabError, ConfigError, CorruptError
 from bertlab.evaluation.vectors import STORED, Numbers, stored_in, vector_schema
 
 FACTS_KEY = b"bertlab.facts"
@@ -61,6 +61,28 @@ def refuse_foreign(output: Path, source: str, work: Path) -> None:
     ours = output.with_name(f"{output.name}.{MANIFEST}").is_file() or any(work.glob("*/*.part"))
     if output.exists() and not ours:
         raise ConfigError(f"{output} is there, and was not written by bertlab: choose another --output, or remove it first")
+
+
+def replaced(output: Path, what: str, origins: dict[str, Any]) -> list[str]:
+    """In a line which vectors or answers (`what`) of an earlier call are replaced, where their model or their texts were others than now:
+    `origins` is the new manifest's "from". To be said before the computing."""
+    try:
+        before = read_sealed(output.with_name(f"{output.name}.{MANIFEST}"))
+    except BertlabError:  # there is none, or none that can be believed
+        return []
+
+    def made_of(origins: Any) -> tuple[Any, dict[str, Any]]:
+        source = origins.get("input") if isinstance(origins, dict) else None
+        named = source if isinstance(source, dict) else {}
+        return texts_at(origins, "model", "files"), {key: value for key, value in named.items() if key != "path"}
+
+    said = before.get("from")
+    if made_of(said) == made_of(origins):
+        return []
+    rows = before.get("rows")
+    count = f"{rows:,} " if isinstance(rows, int) else ""
+    by, of = text_at(said, "model", "path"), text_at(said, "input", "path")
+    return [f"note: {output} held {count}{what} by {by} of {of}: these replace them"]
 
 
 def tidy(work: Path, all: bool = False) -> None:

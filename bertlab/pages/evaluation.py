@@ -30,14 +30,15 @@ def leak_lines(leakage: dict[str, Any] | None, split: str = "test") -> list[str]
 
 
 def seen_lines(leakage: dict[str, Any], split: str) -> list[str]:
-    """What of a split is in train."""
+    """What of a split is in train, and in which part of it (`of_train`), where that is known."""
     rows, seen = leakage["rows"], leakage["equal"] + leakage["near"]
+    train = f"train ({leakage['of_train']})" if leakage.get("of_train") else "train"
     if not seen:
-        lines = [f"leaks       none of {rows:,} {split} texts is in train, equal or nearly (from similarity {leakage['threshold']} on)"]
+        lines = [f"leaks       none of {rows:,} {split} texts is in {train}, equal or nearly (from similarity {leakage['threshold']} on)"]
     else:
         mostly = "most of it was learnt from, so that no score of it says anything of other texts"
         lines = [
-            f"warning: {seen:,} of {rows:,} {split} texts {'is' if seen == 1 else 'are'} in train or nearly so, "
+            f"warning: {seen:,} of {rows:,} {split} texts {'is' if seen == 1 else 'are'} in {train} or nearly so, "
             f"{leakage['equal']:,} equal and {leakage['near']:,} nearly (from similarity {leakage['threshold']} on): "
             f"{mostly if 2 * seen > rows else 'the scores flatter'}"
         ]

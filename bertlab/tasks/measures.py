@@ -141,14 +141,15 @@ def against_baseline(
 # ---- what the data is like
 
 
-def leakage(train: Rows | None, rows: Rows) -> dict[str, Any] | None:
-    """What of the rows is in train, for metrics.json; None where there is no train."""
-    return None if train is None else find_leaks(as_texts(train), as_texts(rows)).as_json()
+def leakage(train: Rows | None, rows: Rows, of_train: str | None = None) -> dict[str, Any] | None:
+    """What of the rows is in train, for metrics.json, with which part of train it is (`of_train`); None where there is no train."""
+    return None if train is None else find_leaks(as_texts(train), as_texts(rows)).as_json() | {"of_train": of_train}
 
 
 def leaks_of(data: Data) -> dict[str, Any]:
-    """`leakage` of dev and of test, as far as there are any."""
-    return {split: leakage(data.splits["train"], data.splits[split]) for split in ("dev", "test") if split in data.splits}
+    """`leakage` of dev and of test, as far as there are any, in what is learnt from."""
+    of_train = None if "dev" in data.files else "without the rows cut off for dev"
+    return {split: leakage(data.splits["train"], data.splits[split], of_train) for split in ("dev", "test") if split in data.splits}
 
 
 def conflicts_of(data: Data) -> list[Conflict]:

@@ -166,12 +166,14 @@ def _named(source: str) -> "list[File]":
 
 def _embed(config: Config, output: Path, work: Path, files: list["SourceFile"], accelerator: Any) -> dict[str, Any]:
     """What every process does, with its share of the computing; the first makes the file."""
+    from bertlab.corpus.files import kind_of
     from bertlab.disk import MANIFEST
     from bertlab.embedding import job as jobs
     from bertlab.embedding.engine import What, open_embedder
     from bertlab.embedding.job import Kept, Texts
-    from bertlab.embedding.parts import tidy
+    from bertlab.embedding.parts import replaced, tidy
     from bertlab.model.facts import model_origin
+    from bertlab.pages.screen import inert
     from bertlab.progress import progress, silent
 
     main, several = accelerator.is_main_process, accelerator.num_processes > 1
@@ -184,8 +186,8 @@ def _embed(config: Config, output: Path, work: Path, files: list["SourceFile"], 
     width = jobs.stored_width(embedder, kept)  # refuses what this model does not have
     part = max(1, config.part // jobs.RUN_OF_TOKENS) if config.tokens else config.part
     source = Texts(files=tuple(each.file for each in files if each.file), text=config.text, id=config.id, part=part, dialect=config.dialect)
-    origin = model_origin(config.model)
-    job = jobs.job_sha256(embedder, origin["files"], what, kept)
+    origins = {"model": model_origin(config.model), "input": _origin(config, files)}
+    job = jobs.job_sha256(embedder, origins["model"]["files"], what, kept)
     advice = _advise(config, embedder, pooling) if main else {}
     with progress("reading", "texts") if main else silent() as report:
         planned = jobs.plan(source, job, lambda rows: report(rows, ""))
@@ -194,6 +196,8 @@ def _embed(config: Config, output: Path, work: Path, files: list["SourceFile"], 
     folder.mkdir(exist_ok=True)
     facts, lacking = _finished(manifest, plan), jobs.missing(planned, folder)
     accelerator.wait_for_everyone()  # all have seen the same
+    if main and facts is None:
+        print("".join(f"{inert(line)}\n" for line in replaced(output, "vectors", origins)), end="", flush=True)
     if facts is None and config.cluster.engine:
         if not _on_cluster(config, planned, folder.absolute(), source, job, what, kept):
             return {}
@@ -209,9 +213,9 @@ def _embed(config: Config, output: Path, work: Path, files: list["SourceFile"], 
         counted = jobs.assemble(planned, folder, output, width, what, kept)
         how: dict[str, Any] = {"pooling": pooling, "layers": list(what.layers), "normalize": normalize, "numbers": config.numbers}
         how |= {"dims": config.dims or embedder.frozen.config.hidden_size, "precision": config.precision, "max_length": embedder.max_length}
-        facts = _bind(manifest, output, config, files, {"model": origin}, {"plan": plan} | how | counted | advice)
+        facts = _bind(manifest, output, config, {"from": origins, "plan": plan} | how | counted | advice)
     tidy(work, all=True)
-    print(_summary(facts, output))
+    print(_summary(facts, output, lines=any(kind_of(file.path) == "text" for file in source.files)))
     return facts
 
 
@@ -307,36 +311,37 @@ def _finished(manifest: Path, plan: str) -> dict[str, Any] | None:
     return facts if facts.get("plan") == plan else None
 
 
-def _bind(
-    manifest: Path, output: Path, config: Config, files: list["SourceFile"], origins: dict[str, Any], facts: dict[str, Any]
-) -> dict[str, Any]:
+def _origin(config: Config, files: list["SourceFile"]) -> dict[str, Any]:
+    """Which texts: where they were, and their sha256."""
+    origin: dict[str, Any] = {"path": config.input, "text": config.text, **asdict(config.dialect)}
+    if Path(config.input).is_dir():
+        return origin | {"files": {each.file.path.relative_to(config.input).as_posix(): each.sha256 for each in files if each.file}}
+    return origin | {"sha256": files[0].sha256}
+
+
+def _bind(manifest: Path, output: Path, config: Config, facts: dict[str, Any]) -> dict[str, Any]:
     """Write the manifest: where the vectors come from, how they were made, the sha256 of their files."""
     from bertlab.disk import hash_some, write_sealed
     from bertlab.embedding.parts import beside
 
-    origin: dict[str, Any] = {"path": config.input, "text": config.text, **asdict(config.dialect)}
-    if Path(config.input).is_dir():
-        names = {each.file.path.relative_to(config.input).as_posix(): each.sha256 for each in files if each.file}
-        origin |= {"files": names}
-    else:
-        origin |= {"sha256": files[0].sha256}
-    written = [path.name for path in beside(output, config.numbers)]
-    facts = {"from": origins | {"input": origin}, **facts, "files": hash_some(output.parent, written)}
+    facts |= {"files": hash_some(output.parent, [path.name for path in beside(output, config.numbers)])}
     write_sealed(manifest, facts)
     return facts
 
 
-def _summary(facts: dict[str, Any], output: Path) -> str:
+def _summary(facts: dict[str, Any], output: Path, *, lines: bool) -> str:
+    """`lines`: texts are lines of text files, or some are."""
     cut = f", {facts['truncated']:,} texts truncated to {facts['max_length']} tokens" if facts["truncated"] else ""
-    empty = f", {facts['empty']:,} texts without a word" if facts["empty"] else ""
+    blank = "; blank lines have vectors too, so that rows and lines agree" if lines else ""
+    empty = f", {facts['empty']:,} texts without a word{blank}" if facts["empty"] else ""
     kind = "tokens" if facts["pooling"] is None else f"{facts['pooling']} pooling"
-    lines = [f"{facts['rows']:,} vectors of {facts['dims']} numbers ({kind}{cut}{empty}): {output}"]
+    said = [f"{facts['rows']:,} vectors of {facts['dims']} numbers ({kind}{cut}{empty}): {output}"]
     if loss := facts["loss"]:
         line = f"{facts['numbers']}: cosine with the exact numbers {loss['mean_cosine']:.5f} (lowest {loss['lowest_cosine']:.5f})"
         if loss["spearman"] is not None:
             line += f", rank correlation of the similarities of {loss['pairs']:,} neighbours {loss['spearman']:.4f}"
-        lines.append(line)
-    return "\n".join(lines)
+        said.append(line)
+    return "\n".join(said)
 
 
 def _clean(work: Path, output: Path, numbers: Any) -> None:

@@ -98,7 +98,9 @@ def _predict(config: Config, output: Path, work: Path) -> dict[str, Any]:
 
     from bertlab import labelling  # from here on with torch
     from bertlab.disk import MANIFEST, hash_some, sha256_file, sweep, write_sealed
+    from bertlab.embedding.parts import replaced
     from bertlab.inference import LoadedModel
+    from bertlab.pages.screen import inert
     from bertlab.progress import progress
 
     model = LoadedModel(config.model, config.device, config.precision)
@@ -108,6 +110,8 @@ def _predict(config: Config, output: Path, work: Path) -> dict[str, Any]:
     origin = model_origin(config.model)
     data = {"sha256": sha256_file(source), "name": source.name, "text": config.text, "text_b": config.text_b, "id": config.id}
     data |= asdict(config.dialect)
+    origins = {"model": origin, "input": {"path": config.input, **data}}
+    print("".join(f"{inert(line)}\n" for line in replaced(output, "answers", origins)), end="", flush=True)
     folder = work / labelling.job_sha256(model, origin["files"], data, form)[:32]
     folder.mkdir(exist_ok=True)
     sweep(folder)
@@ -120,7 +124,7 @@ def _predict(config: Config, output: Path, work: Path) -> dict[str, Any]:
     manifest = output.with_name(f"{output.name}.{MANIFEST}")
     manifest.unlink(missing_ok=True)  # of an earlier call
     counted = labelling.assemble(made, output, form)
-    facts: dict[str, Any] = {"from": {"model": origin, "input": {"path": config.input, **data}}, "task": model.task.name}
+    facts: dict[str, Any] = {"from": origins, "task": model.task.name}
     facts |= {"labels": model.labels or [], "rows": len(rows), **counted, "precision": config.precision}
     facts |= {"temperature": model.known.temperature}
     write_sealed(manifest, facts | {"files": hash_some(output.parent, [output.name])})

@@ -44,6 +44,9 @@ def test_leaks_are_counted_and_the_first_named() -> None:
     assert second.endswith("train:0 is of the same runs of words as train:0")
     clean = find_leaks(train, labelled("dev", ["quite another"], ["x"])).as_json()
     assert leak_lines(clean, "dev") == ["leaks       none of 1 dev texts is in train, equal or nearly (from similarity 0.7 on)"]
+    assert leak_lines(clean | {"of_train": "the whole file"})[0].startswith(
+        "leaks       none of 1 test texts is in train (the whole file), equal"
+    )
     assert leak_lines(None) == ["leaks       not looked for: give --train to know whether training has seen these texts"]
 
 

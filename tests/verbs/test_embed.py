@@ -109,13 +109,36 @@ def test_standard_input_is_read_once_and_its_copy_goes(folder: str, table: str, 
     assert (tmp_path / "again.ids.txt").read_text().splitlines() == IDS and not list(tmp_path.glob(".*"))
 
 
+def test_what_another_input_or_model_had_left_is_said_to_be_replaced(
+    folder: str, table: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, other = tmp_path / "vectors.parquet", tmp_path / "other.jsonl"
+    other.write_text('{"text": "the river"}\n')
+    run(folder, table, output)
+    run(folder, table, output)
+    run(folder, table, output, pooling="cls")
+    assert "replace" not in capsys.readouterr().out, "there was none before, or it is of the same texts"
+    assert len(run(folder, str(other), output)) == 1
+    assert f"note: {output} held 30 vectors by {folder} of {table}: these replace them\n" in capsys.readouterr().out
+    (tmp_path / "copy").mkdir()
+    shutil.copytree(folder, tmp_path / "copy" / "model")
+    run(str(tmp_path / "copy" / "model"), str(other), output)
+    assert "replace" not in capsys.readouterr().out, "the same bytes are the same model"
+    (tmp_path / "vectors.parquet.manifest.json").write_text("{}")
+    run(folder, table, output)
+    assert "replace" not in capsys.readouterr().out, "nobody knows what it held"
+
+
 def test_an_empty_line_of_a_text_file_is_a_text_so_that_rows_and_lines_agree(
     folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "texts.txt").write_text("the river\n\nthe sea\n")
     vectors = run(folder, str(tmp_path / "texts.txt"), tmp_path / "vectors.npy")
     np.testing.assert_array_equal(vectors, bertlab.load(folder).embed(["the river", "", "the sea"]))
-    assert "1 texts without a word" in capsys.readouterr().out
+    assert "1 texts without a word; blank lines have vectors too, so that rows and lines agree" in capsys.readouterr().out
+    (tmp_path / "texts.jsonl").write_text('{"text": "the river"}\n{"text": ""}\n')
+    run(folder, str(tmp_path / "texts.jsonl"), tmp_path / "of-rows.npy")
+    assert "1 texts without a word)" in capsys.readouterr().out
 
 
 def test_pooling_layers_and_length_are_as_asked_for_and_else_as_the_folder_records(

@@ -290,6 +290,10 @@ def test_texts_of_test_that_are_in_train_are_told(base: str, files: dict[str, st
     data = read(config(base, files | {"dev": files["test"], "test": files["train"]}, tmp_path))
     warnings = [line for line in opening(data, "as asked", leaks_of(data)) if line.startswith("warning")]
     assert warnings[-1].startswith("warning: 160 of 160 test texts are in train or nearly so, 160 equal and 0 nearly")
+    cut = read(config(base, files | {"test": files["train"]}, tmp_path))
+    kept, texts = len(cut.splits["train"]), "test texts are in train (without the rows cut off for dev) or nearly so"
+    (line,) = [line for line in opening(cut, "as asked", leaks_of(cut)) if texts in line]
+    assert kept < 160 and line.startswith(f"warning: {leaks_of(cut)['test']['equal'] + leaks_of(cut)['test']['near']} of 160 {texts}")
 
 
 def test_what_is_wrong_with_labels_is_told_once_and_of_all_splits(base: str, tmp_path: Path) -> None:

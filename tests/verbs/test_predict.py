@@ -98,6 +98,18 @@ def test_answers_are_no_labels_to_score_the_model_by_until_somebody_copies_them(
     assert evaluate.run(replace(scored, data=str(copy)))["accuracy"] == 1
 
 
+def test_answers_of_other_texts_are_said_to_be_replaced(
+    every_model: dict[str, str], texts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, other, output = table(tmp_path / "t.jsonl", texts), table(tmp_path / "other.jsonl", texts[:3]), tmp_path / "a.jsonl"
+    for _ in range(2):
+        answered(every_model["single"], source, output)
+    assert "note: " not in capsys.readouterr().out
+    answered(every_model["single"], other, output)
+    said = f"note: {output} held 22 answers by {every_model['single']} of {source}: these replace them\n"
+    assert capsys.readouterr().out.startswith(said)
+
+
 def test_every_kind_of_task_answers_in_kind(every_model: dict[str, str], texts: list[str], tmp_path: Path) -> None:
     source = table(tmp_path / "t.jsonl", texts)
     pairs = tmp_path / "pairs.csv"
