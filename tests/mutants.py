@@ -1361,6 +1361,42 @@ MUTANTS = (
         "",
         ("tests/verbs/test_first_look.py::test_a_mistake_is_told_in_one_line_before_torch_is_imported",),
     ),
+    # --- what a stranger stumbled at
+    Mutant(
+        "a blank line's documents are counted once a file",
+        "corpus/sources.py",
+        '            tally["text_documents"] += 1\n',
+        '            tally["text_documents"] = tally["text_files"]\n',
+        ("tests/verbs/test_prepare.py::test_text_files_cut_at_blank_lines_into_more_documents_than_files_are_told_of",),
+    ),
+    Mutant(
+        "prepare: a file that two patterns match is counted twice",
+        "corpus/units.py",
+        "            taken[matching[0]] += 1\n",
+        "            taken.update({pattern: taken[pattern] + 1 for pattern in matching})\n",
+        ("tests/corpus/test_units.py::test_every_file_is_left_in_or_counted_by_the_first_pattern_that_takes_it_out",),
+    ),
+    Mutant(
+        "prepare: a folder of which every file is left out is taken for a saved dataset",
+        "verbs/prepare.py",
+        "any(each.file is None for each in files)",
+        "not any(each.file for each in files)",
+        ("tests/verbs/test_prepare.py::test_files_are_told_by_their_endings_and_those_left_out_are_counted",),
+    ),
+    Mutant(
+        "a finished run without a model is called unfinished",
+        "model/facts.py",
+        'if (run / "config.yaml").is_file() and not (run / "metrics.json").is_file():',
+        'if (run / "config.yaml").is_file():',
+        ("tests/test_inference.py::test_what_is_no_model_folder_is_refused_with_a_hint",),
+    ),
+    Mutant(
+        "corpus: of many files no small one is named",
+        "pages/doctor.py",
+        'if place < FEWEST_FILES or source["share"] >= LEAST_SHARE]',
+        'if source["share"] >= LEAST_SHARE]',
+        ("tests/pages/test_doctor.py::test_of_many_files_those_of_a_percent_are_named_and_at_least_three",),
+    ),
 )
 
 

@@ -17,6 +17,7 @@ Facts = dict[str, Any]
 
 BAR_CHARACTERS = 30
 SOURCES_SHOWN = 20  # the largest; of files as many are in the facts (bertlab/tokens/census.py)
+LEAST_SHARE, FEWEST_FILES = 0.01, 3  # of many files those of a share are named, and a few in any case
 SHOWN_ON_SCREEN = 3  # pairs, documents; the page shows all
 
 # --- words that both share ----------------------------------------------------------------------------------------------------------------
@@ -47,7 +48,10 @@ def tables(facts: Facts) -> list[Table]:
 def _splits(facts: Facts) -> Table:
     splits = {"train": facts["train"]} | ({"held out": facts["heldout"]} if facts["heldout"] else {})
     rows = [[name, *(f"{split[unit]:,}" for unit in ("documents", "sentences", "tokens"))] for name, split in splits.items()]
-    note = f"{facts['words']:,} words, {facts['tokens_a_word']:.3f} tokens a word" + "; nothing is held out" * (not facts["heldout"])
+    note = (
+        f"{facts['words']:,} words (what stands between white space), {facts['tokens_a_word']:.3f} tokens a word"
+        + "; nothing is held out" * (not facts["heldout"])
+    )
     return "Size", ["split", "documents", "sentences", "tokens"], rows, note
 
 
@@ -57,6 +61,8 @@ def _filters(facts: Facts) -> Table:
     rows += [[f"dropped: {reason}", f"{number:,}"] for reason, number in filters["dropped"].items()]
     changed = [*filters.get("changed", {}).items(), ("places not UTF-8", filters["invalid_utf8_places"])]
     note = "Changed: " + ", ".join(f"{number:,} {name}" for name, number in changed) + "."
+    if skipped := filters.get("skipped_files"):
+        note += " Files left out by --skip: " + ", ".join(f"{number:,} {pattern}" for pattern, number in skipped.items()) + "."
     return "Documents read, kept and dropped", ["", "documents"], rows, note
 
 
@@ -82,13 +88,13 @@ def _origins(facts: Facts) -> Table:
 
 
 def _sources(facts: Facts) -> Table:
-    sources = facts["sources"]
-    rows = [
-        [source["name"], f"{source['documents']:,}", f"{source['tokens']:,}", percent(source["share"])] for source in sources["sources"]
-    ]
-    others = sources["number"] - len(rows)
-    documents = facts["train"]["documents"] - sum(source["documents"] for source in sources["sources"])
-    note = f"and {others:,} more files, {documents:,} documents" if others else ""
+    shown, number = facts["sources"]["sources"], facts["sources"]["number"]
+    if number > len(shown):
+        shown = [source for place, source in enumerate(shown) if place < FEWEST_FILES or source["share"] >= LEAST_SHARE]
+    rows = [[source["name"], f"{source['documents']:,}", f"{source['tokens']:,}", percent(source["share"])] for source in shown]
+    documents, tokens = (facts["train"][unit] - sum(source[unit] for source in shown) for unit in ("documents", "tokens"))
+    share = percent(tokens / max(1, facts["train"]["tokens"]))
+    note = f"and {number - len(rows):,} more files, {documents:,} documents, {share} of the tokens" if number > len(rows) else ""
     return "Training text by file", ["file", "documents", "tokens", "share"], rows, note
 
 
@@ -133,9 +139,11 @@ def _vocabulary(facts: Facts) -> Table:
 
 def _words(facts: Facts) -> Table:
     read_back = facts["read_back"]
-    named = [("this corpus's", read_back["own"])]
-    if read_back["compared"]:
-        named.append((read_back["compared_with"], read_back["compared"]))
+    split = "held-out" if read_back["split"] == "heldout" else "training"
+    unreadable = f"{read_back['unreadable']:,} of its {read_back['characters']:,} characters are unreadable."
+    if not read_back["compared"]:  # alone its tokens a word would only differ from those of the text
+        return "Read back", [], [], f"Of {read_back['words']:,} words of {split} text decoded from its tokens: {unreadable}"
+    named = [("this corpus's", read_back["own"]), (read_back["compared_with"], read_back["compared"])]
     rows = [
         [
             name,
@@ -146,11 +154,10 @@ def _words(facts: Facts) -> Table:
         ]
         for name, encoded in named
     ]
-    split = "held-out" if read_back["split"] == "heldout" else "training"
     note = (
-        f"Measured on {read_back['words']:,} words of {split} text decoded from its tokens, which is not the text itself: "
-        "an uncased vocabulary has levelled case and accents, the decoder spaces punctuation its own way, unknown tokens are left out. "
-        f"{read_back['unreadable']:,} of its {read_back['characters']:,} characters are unreadable."
+        f"Measured on {read_back['words']:,} words of {split} text decoded from its tokens, which is not the text itself (the number under "
+        "Size is of that): an uncased vocabulary has levelled case and accents, the decoder spaces punctuation its own way, unknown tokens "
+        f"are left out. {unreadable}"
     )
     return "Tokens a word", ["vocabulary", "entries", "tokens", "tokens a word", "unknown"], rows, note
 
@@ -219,8 +226,18 @@ def _amount(value: float) -> str:
 
 
 def screen(facts: Facts) -> str:
-    """What the terminal shows: all numbers, a few samples, the warnings last, where the eye is."""
-    parts = [f"corpus {inert(facts['corpus'])}  (manifest sha256 {facts['sha256'][:12]})"]
+    """What the terminal shows: what is wrong, all numbers, a few samples; the last line, where the eye is, says how much is wrong."""
+    wrong = [finding for finding in facts["findings"] if finding["is_wrong"]]
+    lines = [
+        f"{number}. {inert(finding['finding'])}\n   what to do: {inert(finding['advice'])}\n"
+        f"   {_limit(finding)}, because {inert(finding['reason'])}"
+        for number, finding in enumerate(wrong, start=1)
+    ]
+    checked = f"{len(facts['findings'])} checks, {len(wrong)} warning{'s' * (len(wrong) != 1)}"
+    parts = [
+        f"corpus {inert(facts['corpus'])}  (manifest sha256 {facts['sha256'][:12]})",
+        _block(checked, "\n".join(lines) or "nothing to warn of"),
+    ]
     for heading, columns, rows, note in tables(facts):
         shown = [[_clipped(row[0], 60), *row[1:]] for row in rows]
         parts.append(_block(heading, "\n".join(filter(None, [table(columns, shown) if rows else "", inert(note)]))))
@@ -232,14 +249,7 @@ def screen(facts: Facts) -> str:
     pairs = [f"{_answer(pair)}\n    {_marked(pair)}" for pair in facts["sample_pairs"]]
     if pairs:
         parts.append(_block("Pairs as the model sees them, [seen=to predict]", "\n".join(pairs[:SHOWN_ON_SCREEN])))
-    wrong = [finding for finding in facts["findings"] if finding["is_wrong"]]
-    lines = [
-        f"{number}. {inert(finding['finding'])}\n   what to do: {inert(finding['advice'])}\n"
-        f"   {_limit(finding)}, because {inert(finding['reason'])}"
-        for number, finding in enumerate(wrong, start=1)
-    ]
-    checked = f"{len(facts['findings'])} checks, {len(wrong)} warning{'s' * (len(wrong) != 1)}"
-    return "\n\n".join([*parts, _block(checked, "\n".join(lines) or "nothing to warn of")])
+    return "\n\n".join([*parts, checked + (": at the top" if wrong else "")])
 
 
 def _block(heading: str, body: str) -> str:
@@ -266,7 +276,7 @@ def _name(sample: Facts) -> str:
 
 
 def _answer(pair: Facts) -> str:
-    return f"micro-batch {pair['micro_batch']}: B {'follows A' if pair['follows'] else 'is from another document'}"
+    return f"B {'follows A' if pair['follows'] else 'is from another document'}"
 
 
 def _marked(pair: Facts) -> str:

@@ -22,7 +22,7 @@ from bertlab.disk import (
     write_text,
 )
 from bertlab.errors import BertlabError, ConfigError, CorruptError
-from bertlab.model.facts import WEIGHTS
+from bertlab.model.facts import WEIGHTS, nothing_at
 from bertlab.training.tracking import Tracker, numbers_of
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def refuse_other_inputs(config: Any, out: Path, named: Mapping[str, str | None])
         if (file := Path(place) / holds.get(what, "")).is_file():
             found[what] = sha256_file(file)
         elif place in now - read:
-            raise ConfigError(f"{place} does not exist, and {out} is finished: give {what} as it is called from the working directory")
+            raise ConfigError(f"{nothing_at(place)}, and {out} is finished: correct {what}, or leave it as it was")
     _refuse_others(out, found)
 
 

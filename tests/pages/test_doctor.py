@@ -41,7 +41,14 @@ FACTS: dict[str, Any] = {
     "seed": 7,
     "origins": [{"name": "a.txt", "licence": "", "weight": 0.5, "documents": {"in": 9129, "kept": 8579}, "files": 1, "bytes": 1_319_800}],
     "sources": {"sources": [{"name": "a.txt", "documents": 8101, "tokens": 971_000, "share": 0.9998}], "number": 24},
-    "filters": {"in": 9129, "kept": 8579, "dropped": {"empty": 51, "duplicate": 499}, "invalid_utf8_places": 17, "changed": {"nfc": 77}},
+    "filters": {
+        "in": 9129,
+        "kept": 8579,
+        "dropped": {"empty": 51, "duplicate": 499},
+        "invalid_utf8_places": 17,
+        "changed": {"nfc": 77},
+        "skipped_files": {"*.md": 1303, "*.pdf": 0},
+    },
     "train": SPLIT,
     "heldout": SPLIT | {"documents": 456},
     "words": 705_643,
@@ -152,7 +159,7 @@ def with_texts(value: Any, change: Any) -> Any:
     if isinstance(value, dict):
         outside = ("name", "licence", "text", "id", "source", "compared_with", "corpus", "finding")
         return {
-            change(key) if key in ("nfc", "empty") else key: change(inner)
+            change(key) if key in ("nfc", "empty", "*.md") else key: change(inner)
             if key in outside and isinstance(inner, str)
             else [change(piece) for piece in inner]
             if key == "pieces"
@@ -171,8 +178,8 @@ def shown_on_page() -> str:
 # every number that a person should be able to read, as it stands in the facts
 NUMBERS = [
     *("8,123", "31,473", "971,196", "456", "705,643", "1.449"),  # size
-    *("9,129", "8,579", "51", "499", "77 nfc", "17 places not UTF-8"),  # filters
-    *("1,319,800", "0.5", "971,000", "99.98 %", "and 23 more files, 22 documents"),  # sources
+    *("9,129", "8,579", "51", "499", "77 nfc", "17 places not UTF-8", "1,303 *.md, 0 *.pdf"),  # filters
+    *("1,319,800", "0.5", "971,000", "99.98 %", "and 23 more files, 22 documents, 0.0202 % of the tokens"),  # sources
     *("1,501", "20,302", "403", "mean 3.2", "median 3", "up to 9", "longest 1,234", "8-15", "2-3"),  # lengths
     *("15,780", "97.9", "1,497,996", "154.24 %", "29,327", "3.02 %", "11", "264", "0.0272 %", "65.17 %", "29.87 %", "1,501 documents"),
     *("8,187", "395", "4.82 %", "12", "0.0012 %", "0.0137 %", "45.98 %", "71.04 %"),  # vocabulary
@@ -221,7 +228,8 @@ def test_what_is_to_predict_is_marked_and_where_b_begins() -> None:
     text = page(FACTS)
     assert "<mark><bdi>[MASK]</bdi> <small>mill</small></mark>" in text
     assert text.index('<span class="second">') < text.index("<bdi>it</bdi>") < text.index("<small>run</small>")
-    assert "micro-batch 2: B follows A" in text and "micro-batch 2: B follows A" in screen(FACTS)
+    for shown in (text, screen(FACTS)):
+        assert "B follows A" in shown and "micro-batch" not in shown
 
 
 def test_of_many_sources_the_largest_are_shown_and_the_others_counted() -> None:
@@ -242,6 +250,27 @@ def test_of_many_sources_the_largest_are_shown_and_the_others_counted() -> None:
     )
 
 
+def test_what_is_wrong_comes_first_and_is_counted_last() -> None:
+    text = screen(FACTS)
+    assert text.splitlines()[2:4] == ["2 CHECKS, 1 WARNING", "1. 971,196 tokens are few"] and text.endswith(
+        "\n2 checks, 1 warning: at the top"
+    )
+    assert page(FACTS).index("tokens are few") < page(FACTS).index("Size")
+
+
+def test_of_many_files_those_of_a_percent_are_named_and_at_least_three() -> None:
+    def shown(shares: list[float], number: int) -> tuple[list[str], str]:
+        files = [{"name": str(place), "documents": 1, "tokens": int(share * 1000), "share": share} for place, share in enumerate(shares)]
+        train = SPLIT | {"documents": number, "tokens": 1000}
+        facts = copy.deepcopy(FACTS) | {"train": train, "sources": {"sources": files, "number": number}}
+        found = next(each for each in tables(facts) if each[0] == "Training text by file")
+        return [row[0] for row in found[2]], found[3]
+
+    assert shown([0.001] * 20, 1000) == (["0", "1", "2"], "and 997 more files, 997 documents, 99.70 % of the tokens")
+    assert shown([0.3, 0.2, 0.1, 0.05, 0.01, *[0.009] * 15], 100)[0] == ["0", "1", "2", "3", "4"]
+    assert shown([0.05] * 19 + [0.001], 20) == ([str(place) for place in range(20)], "")  # no more than fit: all
+
+
 def test_nothing_held_out_and_nothing_wrong_is_said() -> None:
     facts = copy.deepcopy(FACTS) | {"heldout": None, "overlap": None, "sample_pairs": [], "sample_documents": []}
     facts["vocabulary"] |= {"heldout_unknown": None, "heldout_unknown_share": None}
@@ -250,7 +279,8 @@ def test_nothing_held_out_and_nothing_wrong_is_said() -> None:
     facts["findings"] = facts["findings"][1:]
     facts["origins"][0]["documents"] = None
     text = screen(facts)
-    assert text.endswith("1 CHECKS, 0 WARNINGS\nnothing to warn of")
+    assert "\n\n1 CHECKS, 0 WARNINGS\nnothing to warn of\n\nSIZE\n" in text and text.endswith("\n\n1 checks, 0 warnings")
+    assert "TOKENS A WORD" not in text and "1.379" not in text and "5 of its 221,895 characters are unreadable" in text
     assert "Nothing is held out." in text and "too low" not in text and "estimated" not in text
     parsed = Parsed(page(facts))
     assert "Nothing is held out." in "".join(parsed.text) and parsed.elements["mark"] == 0

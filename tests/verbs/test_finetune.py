@@ -521,7 +521,7 @@ def test_a_finished_run_is_none_of_other_files_but_of_the_same_elsewhere_or_gone
     with pytest.raises(ConfigError, match=r"was started with another train file: choose another --out$"):
         again(out, train=str(more))
     for name in ("test", "model"):
-        with pytest.raises(ConfigError, match=r"nothere does not exist, and .* is finished"):
+        with pytest.raises(ConfigError, match=r"nothere: no such file or folder.*, and .* is finished: correct"):
             again(out, **{name: str(tmp_path / "nothere")})
     moved = str(shutil.copy(files["train"], tmp_path / "moved.jsonl"))
     assert again(out, train=moved) == metrics

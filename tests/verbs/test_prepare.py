@@ -119,7 +119,9 @@ def test_files_are_told_by_their_endings_and_those_left_out_are_counted(tmp_path
     with pytest.raises(DataError, match=r"3 files are not text \(my/a.pdf, my/b.pdf, my/c.docx\)"):
         prepare(tmp_path / "refused", source)
     skip = ("*.pdf", "*.doc*", "README.md", "*.odt")
-    manifest, corpus = prepare(tmp_path / "some", source, source / "a.pdf", skip=skip)
+    (tmp_path / "papers").mkdir()
+    shutil.copy(source / "a.pdf", tmp_path / "papers")
+    manifest, _ = prepare(tmp_path / "some", source, tmp_path / "papers", skip=skip)
     printed = capsys.readouterr().out
     assert "files      4 read: 2 .txt, 1 without ending, 1 .jsonl\n" in printed
     assert "left out   5 files: 3 *.pdf, 1 *.doc*, 1 README.md, 0 *.odt\n" in printed
