@@ -3,7 +3,7 @@
     bertlab crossval --model DIR --train FILE --out RUN [--folds 5]
 
 Each fold is scored by a model trained on the others, whose epoch is chosen on a dev split cut from those others: no row has a part in its
-own prediction. What is left says how well this recipe does on texts like these, and which labels are likely wrong; there is no model in
+own prediction. What is left says how well this recipe does on texts like these, and which labels to look at again; there is no model in
 the end (bertlab finetune makes one of all rows). The same command again goes on with the folds that are not finished.
 """
 

@@ -214,7 +214,7 @@ def test_most_planted_wrong_labels_are_found_and_most_of_what_is_found_was_plant
     assert [each["margin"] for each in found] == sorted(each["margin"] for each in found)
     assert all(each["label"] != each["likelier"] and each["text"] for each in found)
     assert json.loads((out / "metrics.json").read_text())["label_errors"] == {"suspected": len(found), "too_weak": []}
-    assert f"{len(found)} likely label errors in 150 examples, suspicions and no proofs" in said
+    assert f"{len(found)} suspected labels in 150 examples, suspicions and no proofs" in said
     wrong = [json.loads(line) for line in (out / "mistakes.jsonl").read_text().splitlines()]
     assert {each["id"] for each in found} <= {each["id"] for each in wrong if each["likely_label_error"]}
 
