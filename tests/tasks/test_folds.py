@@ -309,6 +309,27 @@ def test_every_kind_is_cross_validated_and_compared(
     assert compare.run(compare.Config(runs=(f"one:{file}", f"other:{file}"), resamples=100))["n"] == 60
 
 
+def test_labels_written_in_two_ways_are_told_before_any_training(
+    base: str,
+    write: Callable[[Path, list[dict[str, Any]]], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from bertlab.tasks import seeds
+
+    def stopped(*_: Any, **more: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(seeds, "train_seed", stopped)
+    train = write(
+        tmp_path / "train.jsonl", [{"text": f"the {number}", "label": ("Ale", "ale", "beer")[number % 3]} for number in range(60)]
+    )
+    with pytest.raises(KeyboardInterrupt):
+        crossval.run(crossval.Config(model=base, train=train, out=str(tmp_path / "run"), **QUICK))
+    assert "warning: 1 label is written in ways that differ only in case, spaces or Unicode form (Ale / ale)" in capsys.readouterr().out
+
+
 def test_settings_and_files_that_cannot_be_used_are_refused_before_any_training(
     base: str, write: Callable[[Path, list[dict[str, Any]]], str], tmp_path: Path
 ) -> None:
