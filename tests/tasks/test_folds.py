@@ -228,6 +228,7 @@ def test_compare_reads_what_two_cross_validations_left(
     )
     found = compare.run(compare.Config(runs=(str(crossed[0]), str(other)), resamples=500))
     assert found["n"] == 150
+    assert found["pairs"][0]["settings"] == {"epochs": [QUICK["epochs"], 1], "learning_rate": [QUICK["learning_rate"], 1e-5]}
 
 
 def test_a_run_that_was_cut_off_goes_on_with_the_folds_that_are_not_finished(
