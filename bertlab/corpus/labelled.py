@@ -282,6 +282,14 @@ def _in_order(distinct: set[str], train: Labelled) -> list[str]:
     return sorted(distinct)
 
 
+def alike_names(names: Sequence[str]) -> list[list[str]]:
+    """The names that are equal but for letter case, white space and Unicode form, together, in their order; none where all differ."""
+    together: dict[str, list[str]] = {}
+    for name in names:
+        together.setdefault(normalised_sha256(name), []).append(name)
+    return [ways for ways in together.values() if len(ways) > 1]
+
+
 def label_ids(labelled: Labelled, names: Sequence[str]) -> list[int]:
     """The place of each example's label in `names`. Raises DataError for a label that is not among them."""
     place = {name: index for index, name in enumerate(names)}

@@ -38,8 +38,8 @@ def of_classes(gold: Sequence[int] | np.ndarray, probabilities: np.ndarray, name
 def of_sets(gold: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray, names: Sequence[str]) -> list[Mistake]:
     """Of sets of labels, truth values and probabilities (n, K): the labels that are missing and those that are too many.
 
-    `probability` is that of the surest wrong decision, `about` its label; a set is a likely label error when the label of a wrong decision
-    is one (confident learning, each label on its own).
+    `probability` is that of the surest wrong decision, `about` its label; `likely_label_error` when the label of a wrong decision is
+    suspected (confident learning, each label on its own).
     """
     wrong = gold != predicted
     sure = np.where(wrong, np.where(predicted, probabilities, 1.0 - probabilities), -1.0)

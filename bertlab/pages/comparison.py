@@ -96,7 +96,14 @@ def _verdicts(facts: dict[str, Any]) -> list[str]:
             lines.append(f"{a} and {b} give the same answer to all {facts['n']:,} examples: there is no difference to test.")
         else:
             lines += [verdict(facts, pair, result) for result in pair["metrics"]]
+        if pair["settings"]:
+            differ = ", ".join(f"{name} {_setting(one)} / {_setting(other)}" for name, (one, other) in pair["settings"].items())
+            lines.append(f"Settings that differ, {a} / {b}: {differ}.")
     return [textwrap.fill(line, 120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False) for line in lines]
+
+
+def _setting(value: Any) -> str:
+    return "default" if value is None else f"{value:g}" if isinstance(value, float) else inert(str(value))
 
 
 def verdict(facts: dict[str, Any], pair: dict[str, Any], result: dict[str, Any]) -> str:

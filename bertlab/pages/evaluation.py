@@ -137,7 +137,7 @@ def write_mistakes(out: Path, mistakes: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def write_label_errors(out: Path, suspects: Sequence[dict[str, Any]] | None) -> list[str]:
-    """Write label_errors.jsonl, one likely wrong label a line; returns its name, or nothing for None: not a kind with such suspicions."""
+    """Write label_errors.jsonl, one suspected label a line; returns its name, or nothing for None: not a kind with such suspicions."""
     if suspects is None:
         return []
     write_text(out / LABEL_ERRORS, as_lines(suspects))
@@ -163,22 +163,27 @@ def mistake_lines(mistakes: Sequence[dict[str, Any]], most: int = 5) -> list[str
     heading = ["furthest off" if by == "error" else "most confidently wrong", "gold", "predicted", by]
     count = f"{len(mistakes):,} {'differ' if by == 'error' else 'wrong'}"
     if suspected:
-        count += f", the label of {sum(each['likely_label_error'] for each in mistakes):,} of them is likely an error"
+        count += f", {first_words(sum(each['likely_label_error'] for each in mistakes))}"
     return [table([*heading, "label suspected"] if suspected else heading, rows), f"{count}: {MISTAKES}"]
 
 
+def first_words(count: int) -> str:
+    """What is said of the wrong answers whose label is suspected. Of a model that is often wrong most of them are its own mistakes."""
+    return f"{count:,} of them to look at first (the model is sure of another label)"
+
+
 def suspect_lines(suspects: Sequence[dict[str, Any]] | None, of: int, most: int = 10) -> list[str]:
-    """A table of the first `most` labels that are likely wrong, and how many there are `of` so many examples; nothing for None."""
+    """A table of the first `most` labels that are suspected, and how many there are in `of` examples; nothing for None."""
     if suspects is None:
         return []
-    count = f"{len(suspects):,} likely label errors in {of:,} examples"
+    count = f"{len(suspects):,} suspected labels in {of:,} examples"
     if not suspects:
         return [count]
     rows = [
         [clipped(each.get("word", each["text"])), clipped(each["label"]), _likelier(each), f"{each['margin']:.3f}"]
         for each in suspects[:most]
     ]
-    return [table(["likely label error", "label", "likelier", "margin"], rows), f"{count}, suspicions and no proofs: {LABEL_ERRORS}"]
+    return [table(["suspected label", "label", "likelier", "margin"], rows), f"{count}, suspicions and no proofs: {LABEL_ERRORS}"]
 
 
 def weak_lines(metrics: dict[str, Any]) -> list[str]:

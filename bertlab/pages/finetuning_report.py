@@ -14,7 +14,7 @@ import numpy as np
 from markupsafe import Markup
 
 from bertlab.pages.charts import Series, interval_chart, line_chart, shaded_table
-from bertlab.pages.evaluation import MISTAKES, as_cell, clipped, weak_lines
+from bertlab.pages.evaluation import MISTAKES, as_cell, clipped, first_words, weak_lines
 from bertlab.pages.figures import most_frequent
 from bertlab.pages.html import element, join, number, section, soft, table
 from bertlab.pages.scored import Path_, Scored, verdict
@@ -238,8 +238,7 @@ def _mistakes(scored: Scored) -> Markup | None:
     if not suspected:
         return section("Furthest off" if by == "error" else "Most confidently wrong", shown)
     count = sum(rest) + sum(bool(each["likely_label_error"]) for each in first)
-    of_them = f"the label of {count:,} of them is likely an error (confident learning)"
-    note = soft(f"{len(first) + len(rest):,} wrong; {of_them}: read them in {MISTAKES}.")
+    note = soft(f"{len(first) + len(rest):,} wrong, {first_words(count)}: read them in {MISTAKES}.")
     return section("Most confidently wrong", shown, note, *(soft(f"{line}.") for line in weak_lines(scored.metrics)))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import bertlab
+from bertlab.corpus.labelled import alike_names
 from bertlab.disk import sha256_file, write_json
 from bertlab.evaluation.metrics import mean_and_deviation
 from bertlab.model.folder import save_model
@@ -33,10 +34,21 @@ def opening(data: Data, reason: str, leaks: Mapping[str, Any], *, few: bool = Fa
     for split, encoded in data.encoded.items():
         cut = "".join(f", {count:,} {name}" for name, count in what_was_cut(encoded).items())
         lines.append(f"{split:5} {len(data.splits[split]):,} examples of {data.of}, {encoded.lengths.mean():.0f} tokens on average{cut}")
-    lines += [*wordless_lines(data), *([] if few else rare_lines(data))]
+    lines += [*alike_lines(data.labels.names), *wordless_lines(data), *([] if few else rare_lines(data))]
     lines += [line for split, found in leaks.items() for line in seen_lines(found, split)]
     conflicts = measures.conflicts_of(data)
     return [*lines, *conflict_lines(len(conflicts), [conflict.rows for conflict in conflicts])]
+
+
+def alike_lines(names: Sequence[str]) -> list[str]:
+    """In a line which labels are written in several ways, if any are."""
+    alike = alike_names(names)
+    if not alike:
+        return []
+    named = ", ".join(" / ".join(map(inert, ways)) for ways in alike[:NAMED]) + " and others" * (len(alike) > NAMED)
+    is_written = "label is" if len(alike) == 1 else "labels are"
+    ways = f"{len(alike):,} {is_written} written in ways that differ only in case, spaces or Unicode form ({named})"
+    return [f"warning: {ways}, and each way is learnt as a label of its own: write them alike"]
 
 
 def wordless_lines(data: Data) -> list[str]:

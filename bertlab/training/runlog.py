@@ -18,6 +18,8 @@ from bertlab.disk import (
     refuse_file,
     refuse_unwritable,
     sha256_file,
+    text_at,
+    texts_at,
     write_sealed,
     write_text,
 )
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 CONFIG, INPUTS = "config.yaml", "inputs.json"
+NO_PART = {"out", "test", "processes", "workers", "device", "track", "baselines"}  # settings that have no part in what a model answers
 
 
 class RunLog:
@@ -127,6 +130,30 @@ def read_settings(out: Path) -> dict[str, Any]:
     if not settings:
         raise CorruptError(f"{path} is not the settings that a run leaves: copy the run folder again")
     return settings
+
+
+def settings_behind(predictions: Path) -> dict[str, Any] | None:
+    """The settings of the run that gave a predictions file: the run that it lies in, or that of the model which was evaluated, where its
+    weights are still those. None where there is no such run."""
+    folder = predictions.resolve().parent
+    out = folder.parent if folder.name == "predictions" else folder
+    try:
+        if not (out / CONFIG).is_file():
+            evaluation = read_json(out / MANIFEST)
+            model = Path(text_at(evaluation, "from", "model", "path") or "")
+            if texts_at(evaluation, "from", "model", "files").get(WEIGHTS) != sha256_file(model / WEIGHTS):
+                return None
+            out = model.parent
+        return read_settings(out) if (out / INPUTS).is_file() else None
+    except (BertlabError, OSError):
+        return None
+
+
+def differing(a: dict[str, Any], b: dict[str, Any]) -> dict[str, list[Any]] | None:
+    """What two runs of one verb were told that may change their results, where it differs: both values by name. None for other verbs."""
+    if a.keys() != b.keys():
+        return None
+    return {name: [a[name], b[name]] for name in a if a[name] != b[name] and name not in NO_PART}
 
 
 def made_anew(out: Path) -> str:

@@ -233,11 +233,12 @@ def _scores_of_groups(config: Config, aligned: "Aligned", row: int, metrics: dic
 
 
 def _pair(config: Config, a: System, b: System, aligned: "Aligned", metrics: dict[str, Any]) -> dict[str, Any]:
-    """Two systems: `metrics` has for each its difference, interval, p and test, and what the test set could have shown."""
+    """Two systems: `metrics` has for each its difference, interval, p and test, and what the test set could have shown; `settings` what
+    differs between the settings of their runs, None where these are not known."""
     from bertlab.evaluation.comparable import compared_models
 
     rows = a.rows + b.rows
-    facts: dict[str, Any] = {"a": a.name, "b": b.name, "seeds": [len(a.rows), len(b.rows)]}
+    facts: dict[str, Any] = {"a": a.name, "b": b.name, "seeds": [len(a.rows), len(b.rows)], "settings": _settings(a, b)}
     if len(rows) > 2:
         results = _of_methods(config, aligned, rows, len(a.rows), metrics)
     else:
@@ -248,6 +249,16 @@ def _pair(config: Config, a: System, b: System, aligned: "Aligned", metrics: dic
         else:
             results = compared_models(aligned, rows, metrics, resamples=config.resamples, seed=config.seed, level=config.level)
     return facts | {"claim_about": "methods" if len(rows) > 2 else "models", "metrics": results}
+
+
+def _settings(a: System, b: System) -> dict[str, list[Any]] | None:
+    from bertlab.training.runlog import differing, settings_behind
+
+    of_a, of_b = ([settings_behind(file) for file in system.files] for system in (a, b))
+    first, second = of_a[0], of_b[0]
+    if first is None or second is None or of_a != [first] * len(of_a) or of_b != [second] * len(of_b):
+        return None
+    return differing(first, second)
 
 
 def _of_groups(config: Config, aligned: "Aligned", rows: list[int], metrics: dict[str, Any]) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
     bertlab crossval --model DIR --train FILE --out RUN [--folds 5]
 
 Each fold is scored by a model trained on the others, whose epoch is chosen on a dev split cut from those others: no row has a part in its
-own prediction. What is left says how well this recipe does on texts like these, and which labels are likely wrong; there is no model in
+own prediction. What is left says how well this recipe does on texts like these, and which labels to look at again; there is no model in
 the end (bertlab finetune makes one of all rows). The same command again goes on with the folds that are not finished.
 """
 
@@ -72,7 +72,7 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
     from bertlab.pages.evaluation import suspect_lines, weak_lines, write_label_errors, write_mistakes
     from bertlab.pages.figures import write_figures
     from bertlab.pages.report import report_on
-    from bertlab.pages.results import headline_words
+    from bertlab.pages.results import alike_lines, headline_words
     from bertlab.tasks import measures
     from bertlab.tasks.data import chosen_task, data_of, labels_of
     from bertlab.tasks.folds import divide, forget_weights, out_of_fold, splits_of
@@ -95,7 +95,7 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
     of = task.of.format(count=len(folds.labels.names))
     rate, why = rate_of(recipe_of(config), start.encoder.hidden_size)
     accelerator.print(f"task  {task.name} ({reason})\ntrain {len(rows):,} examples of {of}, in {config.folds} folds")
-    accelerator.print(f"learning rate {rate:g} ({why})", flush=True)
+    accelerator.print("\n".join([*alike_lines(folds.labels.names), f"learning rate {rate:g} ({why})"]), flush=True)
 
     states: list[dict[str, Any]] = []
     outputs, known, answers = [], [], []

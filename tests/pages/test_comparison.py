@@ -22,7 +22,10 @@ def facts(*results: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "n": 900, "clusters": None, "classes": ["ale", "bread"], "R": 10_000, "seed": 7, "level": 0.95, "correction": "holm",
         "comparisons": len(results),
         "systems": [{"name": name, "scores": scores, "classes_never_seen": []} for name in ("A", "B")],
-        "pairs": [{"a": "A", "b": "B", "seeds": [1, 1], "claim_about": "models", "different_answers": 50, "metrics": list(results)}],
+        "pairs": [
+            {"a": "A", "b": "B", "seeds": [1, 1], "settings": None, "claim_about": "models", "different_answers": 50}
+            | {"metrics": list(results)}
+        ],
     } | changes  # fmt: skip
 
 

@@ -83,7 +83,8 @@ def test_mistakes_have_the_beginning_of_their_text() -> None:
     shown, count = mistake_lines(wrong)
     _, _, first, second = shown.splitlines()
     assert "some text some text" in first and "…" in first and "0.987" in first and first.endswith("yes") and "\x1b" not in first
-    assert second.startswith("short") and count == "2 wrong, the label of 1 of them is likely an error: mistakes.jsonl"
+    assert second.startswith("short")
+    assert count == "2 wrong, 1 of them to look at first (the model is sure of another label): mistakes.jsonl"
     assert len(mistake_lines(wrong, most=1)[0].splitlines()) == 3 and mistake_lines([]) == []
 
 
@@ -97,7 +98,7 @@ def test_the_file_of_mistakes_has_a_line_each(tmp_path: Path) -> None:
 def test_mistakes_of_every_kind_have_a_table() -> None:
     sets = {"text": "a", "gold": ["x", "y"], "predicted": [], "probability": 0.9, "likely_label_error": False}
     shown, count = mistake_lines([sets])
-    assert "x; y" in shown and shown.splitlines()[2].split() == ["a", "x;", "y", "-", "0.900"] and "the label of 0 of them" in count
+    assert "x; y" in shown and shown.splitlines()[2].split() == ["a", "x;", "y", "-", "0.900"] and "0 of them to look at first" in count
     number = {"text": "b", "gold": 1.5, "predicted": -2.0, "error": -3.5}
     shown, count = mistake_lines([number])
     assert shown.startswith("furthest off") and shown.splitlines()[2].split() == ["b", "1.5", "-2", "-3.500"]
@@ -114,8 +115,8 @@ def test_likely_label_errors_are_a_table_and_a_file(tmp_path: Path) -> None:
     assert [line.split() for line in shown.splitlines()[2:]] == [
         ["a", "text", "x", "y", "-0.800"], ["Rome", "B-PER", "B-LOC", "-0.700"], ["a", "set", "x", "not", "given", "-0.600"]
     ]  # fmt: skip
-    assert count == "3 likely label errors in 30 examples, suspicions and no proofs: label_errors.jsonl"
-    assert suspect_lines([], 30) == ["0 likely label errors in 30 examples"] and suspect_lines(None, 30) == []
+    assert count == "3 suspected labels in 30 examples, suspicions and no proofs: label_errors.jsonl"
+    assert suspect_lines([], 30) == ["0 suspected labels in 30 examples"] and suspect_lines(None, 30) == []
     few = {"labels": ["a", "b", "c", "d", "e"], "label_errors": {"suspected": 0, "too_weak": ["a", "b\x1b", "c", "d"]}}
     (line,) = weak_lines(few)
     assert (

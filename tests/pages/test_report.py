@@ -104,7 +104,7 @@ def test_nothing_that_a_reader_asks_of_a_fine_tuning_is_left_out(tmp_path: Path,
     assert not set(wanted) - set(shown.numbers)
     wrong = [json.loads(line)["likely_label_error"] for line in (topics / "mistakes.jsonl").read_text().splitlines()]
     for words in (
-        f"{len(wrong)} wrong; the label of {sum(wrong)} of them is likely an error (confident learning): read them in mistakes.jsonl.",
+        f"{len(wrong)} wrong, {sum(wrong)} of them to look at first (the model is sure of another label): read them in mistakes.jsonl.",
         "Reliability diagram",
         "Precision and recall",
         "Most confidently wrong",

@@ -214,7 +214,7 @@ def test_most_planted_wrong_labels_are_found_and_most_of_what_is_found_was_plant
     assert [each["margin"] for each in found] == sorted(each["margin"] for each in found)
     assert all(each["label"] != each["likelier"] and each["text"] for each in found)
     assert json.loads((out / "metrics.json").read_text())["label_errors"] == {"suspected": len(found), "too_weak": []}
-    assert f"{len(found)} likely label errors in 150 examples, suspicions and no proofs" in said
+    assert f"{len(found)} suspected labels in 150 examples, suspicions and no proofs" in said
     wrong = [json.loads(line) for line in (out / "mistakes.jsonl").read_text().splitlines()]
     assert {each["id"] for each in found} <= {each["id"] for each in wrong if each["likely_label_error"]}
 
@@ -228,6 +228,7 @@ def test_compare_reads_what_two_cross_validations_left(
     )
     found = compare.run(compare.Config(runs=(str(crossed[0]), str(other)), resamples=500))
     assert found["n"] == 150
+    assert found["pairs"][0]["settings"] == {"epochs": [QUICK["epochs"], 1], "learning_rate": [QUICK["learning_rate"], 1e-5]}
 
 
 def test_a_run_that_was_cut_off_goes_on_with_the_folds_that_are_not_finished(
@@ -307,6 +308,27 @@ def test_every_kind_is_cross_validated_and_compared(
     assert (tmp_path / "run" / "label_errors.jsonl").exists() == (kind in ("multi-label", "tokens"))
     file = tmp_path / "run" / "predictions.parquet"
     assert compare.run(compare.Config(runs=(f"one:{file}", f"other:{file}"), resamples=100))["n"] == 60
+
+
+def test_labels_written_in_two_ways_are_told_before_any_training(
+    base: str,
+    write: Callable[[Path, list[dict[str, Any]]], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from bertlab.tasks import seeds
+
+    def stopped(*_: Any, **more: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(seeds, "train_seed", stopped)
+    train = write(
+        tmp_path / "train.jsonl", [{"text": f"the {number}", "label": ("Ale", "ale", "beer")[number % 3]} for number in range(60)]
+    )
+    with pytest.raises(KeyboardInterrupt):
+        crossval.run(crossval.Config(model=base, train=train, out=str(tmp_path / "run"), **QUICK))
+    assert "warning: 1 label is written in ways that differ only in case, spaces or Unicode form (Ale / ale)" in capsys.readouterr().out
 
 
 def test_settings_and_files_that_cannot_be_used_are_refused_before_any_training(

@@ -15,7 +15,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from bertlab.disk import read_json
+from bertlab.disk import read_json, sha256_file, write_sealed
 from bertlab.errors import ConfigError, DataError
 from bertlab.evaluation.intervals import of_metrics
 from bertlab.evaluation.predictions import write_predictions
@@ -198,6 +198,40 @@ def python() -> Callable[[str], str]:
         return done.stdout
 
     return call
+
+
+def test_settings_of_the_runs_that_differ_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from bertlab.training.runlog import remember_inputs
+    from bertlab.verbs import finetune
+
+    folders = []
+    for name, seed, settings in (("long", 1, {"epochs": 10}), ("short", 2, {"epochs": 5, "learning_rate": 2e-5, "baselines": False})):
+        out = tmp_path / name
+        (out / "model").mkdir(parents=True)
+        (out / "model" / "model.safetensors").write_text(name)
+        model = "my\x1bbert" if name == "long" else "other"
+        remember_inputs(finetune.Config(model=model, train="t.csv", out=str(out), **settings), out, {})
+        folders.append(write(out / "predictions.parquet", predictions(0.8, seed)))
+        for number in range(2):
+            write(out / "predictions" / f"seed-{number}.parquet", predictions(0.8, seed + number))
+    differ = {"epochs": [10, 5], "learning_rate": [None, 2e-5], "model": ["my\x1bbert", "other"]}
+    assert compared(*folders)["pairs"][0]["settings"] == differ
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Settings that differ, long / short: epochs 10 / 5, learning_rate default / 2e-05, model my?bert / other." in said
+    assert compared(*(f"{folder}/predictions" for folder in folders))["pairs"][0]["settings"] == differ
+
+    # an evaluation of a run's model, as long as the weights are those that were evaluated
+    scores = tmp_path / "scores"
+    weights = Path(folders[1]) / "model" / "model.safetensors"
+    origin = {"model": {"path": str(weights.parent), "files": {weights.name: sha256_file(weights)}}}
+    evaluated = write(scores / "predictions.parquet", predictions(0.8, 3))
+    write_sealed(scores / "manifest.json", {"from": origin})
+    assert compared(folders[0], evaluated)["pairs"][0]["settings"] == differ
+    capsys.readouterr()
+    weights.write_text("trained further")
+    assert compared(folders[0], evaluated)["pairs"][0]["settings"] is None
+    assert compared(folders[1], f"again:{folders[1]}/predictions.parquet")["pairs"][0]["settings"] == {}
+    assert "Settings" not in capsys.readouterr().out
 
 
 def test_comparing_needs_neither_torch_nor_transformers(runs: dict[str, str], python: Callable[[str], str]) -> None:

@@ -329,6 +329,24 @@ def test_classes_of_few_examples_are_told_the_rarest_first_and_at_most_five_of_t
     assert told({"plenty": 5, "as many": 5}) == told(counts, few=True) == []
 
 
+def test_labels_that_differ_only_in_case_or_spaces_are_told(base: str, tmp_path: Path) -> None:
+    def told(*labels: str) -> list[str]:
+        rows = [{"text": f"the {label} {number}", "label": label} for label in labels for number in range(5)]
+        file = write(tmp_path / "train.csv", rows)
+        data = read(config(base, {"train": file, "dev": file}, tmp_path))
+        return [line for line in opening(data, "as asked", {}) if "written" in line]
+
+    only = "that differ only in case, spaces or Unicode form"
+    own = "and each way is learnt as a label of its own: write them alike"
+    assert told("CANCEL", "cancel", "other one", "Other  one", "OTHER ONE", "music") == [
+        f"warning: 2 labels are written in ways {only} (CANCEL / cancel, OTHER ONE / Other  one / other one), {own}"
+    ]
+    assert told("ﬁn", "fin", "b") == [f"warning: 1 label is written in ways {only} (fin / ﬁn), {own}"]
+    many = [name for number in range(6) for name in (f"a{number}", f"A{number}")]
+    assert told(*many)[0].startswith("warning: 6 labels are") and "A4 / a4 and others)" in told(*many)[0]
+    assert told("cancel", "cancels", "can cel") == []
+
+
 def test_texts_without_a_word_are_counted_and_named(base: str, tmp_path: Path) -> None:
     rows = [{"text": f"the old {number}", "label": "ab"[number % 2]} for number in range(12)]
     empty = [{"text": text, "label": "a"} for text in ("", "  \t", "\u3000", " ")]
