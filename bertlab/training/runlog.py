@@ -141,7 +141,7 @@ def settings_behind(predictions: Path) -> dict[str, Any] | None:
         if not (out / CONFIG).is_file():
             evaluation = read_json(out / MANIFEST)
             model = Path(text_at(evaluation, "from", "model", "path") or "")
-            if texts_at(evaluation, "from", "model", "files").get(WEIGHTS) != sha256_file(model / WEIGHTS):
+            if (texts_at(evaluation, "from", "model", "files") or {}).get(WEIGHTS) != sha256_file(model / WEIGHTS):
                 return None
             out = model.parent
         return read_settings(out) if (out / INPUTS).is_file() else None
