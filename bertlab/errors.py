@@ -45,3 +45,8 @@ class LockedError(BertlabError):
 
 class LostError(BertlabError):
     exit_code = 6
+
+
+def install(extra: str) -> str:
+    """How what is missing is installed, in the versions that were tested together: for the end of a message."""
+    return f"pip install -c constraints.txt -e '.[{extra}]' in bertlab's checkout"

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 import bertlab
 from bertlab.batches.labelled import Examples
-from bertlab.errors import ConfigError
+from bertlab.errors import ConfigError, install
 from bertlab.evaluation.vectors import Packed, measured_loss, stated_loss
 from bertlab.inference import LoadedModel
 from bertlab.model.encoder import Bert
@@ -167,7 +167,7 @@ def _libraries() -> tuple[Any, Any]:
         import onnxruntime
         import onnxscript  # noqa: F401  (torch's exporter needs it)
     except ImportError as error:
-        raise ConfigError(f"ONNX needs {error.name}, which is not installed: pip install 'bertlab[onnx]'") from None
+        raise ConfigError(f"ONNX needs {error.name}, which is not installed: {install('onnx')}") from None
     return onnx, onnxruntime
 
 

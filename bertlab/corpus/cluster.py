@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from bertlab import errors
 from bertlab.disk import read_json, write_json
-from bertlab.errors import BertlabError, ConfigError, DataError
+from bertlab.errors import BertlabError, ConfigError, DataError, install
 from bertlab.progress import progress, silent
 
 if TYPE_CHECKING:  # what reads is imported by whoever reads: the settings below are needed for --help too
@@ -337,9 +337,9 @@ def _fail(step: Step) -> NoReturn:
 
 def _need(cluster: Cluster) -> None:
     if importlib.util.find_spec("datatrove") is None:
-        raise ConfigError(f"cluster.engine={cluster.engine} needs the library datatrove: pip install 'bertlab[cluster]'")
+        raise ConfigError(f"cluster.engine={cluster.engine} needs the library datatrove: {install('cluster')}")
     if cluster.engine == "ray" and importlib.util.find_spec("ray") is None:
-        raise ConfigError("cluster.engine=ray needs Ray, in the version of your cluster: pip install 'bertlab[cluster]' ray==VERSION")
+        raise ConfigError(f"cluster.engine=ray needs Ray, in the version of your cluster: {install('cluster')}, and ray==VERSION")
     if cluster.engine == "slurm" and shutil.which("sbatch") is None:
         raise ConfigError("cluster.engine=slurm needs Slurm's sbatch: give the command on the cluster's login node")
 

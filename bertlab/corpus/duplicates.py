@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from bertlab.corpus.shingles import batches, gram_hashes, is_long, run_hashes, word_hashes, word_pieces
-from bertlab.errors import ConfigError
+from bertlab.errors import ConfigError, install
 
 SHINGLE_WORDS = 5  # as FineWeb takes them (Penedo et al. 2024)
 PERMUTATIONS = 256
@@ -73,7 +73,7 @@ def _smallest(hashes: np.ndarray, begins: np.ndarray) -> np.ndarray:
     try:
         from rensa import RMinHash
     except ImportError:
-        raise ConfigError("near-duplicates need rensa, which is not installed: pip install 'bertlab[corpus]'") from None
+        raise ConfigError(f"near-duplicates need rensa, which is not installed: {install('corpus')}") from None
     found = RMinHash.digest_matrix_from_flat_token_hashes(hashes, begins.astype(np.uint64), PERMUTATIONS, SEED)
     return np.array(found.to_rows(), np.uint32)
 

@@ -278,6 +278,6 @@ def refused(place: str, replaced: int, invalid_utf8: InvalidUtf8, tally: Counter
         mend = "convert the file to UTF-8 (iconv)"
         if dialect is not None:
             mend = f"say what it is (--encoding cp1252 for a file of Windows), or {mend}"
-        raise DataError(f"{place}: not valid {name}: {mend}; prepare has --invalid-utf8 replace or drop")
+        raise DataError(f"{place}: not valid {name}: {mend}")
     tally["invalid_utf8"] += 1 if invalid_utf8 == "drop" else replaced
     return invalid_utf8 == "drop"

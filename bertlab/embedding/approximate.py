@@ -17,7 +17,7 @@ import numpy as np
 from bertlab.disk import MANIFEST, hash_some, read_sealed, verify_files, whole_file, write_sealed
 from bertlab.embedding.index import Index, blocks, stored_blocks
 from bertlab.embedding.nearest import exact_nearest, in_order
-from bertlab.errors import BertlabError, ConfigError
+from bertlab.errors import BertlabError, ConfigError, install
 from bertlab.evaluation.rows import row_intervals
 from bertlab.evaluation.vectors import Packed, cosines, unpacked
 
@@ -43,7 +43,7 @@ def open_graph(index: Index, passing: Callable[[int], None] = lambda rows: None)
     try:
         from usearch.index import Index as Usearch
     except ImportError:
-        raise ConfigError("an approximate index needs usearch: pip install 'bertlab[search]', or search exactly") from None
+        raise ConfigError(f"an approximate index needs usearch: {install('search')}, or search exactly") from None
     path = index.path.with_name(f"{index.path.name}.usearch")
     facts = _still_true(path, index)
     if facts is None:

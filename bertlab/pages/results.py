@@ -254,5 +254,5 @@ def verdict_lines(metrics: Mapping[str, Any]) -> list[str]:
     says = {"model": f"better than {name}", "baseline": f"worse than {name}", None: f"not shown to be better or worse than {name}"}
     return [
         f"verdict    {says[found['better']]} on these {found['n']:,} examples: {metric} {found['a']:.3f}{kept} against {found['b']:.3f}",
-        f"           difference {found['difference']:+.3f} ({between}), p = {found['p']:.2g}, R = {found['R']:,}",
+        f"           difference {found['difference']:+.3f} ({between}), p = {found['p']:.2g} ({found['R']:,} resamples)",
     ]

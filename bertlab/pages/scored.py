@@ -133,7 +133,7 @@ def _against(scored: Scored, name: str, path: Path_, metric: str) -> str:
         return join(
             f"{name}: ", scored.number(AGAINST, "b"), " against the model's ", scored.number(AGAINST, "a"), ", a difference of ",
             scored.number(AGAINST, "difference", written="+.3f"), join(" (interval ", between, ")") if between else None, ", p = ",
-            scored.number(AGAINST, "p", written=".4f"), ", R = ", scored.number(AGAINST, "R", written=",d"), f": {says}",
+            scored.number(AGAINST, "p", written=".4f"), " (", scored.number(AGAINST, "R", written=",d"), f" resamples): {says}",
         )  # fmt: skip
     other = scored.at(*scored.baseline(name, metric, path))
     interval = scored.at(*scored.intervals, *path) or {}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal
 
-from bertlab.errors import ConfigError
+from bertlab.errors import ConfigError, install
 
 if TYPE_CHECKING:
     from bertlab.tasks.contract import Task
@@ -51,7 +51,7 @@ class Recipe:
     """The embeddings and so many of the lowest layers stay as they are; 0 trains all."""
     lora_rank: int | None = None
     """Learn additions of this rank to the matrices of the layers, and the head, alone (Hu et al. 2022); saved merged, as any model. Needs
-    `pip install 'bertlab[lora]'`; the default of the rate is then 5e-4 (1e-3 for tiny)."""
+    `pip install -c constraints.txt -e '.[lora]'`; the default of the rate is then 5e-4 (1e-3 for tiny)."""
     recompute: bool = False
     """Keep less of the forward pass and compute it again on the way back: a third more work, a fraction of the memory."""
     label_smoothing: float = 0.0
@@ -99,7 +99,7 @@ def refuse_unlearnable(recipe: Recipe, layers: int) -> None:
     if recipe.freeze and recipe.freeze + recipe.reinit_layers > layers:
         raise ConfigError(f"freeze={recipe.freeze} and reinit_layers={recipe.reinit_layers} of {layers} layers: some would stay random")
     if recipe.lora_rank and importlib.util.find_spec("peft") is None:
-        raise ConfigError("lora_rank needs the library peft: pip install 'bertlab[lora]', or leave lora_rank out")
+        raise ConfigError(f"lora_rank needs the library peft: {install('lora')}, or leave lora_rank out")
     if recipe.lora_rank and recipe.freeze == layers:
         raise ConfigError(f"lora_rank={recipe.lora_rank} and freeze={recipe.freeze}: no layer is left to learn: leave one of them out")
 

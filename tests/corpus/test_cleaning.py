@@ -111,7 +111,7 @@ def test_a_missing_library_is_named_with_how_to_get_it(module: str, how: Cleanin
     monkeypatch.setitem(sys.modules, module, None)
     quality._detector.cache_clear()
     quality.languages.cache_clear()
-    with pytest.raises(ConfigError, match=r"pip install 'bertlab\[corpus\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -c constraints.txt -e '.\[corpus\]'"):
         cleaned("cafÃ©", how)
 
 

@@ -156,7 +156,7 @@ def test_another_process_with_another_hash_seed_makes_the_same_signatures() -> N
 
 def test_a_missing_rensa_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rensa", None)
-    with pytest.raises(ConfigError, match=r"pip install 'bertlab\[corpus\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -c constraints.txt -e '.\[corpus\]'"):
         signature("a b c")
 
 

@@ -25,7 +25,7 @@ FOUND: dict[str, Any] = {
 def test_two_lines_say_which_is_better_the_difference_and_how_sure_it_is() -> None:
     assert verdict_lines({"against_baseline": FOUND, "seeds": [{}], "best_seed": 0}) == [
         "verdict    worse than TF-IDF + logistic regression on these 904 examples: macro-F1 0.880 against 0.903",
-        "           difference -0.023 (95 % -0.041 to -0.006), p = 0.012, R = 10,000",
+        "           difference -0.023 (95 % -0.041 to -0.006), p = 0.012 (10,000 resamples)",
     ]
     assert verdict_lines({}) == []
 
@@ -41,4 +41,4 @@ def test_of_several_seeds_the_one_that_is_kept_is_named(better: str | None, says
 def test_the_same_answers_have_no_interval() -> None:
     same = FOUND | {"difference": 0.0, "interval": {"low": None, "high": None}, "p": 1.0, "better": None}
     line, how = verdict_lines({"against_baseline": same})
-    assert "not shown to be better" in line and "difference +0.000 (no interval), p = 1, R" in how
+    assert "not shown to be better" in line and "difference +0.000 (no interval), p = 1 (10,000 resamples)" in how

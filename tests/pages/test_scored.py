@@ -53,7 +53,7 @@ def test_a_baseline_whose_answers_are_kept_is_compared_answer_by_answer(
     low, high = (found["interval"][end] for end in ("low", "high"))
     assert (
         f"{found['b']:.3f} against the model's {found['a']:.3f}, a difference of {found['difference']:+.3f} "
-        f"(interval {low:.3f} to {high:.3f}), p = {found['p']:.4f}, R = 10,000: {words}"
+        f"(interval {low:.3f} to {high:.3f}), p = {found['p']:.4f} (10,000 resamples): {words}"
     ) in sentence
     assert warns == (better == "baseline")
 

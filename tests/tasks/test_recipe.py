@@ -267,7 +267,7 @@ def test_settings_that_leave_layers_unlearnt_are_one_line() -> None:
 def test_without_peft_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     refuse_unlearnable(Recipe(), 3)
-    with pytest.raises(ConfigError, match=r"pip install 'bertlab\[lora\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -c constraints.txt -e '.\[lora\]'"):
         refuse_unlearnable(Recipe(lora_rank=2), 3)
 
 

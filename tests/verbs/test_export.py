@@ -209,6 +209,8 @@ def test_mistakes_are_said_before_the_work(every_model: dict[str, str], tmp_path
     with pytest.raises(ConfigError, match="give --pooling too"):
         run(Config(model=every_model["single"], out=str(tmp_path / "onnx"), normalize=True))
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
-    with pytest.raises(ConfigError, match=r"onnxscript, which is not installed: pip install 'bertlab\[onnx\]'"):
+    with pytest.raises(
+        ConfigError, match=r"onnxscript, which is not installed: pip install -c constraints.txt -e '.\[onnx\]' in bertlab's checkout"
+    ):
         run(Config(model=every_model["words"], out=str(tmp_path / "onnx")))
     assert not (tmp_path / "onnx").exists()

@@ -128,4 +128,4 @@ def test_what_cannot_be_is_one_line(index: str, args: list[str], words: str, cap
 def test_a_missing_usearch_is_said_with_the_extra(index: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "usearch.index", None)
     assert cli.main(["search", index, "a", "--approximate", "--device", "cpu"]) == 2
-    assert "pip install 'bertlab[search]'" in capsys.readouterr().err
+    assert "pip install -c constraints.txt -e '.[search]'" in capsys.readouterr().err
