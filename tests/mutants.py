@@ -1356,8 +1356,8 @@ MUTANTS = (
     ),
     Mutant(
         "first look: a run folder of another verb is found when torch is there",
-        "verbs/crossval.py",
-        "    agree_with_config(config, out, FREE)\n",
+        "tasks/first_look.py",
+        "    agree_with_config(config, Path(config.out), free)\n",
         "",
         ("tests/verbs/test_first_look.py::test_a_mistake_is_told_in_one_line_before_torch_is_imported",),
     ),
