@@ -365,7 +365,7 @@ def spoil_weights(folder: Path, change: Callable[[dict[str, Tensor]], object]) -
 def test_a_folder_without_config_or_not_there_is_refused(broken: Path, tmp_path: Path) -> None:
     (broken / "config.json").unlink()
     assert "no config.json" in refusal(broken, ConfigError)
-    assert "no config.json" in refusal(tmp_path / "nowhere", ConfigError)
+    assert "no such file or folder" in refusal(tmp_path / "nowhere", ConfigError)
 
 
 def test_a_run_folder_is_refused_with_a_hint_at_the_model_inside(broken: Path, tmp_path: Path) -> None:

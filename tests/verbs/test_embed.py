@@ -332,7 +332,7 @@ def test_what_cannot_be_embedded_is_refused_in_one_line_and_leaves_nothing(
 
     (tmp_path / "empty.txt").write_text("")
     assert "no rows" in line(3, str(tmp_path / "empty.txt"))
-    assert "does not exist" in line(2, str(tmp_path / "nothing.txt"))
+    assert "no such file or folder: correct --input" in line(2, str(tmp_path / "nothing.txt"))
     assert "no column 'said'" in line(3, table, folder, "--text", "said").replace('"', "'")
     assert "did you mean the folder `model` inside it?" in line(2, table, str(Path(folder).parent))
     assert "pooling" in line(2, table, folder, "--pooling", "sum")

@@ -225,7 +225,7 @@ def test_what_cannot_be_scored_is_refused_in_one_line_and_leaves_nothing(
     message = line(3, folders["classifier"], unseen)
     assert "unseen.jsonl: label 'stone' (example unseen.jsonl:3)" in message and "the model's classes" in message
     assert "has no classifier: fine-tune it first" in line(2, folders["pretrained"], good)
-    assert "nothing does not exist: give --model" in line(2, str(tmp_path / "nothing"), good)
+    assert "nothing: no such file or folder: correct the path" in line(2, str(tmp_path / "nothing"), good)
     assert "did you mean the folder `model` inside it?" in line(2, folders["run"], good)
     assert "no column 'label'" in line(3, folders["classifier"], bare).replace('"', "'")
-    assert "does not exist" in line(2, folders["classifier"], str(tmp_path / "nothing.csv"))
+    assert "no such file or folder: correct --data" in line(2, folders["classifier"], str(tmp_path / "nothing.csv"))

@@ -602,9 +602,9 @@ def test_settings_that_cannot_be_used_are_one_line(base: str, tmp_path: Path, re
         out = out or str(tmp_path / f"run {len(list(tmp_path.iterdir()))}")
         return refused(2, "--model", model, "--train", file, "--out", out, *options)
 
-    assert "nothing does not exist: give --model" in line(model=str(tmp_path / "nothing"))
+    assert "nothing: no such file or folder: correct the path" in line(model=str(tmp_path / "nothing"))
     assert "did you mean the folder `model` inside it?" in line(model=run)
-    assert "does not exist" in line(file=str(tmp_path / "nothing.csv"))
+    assert "no such file or folder: correct --train" in line(file=str(tmp_path / "nothing.csv"))
     assert "seeds=0" in line("--seeds", "0")
     assert "max_length=3" in line("--max-length", "3")
     assert "learning_rate" in line("--learning-rate", "-1")

@@ -261,7 +261,7 @@ def test_a_finished_run_says_so_and_is_left_as_it_is(
     assert pretrain(out) == facts
     assert pretrain(out, log_every=7, save_every=100, keep=1, workers=1, processes=1) == facts
     assert "is finished: nothing to do" in capsys.readouterr().out
-    with pytest.raises(ConfigError, match="nothere does not exist"):
+    with pytest.raises(ConfigError, match="nothere: no such file or folder"):
         pretrain(out, corpus="nothere")
     assert {name: content for name, content in tree(out).items() if name != ".lock"} == {
         name: content for name, content in before.items() if name != ".lock"

@@ -229,7 +229,7 @@ def test_what_cannot_be_asked_is_refused_in_one_line_and_leaves_nothing(
     assert "is not one that train has: 'water', 'land' (train means --words here" in line(3, "--words", *LABEL_WORDS[:2])
     assert "has no column 'label' of labels" in line(2, data=str(tmp_path / "bare.txt"))
     assert "is for calibration=texts" in line(2, *words, "--unlabelled", good)
-    assert "does not exist" in line(2, *words, data=str(tmp_path / "nothing.csv"))
+    assert "no such file or folder: correct --data" in line(2, *words, data=str(tmp_path / "nothing.csv"))
     assert "leaves no room for a text" in line(2, *words, template="{text} [MASK]" + " river" * 40)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("")
