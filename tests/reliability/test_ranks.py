@@ -98,7 +98,7 @@ def test_two_processes_that_were_asked_to_end_and_killed_end_as_if_nothing_had_b
     for rank in (1, 0)[: trials(1, 2)]:
         assert disturbed(signal.SIGKILL, its(rank)) == 128 + signal.SIGKILL, runs.said(out)
         told = "another process of this run has died: the same command goes on from the last checkpoint" in runs.said(out)
-        assert told or rank == 0  # whose line it is; the others wait to be ended
+        assert told or rank == 0, runs.said(out)  # whose line it is; the others wait to be ended
     assert time.monotonic() - began < 4 * PATIENCE
     pid = runs.start(out, processes=2, **SHARED)
     begun_at(runs, out, pid)

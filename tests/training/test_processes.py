@@ -33,7 +33,7 @@ from bertlab.training.processes import autocast, share_of, start
 # What each of the two processes does: three steps without a change of weights (dropout 0; dropout; a poisoned micro-batch that is
 # the second process's alone), four steps of Muon and AdamW, a measurement, and a question to which the answer is no.
 PROGRAM = """
-import json, sys
+import json, os, sys
 from datetime import timedelta
 from pathlib import Path
 import safetensors.torch, torch
@@ -107,7 +107,7 @@ heldout = measure_heldout(build(0.0), batches[:3], accelerator, "fp32")
 told = {"results": results, "heldout": heldout, "refusal": refusal, "waits": waits.total_seconds()}
 (folder / f"{rank}.json").write_text(json.dumps(told))
 accelerator.wait_for_everyone()
-accelerator.end_training()
+os._exit(0)  # as the command line does: torch's threads may end a process of several as it leaves
 """
 
 CLIP = 1e9
