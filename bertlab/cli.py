@@ -370,7 +370,8 @@ def _refuse_absent(settings: Mapping[str, Any]) -> None:
     if (out := settings.get("out")) and Path(out).is_dir():
         return  # a run that goes on, or is finished: the verb knows what it still needs
     for name in READ:
-        for path in given if isinstance(given := settings.get(name), list) else [given]:
+        given = settings.get(name)
+        for path in given if isinstance(given, list) else [given]:
             if path and not path.startswith(("hf:", "-")) and not Path(path).exists():  # - is standard input
                 from bertlab.model.facts import no_model, nothing_at
 

@@ -174,8 +174,8 @@ def _attend_group(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
 
 
 def _attend_in_words(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-    """What scaled_dot_product_attention says. The mask is added within the product, which has its output in hand: two passes over the
-    scores fewer, and two on the way back."""
+    """What scaled_dot_product_attention says of the same: (count, H, n, D). The mask is added within the product, which has its output in
+    hand: two passes over the scores fewer, and two on the way back."""
     count, heads, asking, size = query.shape
     query, key, value = (of.reshape(count * heads, -1, size) for of in (query, key, value))
     if mask is None:

@@ -45,10 +45,12 @@ class Turn:
 
 
 def turn_of(seed: int, number: int, of: int, prefix: str = "") -> Turn:
+    """The turn of a seed, which is the `number`-th, from 1, of so many."""
     return Turn(f"{prefix}seed {seed}" + (f" ({number} of {of})" if of > 1 else ""), of - number)
 
 
 def watched(turn: Turn, steps: int, accelerator: Accelerator) -> AbstractContextManager[Report]:
+    """Progress of so many steps, and of the turns after them; of one process of several alone."""
     return progress(turn.name, "steps", steps, later=turn.later * steps) if accelerator.is_main_process else silent()
 
 
