@@ -2,7 +2,8 @@
 
 Module names are those of transformers' BertForPreTraining, BertForSequenceClassification, BertForTokenClassification and
 BertForQuestionAnswering. Every model here takes the
-encoder's inputs by name and returns logits; losses are made where the loop's counts are known (bertlab/training/objectives.py).
+encoder's inputs by name and returns logits; losses are made where the loop's counts are known (bertlab/training/objectives.py), but the
+sum over the vocabulary, whose logits are too many to be handed on (bertlab/model/vocabulary.py).
 """
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 
 from bertlab.model.dropout import Dropout
 from bertlab.model.encoder import Bert, EncoderConfig, initialise
+from bertlab.model.vocabulary import vocabulary_loss
 
 
 class Transform(nn.Module):
@@ -26,15 +28,19 @@ class Transform(nn.Module):
 
 
 class Predictions(nn.Module):
-    """Vocabulary logits, the matrix shared with the token embeddings: (M, d) -> (M, vocab_size)."""
+    """Vocabulary logits, the matrix shared with the token embeddings: (M, d) -> (M, vocab_size); of labels (M,) the sum of their
+    cross-entropies instead: ()."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.transform = Transform(config)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
-    def forward(self, hidden: Tensor, word_embeddings: Tensor) -> Tensor:
-        return F.linear(self.transform(hidden), word_embeddings, self.bias)
+    def forward(self, hidden: Tensor, word_embeddings: Tensor, labels: Tensor | None = None) -> Tensor:
+        states = self.transform(hidden)
+        if labels is None:
+            return F.linear(states, word_embeddings, self.bias)
+        return vocabulary_loss(states, word_embeddings, self.bias, labels)
 
 
 class PretrainingHeads(nn.Module):
@@ -56,13 +62,18 @@ class BertForPreTraining(nn.Module):
         self.cls = PretrainingHeads(config)
         self.cls.apply(lambda module: initialise(module, config.initializer_range))
 
-    def forward(self, mlm_positions: Tensor, cu_seqlens: Tensor, **encoder_inputs: Tensor | int) -> tuple[Tensor, Tensor]:
-        """mlm_positions (M,) into the T tokens -> logits (M, vocab_size) and next-sentence logits (N, 2), 1 = random."""
+    def forward(
+        self, mlm_positions: Tensor, cu_seqlens: Tensor, mlm_labels: Tensor | None = None, **encoder_inputs: Tensor | int
+    ) -> tuple[Tensor, Tensor]:
+        """mlm_positions (M,) into the T tokens -> logits (M, vocab_size) and next-sentence logits (N, 2), 1 = random.
+
+        With mlm_labels (M,), -100 where one counts for nothing, the sum of the logits' cross-entropies () stands in their place.
+        """
         places = torch.cat([mlm_positions, cu_seqlens[:-1].long()])
         hidden = self.bert(cu_seqlens=cu_seqlens, places=places, **encoder_inputs)
         masked, first = hidden[: len(mlm_positions)], hidden[len(mlm_positions) :]
-        mlm_logits = self.cls.predictions(masked, self.bert.embeddings.word_embeddings.weight)
-        return mlm_logits, self.cls.seq_relationship(self.bert.pool(first))
+        mlm = self.cls.predictions(masked, self.bert.embeddings.word_embeddings.weight, mlm_labels)
+        return mlm, self.cls.seq_relationship(self.bert.pool(first))
 
     @torch.no_grad()
     def start_at_unigrams(self, token_counts: Tensor) -> None:

@@ -28,7 +28,6 @@ from bertlab.batches.sentence_groups import GroupBatch
 from bertlab.model.encoder import Bert
 from bertlab.model.heads import BertForPreTraining
 from bertlab.model.pooling import Pooling, only_places, pool
-from bertlab.training.objectives import vocabulary_loss
 
 
 class TextVectors(nn.Module):
@@ -60,8 +59,8 @@ class TextVectors(nn.Module):
     def _masked_words(self, batch: PretrainingBatch) -> Tensor:
         assert isinstance(self.model, BertForPreTraining), "masked words need their head"
         masked = self.bert(places=batch.mlm_positions, **batch.encoder_inputs())
-        logits = self.model.cls.predictions(masked, self.bert.embeddings.word_embeddings.weight)
-        return vocabulary_loss(logits, batch.mlm_labels)
+        loss: Tensor = self.model.cls.predictions(masked, self.bert.embeddings.word_embeddings.weight, batch.mlm_labels)
+        return loss
 
     def _chunks(self, batch: FlatBatch) -> Iterator[FlatBatch]:
         bounds = fill_budget(batch.cu_seqlens.diff().cpu().numpy(), self.micro_tokens).tolist()

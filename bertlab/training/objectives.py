@@ -5,7 +5,7 @@ An objective says what it counts, and turns a micro-batch into a loss; nothing h
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,6 @@ from torch.nn import functional as F
 from bertlab.batches.flat import IGNORED, FlatBatch, LabelledBatch, PretrainingBatch, WindowedBatch
 
 Batch = TypeVar("Batch", bound=FlatBatch, contravariant=True)
-
-# Logits that a processor turns into losses at a time: 4 MB of fp32 stay in its cache.
-_IN_CACHE = 2**20
 
 
 class Objective(Protocol[Batch]):
@@ -41,41 +38,8 @@ class Pretraining:
         return [int((batch.mlm_labels != IGNORED).sum()), batch.num_sequences]
 
     def losses(self, model: nn.Module, batch: PretrainingBatch) -> Tensor:
-        mlm_logits, nsp_logits = model(mlm_positions=batch.mlm_positions, **batch.encoder_inputs())
-        mlm = vocabulary_loss(mlm_logits, batch.mlm_labels)
+        mlm, nsp_logits = model(mlm_positions=batch.mlm_positions, mlm_labels=batch.mlm_labels, **batch.encoder_inputs())
         return torch.stack([mlm, F.cross_entropy(nsp_logits.float(), batch.nsp_labels, reduction="sum")])
-
-
-def vocabulary_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """The sum of cross-entropies in fp32, for training on a large vocabulary: logits (M, V), labels (M,) -> (), IGNORED ones left out.
-
-    Where a gradient is wanted the logits are used up: their memory becomes their gradient, a few rows at a time, so that neither fp32
-    copies of bf16 logits nor the log-probabilities of all rows ever exist.
-    """
-    return _VocabularyLoss.apply(logits, labels, torch.is_grad_enabled() and logits.requires_grad)
-
-
-class _VocabularyLoss(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor, wanted: bool) -> Tensor:
-        rows = max(1, (2**26 if logits.is_cuda else _IN_CACHE) // logits.shape[1])  # a GPU wants few large kernels
-        total = torch.zeros((), device=logits.device)
-        for part, answers in zip(logits.split(rows), labels.split(rows), strict=True):
-            counted = (answers != IGNORED)[:, None]
-            answers = answers.clamp(min=0)[:, None]
-            below_best = part.gather(1, answers).float() - part.amax(1, keepdim=True).float()
-            probabilities = torch.softmax(part, dim=1, dtype=torch.float32)
-            # the best one's is at least 1 / V: its logarithm is exact where the answer's own may be that of 0
-            total -= ((below_best + probabilities.amax(1, keepdim=True).log()) * counted).sum()
-            if wanted:
-                probabilities.scatter_add_(1, answers, probabilities.new_full(answers.shape, -1.0))
-                part.copy_(probabilities.mul_(counted))
-        ctx.save_for_backward(logits)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.saved_tensors[0].mul_(gradient), None, None
 
 
 def pretraining_scores(model: nn.Module, batch: PretrainingBatch) -> Tensor:

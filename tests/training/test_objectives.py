@@ -1,6 +1,5 @@
 """bertlab/training/objectives.py: sums and counts, whose ratio is the mean that torch's own cross-entropy gives."""
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,8 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bertlab.batches.flat import LabelledBatch, PretrainingBatch, flat_fields
+from bertlab.model import heads, vocabulary
 from bertlab.model.heads import BertForPreTraining, BertForQuestionAnswering, BertForSequenceClassification, BertForTokenClassification
-from bertlab.training import loop, objectives
+from bertlab.training import loop
 from bertlab.training.objectives import (
     IGNORED,
     Answering,
@@ -24,14 +24,10 @@ from bertlab.training.objectives import (
     Pretraining,
     SquaredError,
     pretraining_scores,
-    vocabulary_loss,
 )
 
 LABELS = (2, 0, IGNORED, 1, 2, IGNORED)
 BF16 = 2**-8  # rounding to bf16 changes a number by at most this share of it
-
-# logits that are in cache at a time, for 10 rows of 97: rows of one (none would fit; one fits), of 3, 3, 3 and 1, of 9 and 1, all at once
-IN_CACHE = [1, 97, 300, 9 * 97, 2**20]
 
 
 @pytest.fixture
@@ -126,172 +122,6 @@ def test_losses_are_fp32_under_bf16_autocast(
     torch.testing.assert_close(low, Pretraining().losses(model, uneven[0]), rtol=0.05, atol=0.05)
 
 
-def logits_and_labels(rows: int = 10, vocabulary: int = 97, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    """Logits and labels, the first and the last id among them; every third answer is nearly certain, every third nearly excluded."""
-    generator = torch.Generator().manual_seed(3)
-    labels = torch.randint(vocabulary, (rows,), generator=generator)
-    labels[0], labels[-1] = 0, vocabulary - 1
-    logits = torch.randn(rows, vocabulary, generator=generator).mul_(4)
-    for row, label in enumerate(labels.tolist()):
-        logits[row, label] += (20, -20, 0)[row % 3]
-    return logits.to(dtype), labels
-
-
-def with_gradient(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, labels: Tensor, upstream: float = 1.0) -> tuple[Tensor, Tensor]:
-    """The loss of a copy of `logits`, and what it makes of `upstream`."""
-    own = logits.clone().requires_grad_() * 1  # not a leaf, as a model's logits are not
-    value = loss(own, labels)
-    return value.detach(), torch.autograd.grad(value, own, torch.full_like(value, upstream))[0]
-
-
-def plain(logits: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(logits, labels, reduction="sum")
-
-
-@pytest.mark.parametrize("upstream", [1.0, -0.37, 1 / 4096])
-@pytest.mark.parametrize("in_cache", IN_CACHE)
-def test_the_vocabulary_loss_and_its_gradient_are_those_of_cross_entropy(
-    in_cache: int, upstream: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(objectives, "_IN_CACHE", in_cache)
-    logits, labels = logits_and_labels()
-    value, gradient = with_gradient(vocabulary_loss, logits, labels, upstream)
-    assert value.shape == () and value.dtype == gradient.dtype == torch.float32
-    for dtype in (torch.float32, torch.float64):
-        wanted, wanted_gradient = with_gradient(plain, logits.to(dtype), labels, upstream)
-        assert value.item() == pytest.approx(wanted.item(), rel=1e-6)
-        torch.testing.assert_close(gradient.to(dtype), wanted_gradient, atol=1e-6 * abs(upstream), rtol=1e-5)
-
-
-def test_a_word_whose_probability_is_0_in_fp32_has_its_loss_all_the_same() -> None:
-    logits, labels = torch.zeros(2, 97), torch.tensor([5, 6])
-    logits[0, 4], logits[1, 4] = 300.0, -300.0
-    value, gradient = with_gradient(vocabulary_loss, logits, labels)
-    assert torch.softmax(logits, 1)[0, 5] == 0
-    assert value.item() == pytest.approx(300 + math.log(96), rel=1e-6)
-    torch.testing.assert_close(gradient, with_gradient(plain, logits, labels)[1])
-
-
-def test_a_row_may_be_larger_than_the_cache() -> None:
-    logits, labels = logits_and_labels(3, 2**20 + 5)
-    value, gradient = with_gradient(vocabulary_loss, logits, labels)
-    for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-3)):  # fp32 loses as much in the sum of a million exponentials
-        wanted, wanted_gradient = with_gradient(plain, logits.to(dtype), labels)
-        assert value.item() == pytest.approx(wanted.item(), rel=tolerance)
-        torch.testing.assert_close(gradient.to(dtype), wanted_gradient, atol=1e-9, rtol=tolerance)
-
-
-@pytest.mark.parametrize("in_cache", IN_CACHE)
-def test_of_bf16_logits_the_loss_is_fp32_and_the_gradient_rounded(in_cache: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objectives, "_IN_CACHE", in_cache)
-    logits, labels = logits_and_labels(dtype=torch.bfloat16)
-    for upstream, roundings in ((1.0, 1), (0.5, 1), (-0.37, 2)):  # a power of two rounds nothing
-        value, gradient = with_gradient(vocabulary_loss, logits, labels, upstream)
-        assert value.dtype == torch.float32 and gradient.dtype == torch.bfloat16
-        wanted = plain(logits.float(), labels)
-        assert value.item() == pytest.approx(wanted.item(), rel=1e-6)
-        exact = with_gradient(plain, logits.double(), labels, upstream)[1]
-        torch.testing.assert_close(gradient.double(), exact, atol=1e-6, rtol=(1 + BF16) ** roundings - 1)
-
-
-def test_no_more_rows_are_in_fp32_at_a_time_than_the_cache_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    softmax, rows = torch.softmax, list[int]()
-
-    def recorded(part: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
-        rows.append(len(part))
-        return softmax(part, dim=dim, dtype=dtype)
-
-    monkeypatch.setattr(torch, "softmax", recorded)
-    found = []
-    for in_cache in IN_CACHE:
-        monkeypatch.setattr(objectives, "_IN_CACHE", in_cache)
-        vocabulary_loss(*logits_and_labels(dtype=torch.bfloat16))
-        found.append(rows.copy())
-        rows.clear()
-    assert found == [[1] * 10, [1] * 10, [3, 3, 3, 1], [9, 1], [10]]
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("in_cache", IN_CACHE)
-def test_ignored_places_are_in_no_vocabulary_loss_and_have_no_gradient(
-    in_cache: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(objectives, "_IN_CACHE", in_cache)
-    logits, labels = logits_and_labels(dtype=dtype)
-    for ignored in ([0, 4, 5, 9], [3, 4, 5], list(range(10))):  # a whole part of three rows among them, and all
-        some = labels.clone()
-        some[ignored] = IGNORED
-        value, gradient = with_gradient(vocabulary_loss, logits, some, 0.5)
-        wanted, wanted_gradient = with_gradient(plain, logits.double(), some, 0.5)
-        assert value.item() == pytest.approx(wanted.item(), rel=1e-6)
-        assert not gradient[ignored].any()
-        torch.testing.assert_close(gradient.double(), wanted_gradient, atol=1e-6, rtol=BF16 if dtype == torch.bfloat16 else 1e-5)
-
-
-def test_where_no_gradient_is_wanted_the_logits_stay() -> None:
-    for dtype in (torch.float32, torch.bfloat16):
-        logits, labels = logits_and_labels(dtype=dtype)
-        before = logits.clone()
-        value = vocabulary_loss(logits, labels)
-        assert not value.requires_grad and torch.equal(logits, before)
-        assert value.item() == pytest.approx(plain(before.double(), labels).item(), rel=1e-6)
-    matrix = torch.eye(97, requires_grad=True)
-    with torch.no_grad():
-        logits = before.float() @ matrix
-        assert vocabulary_loss(logits, labels).item() == pytest.approx(value.item(), rel=1e-6)
-    assert torch.equal(logits, before.float())
-
-
-def test_where_one_is_wanted_their_memory_becomes_it_and_a_second_use_is_refused() -> None:
-    matrix, labels = torch.eye(97, requires_grad=True), logits_and_labels()[1]
-    logits = logits_and_labels()[0] @ matrix
-    value = vocabulary_loss(logits, labels)
-    (gradient,) = torch.autograd.grad(value, logits, retain_graph=True)
-    assert gradient.data_ptr() == logits.data_ptr()
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        value.backward()
-    logits = logits_and_labels()[0] @ matrix
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        (vocabulary_loss(logits, labels) + vocabulary_loss(logits, labels)).backward()
-
-
-def test_extreme_logits_have_finite_losses_and_gradients() -> None:
-    for dtype in (torch.float32, torch.bfloat16):
-        logits = torch.zeros(4, 97, dtype=dtype)
-        logits[0, 5], logits[1, 5], logits[2, 6:], logits[3] = 1e4, 1e4, -1e4, 1e4
-        labels = torch.tensor([5, 6, 96, 0])
-        value, gradient = with_gradient(vocabulary_loss, logits, labels)
-        wanted, wanted_gradient = with_gradient(plain, logits.double(), labels)
-        assert math.isfinite(wanted) and value.item() == pytest.approx(wanted.item(), rel=1e-6)
-        torch.testing.assert_close(gradient.double(), wanted_gradient, atol=1e-6, rtol=BF16 if dtype == torch.bfloat16 else 1e-5)
-
-
-def test_no_masked_place_has_no_loss() -> None:
-    logits = torch.zeros(0, 97, requires_grad=True)
-    value = vocabulary_loss(logits * 1, torch.zeros(0, dtype=torch.int64))
-    value.backward()
-    assert value.item() == 0 and logits.grad is not None and logits.grad.shape == (0, 97)
-
-
-@pytest.mark.parametrize("in_cache", IN_CACHE)
-def test_a_matrix_tied_to_the_embeddings_has_the_same_gradients(in_cache: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objectives, "_IN_CACHE", in_cache)
-    torch.manual_seed(4)
-    ids, labels = torch.randint(97, (2, 10))
-    parameters = {"embeddings": torch.randn(97, 12), "weight": torch.randn(12, 12), "bias": torch.randn(97)}
-    for parameter in parameters.values():
-        parameter.requires_grad_()
-
-    def gradients(loss: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, ...]:
-        hidden = torch.tanh(parameters["embeddings"][ids] @ parameters["weight"])
-        value = loss(F.linear(hidden, parameters["embeddings"], parameters["bias"]), labels)
-        return torch.autograd.grad(value / 10, list(parameters.values()))
-
-    for name, ours, theirs in zip(parameters, gradients(vocabulary_loss), gradients(plain), strict=True):
-        assert theirs.abs().max() > 0.05
-        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5, msg=f"gradient of {name}")
-
-
 @pytest.mark.parametrize("in_cache", [1, 200, 2**20])
 @pytest.mark.parametrize(
     ("precision", "denominators", "tolerance"),
@@ -321,9 +151,12 @@ def test_pretraining_has_the_gradients_of_cross_entropy(
             (losses / torch.tensor(denominators)).sum().backward()
         return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
 
-    monkeypatch.setattr(objectives, "_IN_CACHE", in_cache)
+    def plain(hidden: Tensor, table: Tensor, bias: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(F.linear(hidden, table).float() + bias, labels, reduction="sum")
+
+    monkeypatch.setattr(vocabulary, "_IN_CACHE", in_cache)
     ours = gradients()
-    monkeypatch.setattr(objectives, "vocabulary_loss", lambda logits, labels: plain(logits.float(), labels))
+    monkeypatch.setattr(heads, "vocabulary_loss", plain)
     theirs = gradients()
     assert ours.keys() == theirs.keys() == dict(model.named_parameters()).keys()
     for name, gradient in theirs.items():
