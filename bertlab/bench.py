@@ -139,7 +139,7 @@ def _steps(config: Config, corpus: "Corpus", accelerator: "Accelerator") -> dict
     from bertlab.training import loop
     from bertlab.training.objectives import Pretraining
     from bertlab.training.optimizers import build_optimizers
-    from bertlab.training.processes import uses_bf16
+    from bertlab.training.processes import fill_to, uses_bf16
     from bertlab.training.speed import peak_memory, training_flops
 
     device = accelerator.device
@@ -150,7 +150,7 @@ def _steps(config: Config, corpus: "Corpus", accelerator: "Accelerator") -> dict
     optimizers = build_optimizers(model, name, learning_rate=1e-4, bf16=bf16)
     if config.compile:
         model.compile(dynamic=False)
-    batches = pretrain.phases(config, corpus, fixed_shapes=config.compile or bf16)
+    batches = pretrain.phases(config, corpus, fill_to(device, config.precision, config.compile, config.micro_tokens))
     mine = range(accelerator.process_index, config.micro_batches, accelerator.num_processes)
     budget = config.seconds / len(SIZES)
     spent: dict[str, float] = dict.fromkeys(("forward", "optimizer"), 0.0)

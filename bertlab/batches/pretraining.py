@@ -140,20 +140,22 @@ class PretrainingBatches:
 class Phases:
     """The batches of a whole run by step: short pairs before step `switch`, long ones from there on, `micro_batches` to a step.
 
-    With `fixed_shapes` each is topped up to its token budget.
+    With `fill_to` above 1 filler brings each to a multiple of so many tokens, or to its budget where that is less.
     """
 
     short: PretrainingBatches
     long: PretrainingBatches
     switch: int
     micro_batches: int
-    fixed_shapes: bool = False
+    fill_to: int = 1
 
     def step(self, mine: range, step: int) -> list[PretrainingBatch]:
         """The micro-batches of step `step` whose numbers within it are in `mine`: a process's share."""
         phase, within = (self.short, step) if step < self.switch else (self.long, step - self.switch)
         batches = [phase.micro(within * self.micro_batches + number) for number in mine]
-        return [batch.topped_up(phase.micro_tokens) for batch in batches] if self.fixed_shapes else batches
+        if self.fill_to == 1:
+            return batches
+        return [batch.topped_up(min(phase.micro_tokens, -(-batch.num_tokens // self.fill_to) * self.fill_to)) for batch in batches]
 
 
 # The settings of a run that its batches depend on, beside the corpus: the names of `bertlab pretrain`'s options.
@@ -172,8 +174,8 @@ SETTINGS: dict[str, type] = {
 }
 
 
-def phases_of(corpus: Corpus, settings: dict[str, Any], fixed_shapes: bool = False) -> Phases:
-    """The batches of a run on `corpus` with SETTINGS: short pairs, then long; with `fixed_shapes` topped up by filler."""
+def phases_of(corpus: Corpus, settings: dict[str, Any], fill_to: int = 1) -> Phases:
+    """The batches of a run on `corpus` with SETTINGS: short pairs, then long; with filler to multiples of `fill_to` tokens."""
     tokenizer = corpus.tokenizer
     masking = masking_for(tokenizer, rate=settings["mask_rate"], mode=settings["mask_mode"], whole_words=settings["whole_words"])
     shared: dict[str, Any] = {name: settings[name] for name in ("micro_tokens", "short_seq_prob")}
@@ -184,5 +186,5 @@ def phases_of(corpus: Corpus, settings: dict[str, Any], fixed_shapes: bool = Fal
         long=PretrainingBatches(corpus.train, masking, seed=seed + 2**32, max_length=settings["long_length"], **shared),
         switch=settings["steps"] - round(settings["long_share"] * settings["steps"]),
         micro_batches=settings["micro_batches"],
-        fixed_shapes=fixed_shapes,
+        fill_to=fill_to,
     )

@@ -110,6 +110,14 @@ def uses_bf16(device: torch.device, precision: Precision) -> bool:
     return precision == "bf16" or (precision == "auto" and _multiplies_bf16(device))
 
 
+def fill_to(device: torch.device, precision: Precision, compiled: bool, micro_tokens: int) -> int:
+    """What number of tokens filler brings micro-batches of `micro_tokens` at most to a multiple of. Compiled kernels, and a GPU's, want one
+    shape; a CPU's bf16 products are made for a shape too, and a handful in multiples of 32 is faster than one (docs/performance.md)."""
+    if not compiled and not uses_bf16(device, precision):
+        return 1
+    return micro_tokens if compiled or device.type == "cuda" else 32
+
+
 def _multiplies_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)

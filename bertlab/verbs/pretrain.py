@@ -222,7 +222,7 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     from bertlab.training.heldout import heldout_batches, likeliest, measure_heldout
     from bertlab.training.objectives import Pretraining
     from bertlab.training.optimizers import build_optimizers
-    from bertlab.training.processes import agree, first_says, uses_bf16
+    from bertlab.training.processes import agree, fill_to, first_says, uses_bf16
     from bertlab.training.runlog import INPUTS, RunLog, plain, remember_inputs, run_sha256
     from bertlab.training.sharding import shard, whole_weights
     from bertlab.training.speed import peak_memory, training_flops, utilisation_of
@@ -262,8 +262,7 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     agree(accelerator, start, f"the step to go on from: do all machines see the same {out}?")
     state |= {"processes": accelerator.num_processes, "threads": threads}
     heldout, baselines = heldout_batches(corpus, config.max_length, config.micro_tokens, config.heldout_batches)
-    # bf16 products are made for a shape, on a CPU too: a new one costs time and memory
-    batches = phases(config, corpus, fixed_shapes=config.compile or uses_bf16(accelerator.device, config.precision))
+    batches = phases(config, corpus, fill_to(accelerator.device, config.precision, config.compile, config.micro_tokens))
     if main:
         remember_inputs(config, out, {"corpus": corpus.sha256, "model": weights_sha256(config.model)})
     accelerator.wait_for_everyone()
@@ -404,11 +403,11 @@ def build_model(config: Config, corpus: "Corpus") -> "BertForPreTraining":
     return random_model(corpus, config.preset, longest=config.longest, dropouts=dropouts, start_at_unigrams=config.start_at_unigrams)
 
 
-def phases(config: Config, corpus: "Corpus", fixed_shapes: bool = False) -> "Phases":
-    """The batches of a run: short pairs, then long; with `fixed_shapes` topped up by filler."""
+def phases(config: Config, corpus: "Corpus", fill_to: int = 1) -> "Phases":
+    """The batches of a run: short pairs, then long; with filler to multiples of `fill_to` tokens."""
     from bertlab.batches.pretraining import SETTINGS, phases_of
 
-    return phases_of(corpus, {name: getattr(config, name) for name in SETTINGS}, fixed_shapes)
+    return phases_of(corpus, {name: getattr(config, name) for name in SETTINGS}, fill_to)
 
 
 def _finish(config: Config, out: Path, model: "BertForPreTraining", corpus: "Corpus", state: dict[str, Any]) -> dict[str, Any]:

@@ -79,14 +79,15 @@ def checks(corpus: Corpus, preset: str, micro_tokens: int, device: torch.device,
     config = pretrain.Config(corpus="", out="", preset=preset, micro_tokens=micro_tokens, dropout=0.0)  # type: ignore[arg-type]
     torch.manual_seed(0)
     model = pretrain.build_model(config, corpus)
-    (batch,) = batches_of(config, corpus, 1, fixed_shapes=False)
+    (batch,) = batches_of(config, corpus, 1)
     filled = batch.topped_up(micro_tokens + 2 * config.max_length)  # several sequences of filler, and empty ones
     reference = results(model, batch, "fp32", torch.device("cpu"))
     single, half = results(model, batch, "fp32", device), results(model, batch, "bf16", device)
     yield Check(f"fp32: {device.type} against cpu", apart(single, reference), FP32)
     yield Check("fp32: filler against none", apart(results(model, filled, "fp32", device), single), FP32)
     for length in (128, 512):
-        (longer,) = batches_of(replace(config, max_length=length, micro_tokens=max(length, micro_tokens)), corpus, 1, fixed_shapes=True)
+        budget = max(length, micro_tokens)
+        (longer,) = batches_of(replace(config, max_length=length, micro_tokens=budget), corpus, 1, fill_to=budget)
         yield Check(f"bf16 attention at {length}: against fp32", attention_apart(longer.cu_seqlens, device), BF16_ATTENTION)
     yield Check("bf16 against fp32", apart(half, single), BF16)
     yield Check("bf16: filler against none", apart(results(model, filled, "bf16", device), half), BF16)
@@ -174,7 +175,7 @@ def timed(config: pretrain.Config, corpus: Corpus, rounds: int, steps: int, comp
     torch.compiler.reset()  # else the shapes of earlier cells use up the number of kernels that torch makes
     device = processes.choose_device(config.device)
     precision = precision_of(device)
-    batches = batches_of(config, corpus, steps, fixed_shapes=False)
+    batches = batches_of(config, corpus, steps)
     filled = [batch.topped_up(config.micro_tokens) for batch in batches]
     model = pretrain.build_model(config, corpus)
     cells = sum(batch.num_sequences * batch.max_seqlen for batch in batches)

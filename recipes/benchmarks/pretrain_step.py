@@ -4,7 +4,7 @@
 
 Both sides train on the same sequences, in alternating rounds of one run, with the same precision, the same dropout on
 hidden states (and none on attention weights), the same clipping and fused AdamW. bertlab's batches are those that
-training makes, under bf16 with filler to a fixed shape. The peer gets the real sequences padded to the longest, with SDPA
+training makes, under bf16 with filler to a few shapes. The peer gets the real sequences padded to the longest, with SDPA
 attention, and computes vocabulary logits everywhere, as its forward does. Both have met every shape before the clock starts.
 MFU is bertlab's: the products of real tokens over the best product rate of the run, measured between the rounds. The corpus
 is the sample that ships, prepared in a temporary folder with BERT's vocabulary size. On a processor that does not multiply
@@ -46,9 +46,9 @@ ROUNDS_AND_STEPS = {"tiny": (5, 4), "mini": (3, 3)}
 FEWEST = (2, 2)  # of larger presets
 
 
-def batches_of(config: pretrain.Config, corpus: Corpus, steps: int, fixed_shapes: bool) -> list[PretrainingBatch]:
+def batches_of(config: pretrain.Config, corpus: Corpus, steps: int, fill_to: int = 1) -> list[PretrainingBatch]:
     """The first micro-batches of a run."""
-    phases = pretrain.phases(config, corpus, fixed_shapes)
+    phases = pretrain.phases(config, corpus, fill_to)
     return [batch for step in range(steps) for batch in phases.step(range(1), step)]
 
 
@@ -153,9 +153,10 @@ def measured(
 ) -> tuple[float, float, float, float]:
     """Real tokens a second of bertlab and of transformers, their ratio (medians of the rounds), and bertlab's MFU."""
     device = processes.choose_device(config.device)
-    batches = batches_of(config, corpus, steps, fixed_shapes=False)
+    batches = batches_of(config, corpus, steps)
     model = pretrain.build_model(config, corpus)
-    ours = our_round(config, model, batches_of(config, corpus, steps, fixed_shapes=precision == "bf16"), precision)
+    fill_to = processes.fill_to(device, precision, config.compile, config.micro_tokens)
+    ours = our_round(config, model, batches_of(config, corpus, steps, fill_to), precision)
     theirs = their_round(config, corpus, batches, precision)
     ours(), theirs()  # the first round allocates
     rates, pairs = [], []
@@ -208,7 +209,7 @@ def main() -> None:
                 results["real_tokens_per_second"] = speed
         if "bf16" not in precisions:
             print("bf16: not measured, this processor has no instructions for it")
-        batches = batches_of(shared, corpus, most, fixed_shapes=False)
+        batches = batches_of(shared, corpus, most)
     cells = sum(batch.num_sequences * batch.max_seqlen for batch in batches)
     results["padding"] = 1 - sum(batch.num_tokens for batch in batches) / cells
     print(f"{results['padding']:.1%} padding on the other side")

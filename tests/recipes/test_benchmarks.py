@@ -99,7 +99,7 @@ def test_the_peers_batch_holds_the_same_work(modules: dict[str, ModuleType], cor
     )
     peer.load_state_dict({**peer.state_dict(), **ours.state_dict()})
     step = modules["pretrain_step"]
-    plain, filled = (step.batches_of(config, corpus, 2, fixed_shapes=fixed) for fixed in (False, True))
+    plain, filled = (step.batches_of(config, corpus, 2, fill_to) for fill_to in (1, 600))
     for bare, batch in zip(plain, filled, strict=True):
         assert len(batch.input_ids) == 600 > bare.num_tokens == batch.num_tokens
         objective = Pretraining()
@@ -112,7 +112,7 @@ def test_the_peers_batch_holds_the_same_work(modules: dict[str, ModuleType], cor
 
 def test_operations_are_those_of_the_real_tokens(modules: dict[str, ModuleType], corpus: Corpus) -> None:
     step, shape = modules["pretrain_step"], EncoderConfig(vocab_size=120)
-    batches = step.batches_of(config_of(), corpus, 2, fixed_shapes=False)
+    batches = step.batches_of(config_of(), corpus, 2)
     expected = 0.0
     for batch in batches:
         lengths = np.diff(batch.cu_seqlens.numpy().astype(np.int64))
@@ -164,7 +164,7 @@ def test_a_plan_takes_every_block_and_its_memory_is_counted(modules: dict[str, M
 
 def test_a_wrong_gradient_is_seen_and_a_vanishing_one_is_not(modules: dict[str, ModuleType], corpus: Corpus) -> None:
     gpu, config = modules["gpu"], config_of()
-    model, (batch,) = pretrain.build_model(config, corpus), modules["pretrain_step"].batches_of(config, corpus, 1, fixed_shapes=False)
+    model, (batch,) = pretrain.build_model(config, corpus), modules["pretrain_step"].batches_of(config, corpus, 1)
     cpu = torch.device("cpu")
     right = gpu.results(model, batch, "fp32", cpu)
     assert {"mlm_loss", "nsp_loss"} < right.keys() and len(right) == 2 + len(list(model.parameters()))

@@ -125,7 +125,7 @@ def test_a_micro_batch_without_masked_tokens_adds_only_its_pairs(make_model: Mak
     assert of_bare.losses["mlm_loss"] == 0.0 and not of_bare.skipped
 
 
-def test_filler_of_fixed_shapes_changes_neither_losses_nor_counts_nor_gradients(
+def test_filler_changes_neither_losses_nor_counts_nor_gradients(
     make_model: MakeModel, uneven: list[PretrainingBatch], one_step: OneStep
 ) -> None:
     gradients, result = one_step(make_model(), uneven)

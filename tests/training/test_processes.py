@@ -268,3 +268,20 @@ def test_what_was_freed_between_other_blocks_goes_back_to_the_system() -> None:
     processes.give_back_freed_memory()
     assert full - megabytes() > 70  # of 96
     assert all(block[1000] == ord("x") for block in blocks)
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "compiled", "expected"),
+    [
+        ("cpu", "fp32", False, 1),
+        ("cpu", "bf16", False, 32),
+        ("cpu", "fp32", True, 4000),
+        ("cpu", "bf16", True, 4000),
+        ("cuda", "bf16", False, 4000),
+        ("cuda", "fp32", False, 1),
+    ],
+)
+def test_compiled_kernels_and_a_gpu_get_one_shape_and_a_cpus_bf16_products_a_few(
+    device: str, precision: processes.Precision, compiled: bool, expected: int
+) -> None:
+    assert processes.fill_to(torch.device(device), precision, compiled, 4000) == expected

@@ -156,11 +156,21 @@ def test_the_log_has_the_hash_of_every_step_once(resumed: Run) -> None:
     assert [line["step"] for line in lines if "losses" in line] == [4, 6]
 
 
-def test_a_run_in_fixed_shapes_logs_the_hashes_of_one_without(corpus: str, one: Run, tmp_path: Path) -> None:
+def test_a_run_with_filler_logs_the_hashes_of_one_without(corpus: str, one: Run, tmp_path: Path) -> None:
     saw = train(corpus, tmp_path / "run", precision="bf16", steps=1, long_share=0.0)
     assert saw[0][0].filler_tokens or saw[0][0].filler_sequences
     found = replay_step(tmp_path / "run", 1)
     assert found.logged == found.made == replay_step(one[0], 1).logged
+
+
+@pytest.mark.parametrize("fill_to", [1, 32, 10**6])
+def test_filler_brings_batches_to_a_multiple_or_to_their_budget(corpus: str, one: Run, fill_to: int) -> None:
+    settings = batch_settings(one[0])
+    bare, filled = (phases_of(open_corpus(corpus), settings, to).step(range(2), 0) for to in (1, fill_to))
+    for without, batch in zip(bare, filled, strict=True):
+        tokens = len(without.input_ids)
+        assert without.filler_tokens == 0 and batch.num_tokens == tokens and torch.equal(batch.input_ids[:tokens], without.input_ids)
+        assert len(batch.input_ids) == min(settings["micro_tokens"], -(-tokens // fill_to) * fill_to)
 
 
 def test_long_pairs_are_drawn_anew_and_not_as_the_short_ones_were(corpus: str, one: Run) -> None:
