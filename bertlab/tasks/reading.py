@@ -28,7 +28,7 @@ class Columns:
     text: str | None
     text_b: str | None
     label: str | None
-    separator: str | None
+    label_separator: str | None
     id: str = "id"
     dialect: Dialect = AS_NAMED
 
@@ -44,7 +44,7 @@ def read_texts(
         label=label_column(path, columns.label, scored=scored, dialect=columns.dialect) if needs_gold else None,
         id=columns.id,
         sets=sets,
-        separator=columns.separator if sets else None,
+        label_separator=columns.label_separator if sets else None,
         dialect=columns.dialect,
         most=most,
     )
