@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self, TypeVar
 from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.files import kind_of, lines
 from bertlab.corpus.identity import normalised_sha256, ranked, share_of
-from bertlab.corpus.tables import refuse_missing, rows, text_of
+from bertlab.corpus.tables import columns_of, refuse_missing, rows, text_of
 from bertlab.disk import MANIFEST, read_sealed
 from bertlab.errors import BertlabError, ConfigError, DataError
 
@@ -152,14 +152,10 @@ def label_column(path: Path | str, asked: str | None, *, scored: bool = False, d
     With `scored` it is a number that is wanted, and a table that has both is refused (DataError): either may be it.
     """
     path, names = Path(path), ("score", "label") if scored else ("label", "score")
-    if asked is not None or not path.is_file() or kind_of(path) not in ("jsonl", "csv", "tsv", "parquet"):
+    if asked is not None or not path.is_file():
         return asked or names[0]
-    try:
-        first = rows(path, columns=names, required={}, invalid_utf8="replace", tally=Counter(), dialect=dialect)
-        _, row = next(first, (0, None))
-    except DataError:  # which whoever reads the file will say
-        row = None
-    there = [name for name in names if name in (row or ())]
+    columns = columns_of(path, dialect)
+    there = [name for name in names if name in columns]
     if scored and len(there) == 2:
         raise DataError(
             f"{path}: columns 'score' and 'label' are both here: name the one with the numbers (--label), "

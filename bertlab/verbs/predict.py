@@ -36,9 +36,10 @@ class Config(Dialect):
     """File to write: NAME.jsonl, NAME.csv, NAME.tsv or NAME.parquet, or - for JSON lines on standard output; one of an earlier call is
     replaced."""
     text: str | None = None
-    """Column of the text: by default text; for tokens tokens (a list of words, or a text), for answers context."""
+    """Column of the text: by default that of the fine-tuning, in a file without it text; for tokens tokens (a list of words, or a text),
+    for answers context."""
     text_b: str | None = None
-    """Column of the second text of a pair: text_b is used without asking; for answers question."""
+    """Column of the second text of a pair: by default likewise, else text_b, which is used without asking; for answers question."""
     id: str = "id"
     """Column of the id, which the output has too; without one it is FILE:LINE."""
     probabilities: bool = False
@@ -88,12 +89,14 @@ def run(config: Config) -> dict[str, Any]:
 def _predict(config: Config, output: Path, work: Path) -> dict[str, Any]:
     from bertlab.model.facts import fetch, model_origin
     from bertlab.tasks.first_look import look_at
-    from bertlab.tasks.reading import Columns, form_of_model
+    from bertlab.tasks.reading import Columns, columns_for, form_of_model
 
-    reads = form_of_model(fetch(config.model))
+    folder = fetch(config.model)
+    reads = form_of_model(folder)
     if reads == "tokens" and output.suffix in (".csv", ".tsv"):
         raise DataError(f"output={config.output}: entities are lists, which no cell of {output.suffix} holds: name it .jsonl or .parquet")
-    source, columns = _file(config.input, work), Columns(config.text, config.text_b, None, None, config.id, config.dialect)
+    source = _file(config.input, work)
+    columns = columns_for(folder, str(source), Columns(config.text, config.text_b, None, None, config.id, config.dialect), needs_gold=False)
     look_at(reads, str(source), columns, needs_gold=False)
 
     from bertlab import labelling  # from here on with torch
@@ -108,19 +111,19 @@ def _predict(config: Config, output: Path, work: Path) -> dict[str, Any]:
     form = labelling.Form(output.suffix, config.probabilities)
     rows = model.task.read(str(source), columns, needs_gold=False)
     origin = model_origin(config.model)
-    data = {"sha256": sha256_file(source), "name": source.name, "text": config.text, "text_b": config.text_b, "id": config.id}
+    data = {"sha256": sha256_file(source), "name": source.name, "text": columns.text, "text_b": columns.text_b, "id": columns.id}
     data |= asdict(config.dialect)
     origins = {"model": origin, "input": {"path": config.input, **data}}
     print("".join(f"{inert(line)}\n" for line in replaced(output, "answers", origins)), end="", flush=True)
-    folder = work / labelling.job_sha256(model, origin["files"], data, form)[:32]
-    folder.mkdir(exist_ok=True)
-    sweep(folder)
-    made = labelling.parts(rows, folder)
+    parts = work / labelling.job_sha256(model, origin["files"], data, form)[:32]
+    parts.mkdir(exist_ok=True)
+    sweep(parts)
+    made = labelling.parts(rows, parts)
     there = sum(part.exists() for part in made)
     if there:
         print(f"going on: {there:,} of {len(made):,} parts were there already", file=sys.stderr)
     with progress("predicting", "texts", len(rows)) as report:
-        labelling.compute(model, rows, folder, form, lambda done: report(done, ""))
+        labelling.compute(model, rows, parts, form, lambda done: report(done, ""))
     manifest = output.with_name(f"{output.name}.{MANIFEST}")
     manifest.unlink(missing_ok=True)  # of an earlier call
     counted = labelling.assemble(made, output, form)
