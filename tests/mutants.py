@@ -931,6 +931,20 @@ MUTANTS = (
         ("tests/verbs/test_predict.py::test_csv_has_a_column_a_class_and_several_labels_in_a_cell",),
     ),
     Mutant(
+        "answers: columns that are kept are those of the first slice's rows",
+        "labelling.py",
+        "{name: values[start:end] for",
+        "{name: values[: end - start] for",
+        ("tests/verbs/test_predict.py::test_columns_that_are_to_be_kept_stand_beside_the_answers_of_their_rows",),
+    ),
+    Mutant(
+        "columns: those that the model was fine-tuned with are asked for again",
+        "tasks/reading.py",
+        "if name in there or usual not in there:",
+        "if usual not in there:",
+        ("tests/verbs/test_evaluate.py::test_columns_of_the_fine_tuning_need_no_second_naming",),
+    ),
+    Mutant(
         "answers: a text of unknown tokens alone counts as seen",
         "tasks/measures.py",
         "[ids != tokenizer.unk_id]",

@@ -242,6 +242,24 @@ def columns_of(path: Path, dialect: Dialect = AS_NAMED) -> list[str]:
     return []
 
 
+def values_of(path: Path, columns: Mapping[str, str], dialect: Dialect = AS_NAMED, *, most: int | None = None) -> dict[str, list[Any]]:
+    """What stands in these columns (column -> its role) of a table, as it is, a value a row; NaN is None. `most`: of so many rows.
+
+    Raises DataError for a file that is no table, ColumnError for a column that is not there.
+    """
+    if not columns:
+        return {}
+    if kind_of(path) not in ("jsonl", "csv", "tsv", "parquet"):
+        raise DataError(f"{path}: has no columns, and {_quoted(columns)} was asked for: give CSV, TSV, JSONL or Parquet")
+    found: dict[str, list[Any]] = {name: [] for name in columns}
+    table = rows(path, columns=tuple(columns), required=columns, invalid_utf8="stop", tally=Counter(), dialect=dialect)
+    for _, row in islice(table, most):
+        assert row is not None, "invalid text stops"
+        for name, values in found.items():
+            values.append(None if row[name] != row[name] else row[name])
+    return found
+
+
 def _parquet_columns(path: Path) -> list[str]:
     import pyarrow
     import pyarrow.parquet
