@@ -945,6 +945,13 @@ MUTANTS = (
         ("tests/verbs/test_evaluate.py::test_columns_of_the_fine_tuning_need_no_second_naming",),
     ),
     Mutant(
+        "skip: a folder on the way to a file is not looked at",
+        "corpus/units.py",
+        "(name, *name.parents[:-2])",
+        "(name,)",
+        ("tests/corpus/test_units.py::test_a_folder_is_left_out_with_all_below_it_and_a_source_never_by_its_own_name",),
+    ),
+    Mutant(
         "answers: a text of unknown tokens alone counts as seen",
         "tasks/measures.py",
         "[ids != tokenizer.unk_id]",
