@@ -952,6 +952,13 @@ MUTANTS = (
         ("tests/corpus/test_units.py::test_a_folder_is_left_out_with_all_below_it_and_a_source_never_by_its_own_name",),
     ),
     Mutant(
+        "compare: what a run chose itself stands as default",
+        "training/runlog.py",
+        "found.get(name) if value is None else value",
+        "value",
+        ("tests/verbs/test_compare.py::test_a_setting_that_nobody_gave_is_shown_as_what_the_run_chose",),
+    ),
+    Mutant(
         "answers: a text of unknown tokens alone counts as seen",
         "tasks/measures.py",
         "[ids != tokenizer.unk_id]",
