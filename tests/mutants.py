@@ -959,6 +959,13 @@ MUTANTS = (
         ("tests/verbs/test_compare.py::test_a_setting_that_nobody_gave_is_shown_as_what_the_run_chose",),
     ),
     Mutant(
+        "report: torch is imported before anybody looks",
+        "verbs/report.py",
+        "    kinds_of(folders, config.texts)\n",
+        "",
+        ("tests/verbs/test_first_look.py::test_a_mistake_is_told_in_one_line_before_torch_is_imported",),
+    ),
+    Mutant(
         "answers: a text of unknown tokens alone counts as seen",
         "tasks/measures.py",
         "[ids != tokenizer.unk_id]",
