@@ -966,6 +966,13 @@ MUTANTS = (
         ("tests/verbs/test_first_look.py::test_a_mistake_is_told_in_one_line_before_torch_is_imported",),
     ),
     Mutant(
+        "kinds of task: a text and a label under other names are taken for words and tags",
+        "tasks/reading.py",
+        "        if getattr(columns, role) is None:\n            return True\n",
+        "        return True\n",
+        ("tests/tasks/test_choosing.py::test_columns_by_other_names_are_of_texts_unless_they_hold_lists",),
+    ),
+    Mutant(
         "answers: a text of unknown tokens alone counts as seen",
         "tasks/measures.py",
         "[ids != tokenizer.unk_id]",

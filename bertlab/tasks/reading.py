@@ -13,7 +13,7 @@ from bertlab.corpus.files import kind_of
 from bertlab.corpus.labelled import Labelled, label_column, read_labelled
 from bertlab.corpus.labelled_tokens import LabelledTokens, read_labelled_tokens
 from bertlab.corpus.questions import Questions, read_questions, squad_articles
-from bertlab.corpus.tables import columns_of, refuse_missing
+from bertlab.corpus.tables import columns_of, refuse_missing, values_of
 from bertlab.disk import text_at
 from bertlab.errors import ColumnError, ConfigError
 from bertlab.model.facts import load_config, load_facts, load_labels
@@ -87,9 +87,19 @@ def form_of(train: str, columns: Columns) -> tuple[Form, str]:
         raise ConfigError(f"{train} {'is a folder' if path.is_dir() else 'does not exist'}: give a labelled file")
     kind = kind_of(path)
     there = set(columns_of(path, columns.dialect)) if kind in ("jsonl", "parquet") else set()  # no cell of the others holds a list
-    if kind == "text" or {columns.name("tokens", role) for role in USUAL["tokens"]} <= there:
+
+    def has(form: Form, role: str, kinds: tuple[type, ...]) -> bool:
+        """Whether the form's columns are there, and that of `role`, where somebody named it, begins with one of these kinds of value."""
+        if not {columns.name(form, each) for each in USUAL[form]} <= there:
+            return False
+        name = columns.name(form, role)
+        if getattr(columns, role) is None:
+            return True
+        return any(isinstance(value, kinds) for value in values_of(path, {name: role}, columns.dialect, most=1)[name])
+
+    if kind == "text" or has("tokens", "text", (list,)):
         return "tokens", "a word and its tag a line" if kind == "text" else "rows have tokens and tags"
-    if {columns.name("answers", role) for role in USUAL["answers"]} <= there or squad_articles(path):
+    if has("answers", "label", (list, dict)) or squad_articles(path):
         return "answers", "rows have questions, contexts and answers"
     return "texts", "rows have texts"
 
