@@ -26,6 +26,7 @@ from bertlab.corpus.labelled import Rows
 from bertlab.corpus.labelled_tokens import LabelledTokens
 from bertlab.disk import whole_file
 from bertlab.embedding.parts import Write, read_part, write_part
+from bertlab.evaluation.predictions import UNSEEN
 from bertlab.inference import LoadedModel
 from bertlab.tasks.contract import Outputs
 from bertlab.tasks.data import what_was_cut
@@ -33,7 +34,7 @@ from bertlab.tasks.measures import as_texts, without_known_tokens
 
 SLICE = 4096  # rows: what a cut-off costs at most
 WITHIN_CELL = "|"  # between several labels in one cell of CSV or TSV
-UNSEEN = "no_known_tokens"  # the last column of every row: whether the model saw nothing of the text
+Kept = dict[str, list[Any]]  # further columns of the input, a value a row
 LAYOUT = 2  # of a slice's piece: it goes up when rows have other columns, so that one of before is not gone on with
 
 
@@ -57,12 +58,17 @@ def parts(rows: Rows, folder: Path) -> list[Path]:
     return [folder / f"{start // SLICE:06}.part" for start in range(0, len(rows), SLICE)]
 
 
-def compute(model: LoadedModel, rows: Rows, folder: Path, form: Form, passing: Callable[[int], None]) -> None:
-    """Make the parts that are not there; `passing` is told how many rows are done. Raises DataError for texts where pairs are wanted."""
+def compute(model: LoadedModel, rows: Rows, kept: Kept, folder: Path, form: Form, passing: Callable[[int], None]) -> None:
+    """Make the parts that are not there; `passing` is told how many rows are done. `kept` goes along with the answers, row by row.
+
+    Raises DataError for texts where pairs are wanted.
+    """
+    assert all(len(values) == len(rows) for values in kept.values())
     for part, start in zip(parts(rows, folder), range(0, len(rows), SLICE), strict=True):
         end = min(start + SLICE, len(rows))
         if not part.exists():
-            write_part(part, *_answered(model, rows.subset(range(start, end)), folder, form))
+            its = {name: values[start:end] for name, values in kept.items()}
+            write_part(part, *_answered(model, rows.subset(range(start, end)), its, folder, form))
         passing(end)
 
 
@@ -87,7 +93,7 @@ def assemble(made: Sequence[Path], output: Path, form: Form) -> dict[str, Any]:
 # ---- a slice
 
 
-def _answered(model: LoadedModel, rows: Rows, folder: Path, form: Form) -> tuple[pa.Table, dict[str, Any]]:
+def _answered(model: LoadedModel, rows: Rows, kept: Kept, folder: Path, form: Form) -> tuple[pa.Table, dict[str, Any]]:
     """A slice's piece of the file, and what is counted over it."""
     assert model.task is not None, "only a fine-tuned model has answers"
     examples = model.encode_rows(rows)
@@ -101,14 +107,19 @@ def _answered(model: LoadedModel, rows: Rows, folder: Path, form: Form) -> tuple
     }
     if form.ending == ".parquet":
         table = _predictions(model, rows, outputs, folder / f"slice{form.ending}")
+        for name, values in kept.items():
+            table = table.append_column(name, pa.array(map(_as_text, values), pa.string()))
         return table.append_column(UNSEEN, pa.array(unseen, pa.bool_())), facts
     said = [answer.as_row(form.every) for answer in answers]
     if isinstance(rows, LabelledTokens):
         for sentence, its in zip(rows.tokens, said, strict=True):
             its["entities"] = [each | {"text": " ".join(sentence[each["start"] : each["end"]])} for each in its["entities"]]
     seconds = [{}] * len(texts) if texts.texts_b is None else [{"text_b": text} for text in texts.texts_b]
-    known = zip(texts.ids, texts.texts, seconds, said, unseen, strict=True)
-    table = [{"id": id, "text": text} | second | _short(its) | {UNSEEN: nothing} for id, text, second, its, nothing in known]
+    others: list[dict[str, Any]] = [dict(zip(kept, values, strict=True)) for values in zip(*kept.values(), strict=True)]
+    if form.ending != ".jsonl":
+        others = [{name: _as_text(value) for name, value in each.items()} for each in others]
+    known = zip(texts.ids, texts.texts, seconds, others or [{}] * len(texts), said, unseen, strict=True)
+    table = [{"id": id, "text": text} | second | other | _short(its) | {UNSEEN: nothing} for id, text, second, other, its, nothing in known]
     return pa.table({"lines": pa.array(_lines(table, form), pa.large_string())}), facts
 
 
@@ -118,6 +129,13 @@ def _predictions(model: LoadedModel, rows: Rows, outputs: Outputs, path: Path) -
     table = pq.read_table(path)
     path.unlink()
     return table
+
+
+def _as_text(value: Any) -> str | None:
+    """A cell of the input as one text: what is none as JSON, a date as it is written; None for none."""
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, bool | int | float | list | dict) else str(value)
 
 
 def _short(value: Any) -> Any:
@@ -132,7 +150,7 @@ def _short(value: Any) -> Any:
 def _lines(rows: Sequence[dict[str, Any]], form: Form) -> list[str]:
     """A line a row; of CSV and TSV the names of the columns first."""
     if form.ending == ".jsonl":
-        return [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+        return [json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows]  # str: of dates in kept columns
     flat = [dict(_cells(row)) for row in rows]
     return [_csv_line(cells, form) for cells in (flat[0], *(each.values() for each in flat))]
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self, TypeVar
 from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.files import kind_of, lines
 from bertlab.corpus.identity import normalised_sha256, ranked, share_of
-from bertlab.corpus.tables import refuse_missing, rows, text_of
+from bertlab.corpus.tables import columns_of, refuse_missing, rows, text_of
 from bertlab.disk import MANIFEST, read_sealed
 from bertlab.errors import BertlabError, ConfigError, DataError
 
@@ -93,7 +93,7 @@ def read_labelled(
     id: str = "id",
     needs_label: bool = True,
     sets: bool = False,
-    separator: str | None = None,
+    label_separator: str | None = None,
     dialect: Dialect = AS_NAMED,
     most: int | None = None,
 ) -> Labelled:
@@ -101,8 +101,8 @@ def read_labelled(
 
     A column "text_b" is the second text where there is one, or the column that `text_b` names. Without an id column an id is
     "<file name>:<line number>". With needs_label=False labels are read only if every row has one, with label=None never. With sets=True a
-    label may be a list (of no label, too), or a text of labels between `separator`s: one such row makes those of all rows `label_sets`.
-    `most`: so many rows are read, and no further.
+    label may be a list (of no label, too), or a text of labels with `label_separator` between: one such row makes those of all rows
+    `label_sets`. `most`: so many rows are read, and no further.
     Raises ConfigError for a file that is not there, DataError (file:line) for a missing column, a missing label, a value that is no text,
     and as `refuse_answers`.
     """
@@ -119,7 +119,7 @@ def read_labelled(
         texts = [line or "" for _, line in islice(lines(path, "stop", Counter(), dialect), most)]
         read = Labelled([f"{path.name}:{number}" for number in range(1, len(texts) + 1)], texts, None, None, str(path))
     else:
-        read = _read_table(path, text, text_b, label, id, needs_label, sets, separator, dialect, most)
+        read = _read_table(path, text, text_b, label, id, needs_label, sets, label_separator, dialect, most)
     if not len(read):
         raise DataError(f"{path}: no rows: the file holds no example")
     return read
@@ -152,14 +152,10 @@ def label_column(path: Path | str, asked: str | None, *, scored: bool = False, d
     With `scored` it is a number that is wanted, and a table that has both is refused (DataError): either may be it.
     """
     path, names = Path(path), ("score", "label") if scored else ("label", "score")
-    if asked is not None or not path.is_file() or kind_of(path) not in ("jsonl", "csv", "tsv", "parquet"):
+    if asked is not None or not path.is_file():
         return asked or names[0]
-    try:
-        first = rows(path, columns=names, required={}, invalid_utf8="replace", tally=Counter(), dialect=dialect)
-        _, row = next(first, (0, None))
-    except DataError:  # which whoever reads the file will say
-        row = None
-    there = [name for name in names if name in (row or ())]
+    columns = columns_of(path, dialect)
+    there = [name for name in names if name in columns]
     if scored and len(there) == 2:
         raise DataError(
             f"{path}: columns 'score' and 'label' are both here: name the one with the numbers (--label), "
@@ -176,7 +172,7 @@ def _read_table(
     id: str,
     needs_label: bool,
     sets: bool,
-    separator: str | None,
+    label_separator: str | None,
     dialect: Dialect,
     most: int | None,
 ) -> Labelled:
@@ -202,7 +198,7 @@ def _read_table(
             refuse_missing({second: "text_b"}, row, place)  # the first row had it
             texts_b.append(text_of(row, second, place))
         value = None if label is None else row.get(label)
-        labels.append(_labels_of(value, separator, place) if sets else label_of(value, place))
+        labels.append(_labels_of(value, label_separator, place) if sets else label_of(value, place))
         if needs_label and labels[-1] is None:
             raise DataError(f"{place}: the label in column '{label}' is empty: give every row a label")
         ids.append(id_of(row.get(id), f"{path.name}:{number}", place))
@@ -225,10 +221,10 @@ def label_of(value: Any, place: str) -> str | None:
     return str(value) if str(value).strip() else None
 
 
-def _labels_of(value: Any, separator: str | None, place: str) -> str | tuple[str, ...] | None:
-    """A list of labels as texts, each once, and so a text that is split at `separator`; anything else is one label, or None."""
-    if isinstance(value, str) and separator is not None:
-        value = [part.strip() for part in value.split(separator)] if value.strip() else []
+def _labels_of(value: Any, label_separator: str | None, place: str) -> str | tuple[str, ...] | None:
+    """A list of labels as texts, each once, and so a text that is split at `label_separator`; anything else is one label, or None."""
+    if isinstance(value, str) and label_separator is not None:
+        value = [part.strip() for part in value.split(label_separator)] if value.strip() else []
     if not isinstance(value, list):
         return label_of(value, place)
     labels = [label_of(each, place) for each in value]

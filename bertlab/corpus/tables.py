@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -166,12 +167,7 @@ def _parquet_rows(
     import pyarrow
     import pyarrow.parquet
 
-    with tempfile.TemporaryFile() as unpacked:
-        opened: Any = path
-        if path.suffix.lower() in COMPRESSIONS:  # Parquet is read from its end: a packed one is unpacked to a file first
-            with open_bytes(path) as packed:
-                shutil.copyfileobj(packed, unpacked)
-            opened = unpacked
+    with _seekable(path) as opened:
         number = given = 0
         size = path.stat().st_size
         try:
@@ -193,6 +189,18 @@ def _parquet_rows(
             raise DataError(
                 f"{path}: the Parquet file is damaged after row {number} ({first_line(error)}): write or copy it again"
             ) from None
+
+
+@contextmanager
+def _seekable(path: Path) -> Iterator[Any]:
+    """The file, which Parquet reads from its end: a packed one is unpacked to a file first."""
+    if path.suffix.lower() not in COMPRESSIONS:
+        yield path
+        return
+    with tempfile.TemporaryFile() as unpacked:
+        with open_bytes(path) as packed:
+            shutil.copyfileobj(packed, unpacked)
+        yield unpacked
 
 
 def _parquet_cells(column: Any) -> list[Any]:
@@ -220,23 +228,47 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def first_columns(path: Path) -> set[str]:
-    """The columns of a JSONL file's first row or of a Parquet file; none of any other file, or of one that is damaged there."""
+def columns_of(path: Path, dialect: Dialect = AS_NAMED) -> list[str]:
+    """The columns of a table, of JSONL those of its first row; none of a file that is no table, that has no row, or is damaged there."""
     kind = kind_of(path)
-    if kind == "parquet" and path.suffix.lower() not in COMPRESSIONS:
-        import pyarrow
-        import pyarrow.parquet
-
-        try:
-            return set(pyarrow.parquet.read_schema(path).names)
-        except pyarrow.ArrowException:
-            return set()
-    if kind != "jsonl":
-        return set()
     try:
-        return set(next((row for _, row in _jsonl_rows(path, (), {}, "replace", Counter()) if row), ()))
-    except DataError:
-        return set()
+        if kind == "parquet":
+            return _parquet_columns(path)
+        if kind in ("jsonl", "csv", "tsv"):
+            table = rows(path, columns=(), required={}, invalid_utf8="replace", tally=Counter(), dialect=dialect)
+            return list(next((row for _, row in table if row), ()))
+    except DataError:  # which whoever reads the file will say
+        pass
+    return []
+
+
+def values_of(path: Path, columns: Mapping[str, str], dialect: Dialect = AS_NAMED, *, most: int | None = None) -> dict[str, list[Any]]:
+    """What stands in these columns (column -> its role) of a table, as it is, a value a row; NaN is None. `most`: of so many rows.
+
+    Raises DataError for a file that is no table, ColumnError for a column that is not there.
+    """
+    if not columns:
+        return {}
+    if kind_of(path) not in ("jsonl", "csv", "tsv", "parquet"):
+        raise DataError(f"{path}: has no columns, and {_quoted(columns)} was asked for: give CSV, TSV, JSONL or Parquet")
+    found: dict[str, list[Any]] = {name: [] for name in columns}
+    table = rows(path, columns=tuple(columns), required=columns, invalid_utf8="stop", tally=Counter(), dialect=dialect)
+    for _, row in islice(table, most):
+        assert row is not None, "invalid text stops"
+        for name, values in found.items():
+            values.append(None if row[name] != row[name] else row[name])
+    return found
+
+
+def _parquet_columns(path: Path) -> list[str]:
+    import pyarrow
+    import pyarrow.parquet
+
+    with _seekable(path) as opened:
+        try:
+            return list(pyarrow.parquet.read_schema(opened).names)
+        except pyarrow.ArrowException:
+            return []
 
 
 def text_of(row: dict[str, Any], column: str, place: str) -> str:

@@ -4,6 +4,7 @@ A unit is what is read in one go, and what a run that was cut off has finished o
 whole dataset. Reads every byte once, to hash it (about 1 GB/s).
 """
 
+import difflib
 import hashlib
 import json
 import shutil
@@ -65,17 +66,40 @@ def source_files(source: str, number: int, work: Path) -> list[SourceFile]:
 def without(files: Iterable[SourceFile], patterns: Sequence[str]) -> tuple[list[SourceFile], dict[str, int]]:
     """The files that match no pattern, and how many each pattern takes out (the first one that matches). Datasets always stay.
 
-    A pattern is held against the last parts of a file's name: "*.pdf" takes files of every folder, "drafts/*" those of each "drafts".
+    A pattern is held against the last parts of a name, that of the file or of a folder on the way to it: "*.pdf" takes files of every
+    folder, "drafts" or "drafts/*" all below each "drafts". A source's own folder is not taken: its name was given to be read.
     """
     left: list[SourceFile] = []
     taken = dict.fromkeys(patterns, 0)
     for each in files:
-        matching = [pattern for pattern in patterns if each.file and PurePosixPath(each.file.name).match(pattern)]
+        matching = [pattern for pattern in patterns if each.file and _takes(pattern, each.file)]
         if matching:
             taken[matching[0]] += 1
         else:
             left.append(each)
     return left, taken
+
+
+def _takes(pattern: str, file: File) -> bool:
+    name = PurePosixPath(file.name)
+    return any(each.match(pattern) for each in (name, *name.parents[:-2]))  # the last two are the source's own folder and "."
+
+
+def took_nothing(files: Iterable[SourceFile], patterns: Sequence[str]) -> list[str]:
+    """Of each pattern that matches no file a line: what it is, and what to write instead."""
+    names = [each.file for each in files if each.file]
+    lines = []
+    for pattern in patterns:
+        if any(_takes(pattern, file) for file in names):
+            continue
+        last = PurePosixPath(pattern).name or pattern
+        parts = sorted({part for file in names for part in PurePosixPath(file.name).parts[1:] or (file.name,)})
+        near = [last] if any(_takes(last, file) for file in names) else difflib.get_close_matches(last, parts, n=1)
+        told = f"write {near[0]}" if near else f"write a name as in {names[0].name}" if names else "leave it out"
+        if any(file.name.startswith(f"{last}/") for file in names):
+            told = "it is a source's own folder, so leave that out of --source"
+        lines.append(f"skip {pattern} took nothing out, no file or folder in a source is named so: {told}")
+    return lines
 
 
 def refuse_not_text(files: Iterable[SourceFile]) -> None:

@@ -8,7 +8,7 @@ Memory: one block (of Parquet: one row group, the texts of one --part), whatever
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,10 +18,12 @@ from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.sources import File, files_of
 from bertlab.corpus.texts import labelled_texts
 from bertlab.disk import MANIFEST, bound_entries, read_sealed, sha256_file, verify_files
-from bertlab.embedding.engine import Embedder, What, finished, open_embedder
 from bertlab.errors import ConfigError, CorruptError, DataError
 from bertlab.evaluation.vectors import STORED, Numbers, Packed, stored_in, unpacked
 from bertlab.model.facts import model_origin
+
+if TYPE_CHECKING:
+    from bertlab.embedding.engine import Embedder
 
 BLOCK_ROWS = 4096  # of 384 numbers: 6 MB, and 64 MB of cosines with another block
 
@@ -44,8 +46,8 @@ class Index:
         return found
 
 
-def open_index(path: Path) -> Index:
-    """Raises ConfigError for what is no file of one vector a text by `embed`, CorruptError where a byte of it is not what was written."""
+def described(path: Path) -> dict[str, Any]:
+    """What the manifest beside a file of vectors says, before a byte of these is read. Raises ConfigError for what is no such file."""
     manifest = path.with_name(f"{path.name}.{MANIFEST}")
     if not path.is_file():
         raise ConfigError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: give a file that bertlab embed wrote")
@@ -54,6 +56,12 @@ def open_index(path: Path) -> Index:
     facts = read_sealed(manifest)
     if "task" in facts:
         raise ConfigError(f"{path} holds answers of bertlab predict, no vectors: give a file that bertlab embed wrote")
+    return facts
+
+
+def open_index(path: Path) -> Index:
+    """Raises ConfigError for what is no file of one vector a text by `embed`, CorruptError where a byte of it is not what was written."""
+    facts, manifest = described(path), path.with_name(f"{path.name}.{MANIFEST}")
     bound = bound_entries(facts, manifest)
     verify_files(path.parent, bound)
     try:
@@ -145,7 +153,7 @@ def ids_of(index: Index, rows: Sequence[int]) -> dict[int, str]:
 # ---- the model
 
 
-def embedder_of(index: Index, folder: str | None = None, device: Any = None) -> Embedder:
+def embedder_of(index: Index, folder: str | None = None, device: Any = None) -> "Embedder":
     """The model that the vectors were made with: where its manifest says, from here or from beside the file, or at `folder`.
 
     Raises ConfigError for another model than that, by the sha256 of its files.
@@ -160,11 +168,15 @@ def embedder_of(index: Index, folder: str | None = None, device: Any = None) -> 
     other = sorted(name for name in files.keys() | wanted.keys() if files.get(name) != wanted.get(name))
     if other:
         raise ConfigError(f"{place} is not the model that made {index.path} ({other[0]} differs): give that with --model, or embed again")
+    from bertlab.embedding.engine import open_embedder  # from here on with torch
+
     return open_embedder(place, device, index.facts["precision"])
 
 
-def query_vectors(index: Index, embedder: Embedder, queries: Sequence[str]) -> np.ndarray:
+def query_vectors(index: Index, embedder: "Embedder", queries: Sequence[str]) -> np.ndarray:
     """(q, D) float32 vectors of texts, made as those of the index were before they were stored."""
+    from bertlab.embedding.engine import What, finished
+
     what = What(pooling=index.facts["pooling"], layers=tuple(index.facts["layers"]))
     return finished(embedder.vectors(embedder.encode(queries), what), index.facts["normalize"], index.facts["dims"])
 

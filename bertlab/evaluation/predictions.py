@@ -17,6 +17,13 @@ import pyarrow.parquet as pq
 
 from bertlab.disk import whole_file
 
+UNSEEN = "no_known_tokens"  # the last column of rows of answers: whether the model saw nothing of the text
+# what rows of answers have, of any kind of task and in any file: no column of the input stands beside them under such a name
+OURS = (
+    *("id", "text", "text_b", "text_sha256", "gold", "predicted", "probability", "probabilities", "calibrated", UNSEEN),
+    *("label", "labels", "value", "entities", "tags", "answer", "no_answer", "start", "context_sha256"),
+)
+
 
 def write_predictions(
     path: Path,

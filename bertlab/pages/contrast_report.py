@@ -46,10 +46,6 @@ class ContrastRun:
         return max(known, key=lambda each: each[self.score]) if known else None
 
 
-def is_contrast(settings: Facts) -> bool:
-    return "positives" in settings
-
-
 def read_contrast(folder: Path) -> ContrastRun:
     """Raises ConfigError (no run folder), CorruptError (settings or scores that are none)."""
     records = full_records(folder / "metrics.jsonl")

@@ -16,6 +16,7 @@ from bertlab.pages.screen import inert, table
 Facts = dict[str, Any]
 
 BAR_CHARACTERS = 30
+ONE_BY_ONE = 8  # sources; of more, those of one file stand in one row, as the files have a table of their own
 SOURCES_SHOWN = 20  # the largest; of files as many are in the facts (bertlab/tokens/census.py)
 LEAST_SHARE, FEWEST_FILES = 0.01, 3  # of many files those of a share are named, and a few in any case
 SHOWN_ON_SCREEN = 3  # pairs, documents; the page shows all
@@ -67,7 +68,7 @@ def _filters(facts: Facts) -> Table:
 
 
 def _origins(facts: Facts) -> Table:
-    origins = facts["origins"]
+    origins = _together(facts["origins"])
     if len(origins) > SOURCES_SHOWN:
         origins = sorted(origins, key=lambda origin: -origin["bytes"])
     rest = origins[SOURCES_SHOWN:]
@@ -85,6 +86,27 @@ def _origins(facts: Facts) -> Table:
         for origin in origins[:SOURCES_SHOWN]
     ]
     return "Where it comes from", ["source", "licence", "files", "bytes", "documents", "kept", "weight"], rows, note
+
+
+def _together(origins: list[Facts]) -> list[Facts]:
+    """The sources, where there are many those of one file together that have a licence and a weight in common."""
+    if len(origins) <= ONE_BY_ONE:
+        return origins
+    groups: dict[Any, list[Facts]] = {}
+    for place, origin in enumerate(origins):
+        alike = (origin["licence"], origin["weight"]) if origin["files"] == 1 else place
+        groups.setdefault(alike, []).append(origin)
+    return [group[0] if len(group) == 1 else _one_of(group) for group in groups.values()]
+
+
+def _one_of(group: list[Facts]) -> Facts:
+    counts = [origin["documents"] for origin in group]
+    return group[0] | {
+        "name": f"{len(group):,} sources of one file",
+        "files": len(group),
+        "bytes": sum(origin["bytes"] for origin in group),
+        "documents": {unit: sum(each[unit] for each in counts) for unit in ("in", "kept")} if all(counts) else None,
+    }
 
 
 def _sources(facts: Facts) -> Table:

@@ -17,8 +17,9 @@ from bertlab.embedding.index import open_index
 from bertlab.embedding.mapping import Map, map_of
 from bertlab.errors import BertlabError, ConfigError, CorruptError
 from bertlab.pages import contrast_report, finetuning_report, pretraining_report, vectors_report
-from bertlab.pages.contrast_report import ContrastRun, is_contrast, read_contrast
+from bertlab.pages.contrast_report import ContrastRun, read_contrast
 from bertlab.pages.html import document, element, soft
+from bertlab.pages.kinds import Kind, kinds_of
 from bertlab.pages.pretraining_report import PretrainingRun, read_run
 from bertlab.pages.scored import Scored, read_scored
 from bertlab.training.runlog import CONFIG, read_settings
@@ -43,14 +44,10 @@ def write_report(
     Raises ConfigError (no run folder, or folders that cannot stand side by side), CorruptError (files that no run leaves), DataError (texts
     that are not what was embedded).
     """
-    if len(runs) > 1 and (file := next((run for run in runs if run.is_file()), None)):
-        raise ConfigError(f"{file}: vectors have a page of their own: give no other run beside them")
-    if texts is not None and not runs[0].is_file():
-        raise ConfigError(f"texts={texts}: a run is shown without, they belong to a file of vectors")
     read = []
-    for folder in runs:
+    for folder, kind in zip(runs, kinds_of(runs, texts), strict=True):
         try:
-            read.append(_read(folder, texts, label))
+            read.append(_read(folder, kind, texts, label))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise _not_ours(folder, error) from error
     finished = all(not isinstance(run, PretrainingRun | ContrastRun) or run.facts is not None for run in read)
@@ -83,31 +80,21 @@ def _not_ours(folder: Path, error: Exception) -> BertlabError:
     return CorruptError(f"{folder}: its files are not what a run of this version leaves ({error!r}): copy the run folder again")
 
 
-def _read(folder: Path, texts: str | None, label: str) -> Run:
+def _read(folder: Path, kind: Kind, texts: str | None, label: str) -> Run:
     """A run of pretraining or of contrast; the scores of a fine-tuning run (one), of several tasks (each), of an evaluation (one); a map of
     vectors."""
-    if folder.is_file():
+    if kind == "vectors":
         return map_of(open_index(folder), texts, label)
-    name = folder.resolve().name
-    if (folder / CONFIG).is_file():
-        settings = read_settings(folder)
-        if is_contrast(settings):
-            return read_contrast(folder)
-        if "corpus" in settings:
-            return read_run(folder)
-        if not (folder / "metrics.json").is_file():
-            raise ConfigError(f"{folder}: this run is not finished, and has no scores yet: its command goes on with it")
-        scored = read_scored(folder, name)
-        if not {"labels", "tasks"} & set(scored.metrics):
-            raise ConfigError(f"{folder}: no page is drawn of this kind of run yet: its numbers are in metrics.json")
-        if "tasks" in scored.metrics:
-            return [read_scored(folder / task, task, metrics) for task, metrics in scored.metrics["tasks"].items()]
-        return [scored]
-    if (folder / "metrics.json").is_file():
-        return [read_scored(folder, name)]
-    raise ConfigError(
-        f"{folder}: no run there: name a run folder of pretrain, finetune, multitask or contrast, a folder of evaluate, or a file of embed"
-    )
+    if kind == "contrast":
+        return read_contrast(folder)
+    if kind == "pretraining":
+        return read_run(folder)
+    scored = read_scored(folder, folder.resolve().name)
+    if kind == "fine-tuned" and not {"labels", "tasks"} & set(scored.metrics):
+        raise ConfigError(f"{folder}: no page is drawn of this kind of run yet: its numbers are in metrics.json")
+    if kind == "fine-tuned" and "tasks" in scored.metrics:
+        return [read_scored(folder / task, task, metrics) for task, metrics in scored.metrics["tasks"].items()]
+    return [scored]
 
 
 def _page(folders: Sequence[Path], runs: Sequence[Run], corpus: dict[str, Any] | None, refresh: int | None) -> str:

@@ -18,6 +18,7 @@ from bertlab.tasks import measures
 from bertlab.tasks.choosing import TASKS
 from bertlab.tasks.contract import Task, calibrated_of
 from bertlab.tasks.data import Data, labels_of, what_was_cut
+from bertlab.tasks.reading import OF_MODEL
 from bertlab.tasks.recipe import Recipe, rate_of
 from bertlab.tasks.seeds import Trained
 from bertlab.tasks.shots import Shots
@@ -176,6 +177,7 @@ def facts_of(
         "started_from": started_from,
         "text_read": list(text_read),
         "data": {split: {"name": Path(file).name, "sha256": sha256_file(Path(file))} for split, file in data.files.items()},
+        OF_MODEL: data.columns.named(),
         "train_examples": metrics["examples"]["train"],
         "tokenizer_sha256": tokenizer_sha256,
         "max_length": data.max_length,

@@ -22,14 +22,14 @@ def choose(asked: str, train: str, columns: Columns) -> tuple[Task, str]:
     Raises ConfigError for a separator that the task has no use for, DataError for a file that cannot be read.
     """
     task, reason = (TASKS[asked], "as asked") if asked != "auto" else _guess(train, columns)
-    if columns.separator is not None and task is not MULTI_LABEL:
+    if columns.label_separator is not None and task is not MULTI_LABEL:
         raise ConfigError(f"label_separator is for several labels a text, and the task is {task.name}: leave it out, or --task multi-label")
     return task, reason
 
 
 def _guess(train: str, columns: Columns) -> tuple[Task, str]:
-    if columns.separator is not None:
-        return MULTI_LABEL, f"labels are separated by '{columns.separator}'"
+    if columns.label_separator is not None:
+        return MULTI_LABEL, f"labels are separated by '{columns.label_separator}'"
     form, reason = form_of(train, columns)
     if form != "texts":
         return {"tokens": TOKENS, "answers": ANSWERS}[form], reason

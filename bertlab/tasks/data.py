@@ -19,7 +19,7 @@ State = dict[str, Any]  # of one seed: seed, step, epoch, dev, dev_loss, tuned, 
 @dataclass(frozen=True)
 class Data:
     """What a run is about: the task, what train's labels are, and by split (train, dev, test) rows as read, their gold, and encoded, at
-    most `max_length` tokens a sequence, longer texts by `long`. `files` are those that were read."""
+    most `max_length` tokens a sequence, longer texts by `long`. `files` are those that were read, by `columns`."""
 
     task: Task
     labels: Labels
@@ -29,6 +29,7 @@ class Data:
     files: dict[str, str]
     max_length: int
     long: Long
+    columns: Columns
 
     @property
     def of(self) -> str:
@@ -93,11 +94,19 @@ def read_data(
         splits["train"], splits["dev"] = cut_dev(splits["train"], dev_share, strata, task.together(splits["train"]))
     if "test" in files:
         splits["test"] = task.read(files["test"], columns)
-    return data_of(task, labels, splits, files, tokenizer, max_length=max_length, long=long)
+    return data_of(task, labels, splits, files, columns, tokenizer, max_length=max_length, long=long)
 
 
 def data_of(
-    task: Task, labels: Labels, splits: dict[str, Rows], files: dict[str, str], tokenizer: Tokenizer, *, max_length: int, long: Long
+    task: Task,
+    labels: Labels,
+    splits: dict[str, Rows],
+    files: dict[str, str],
+    columns: Columns,
+    tokenizer: Tokenizer,
+    *,
+    max_length: int,
+    long: Long,
 ) -> Data:
     """Rows of splits as the data of a run: held against the labels, and encoded. Raises DataError where they do not agree."""
     for split, rows in splits.items():
@@ -105,7 +114,7 @@ def data_of(
             raise DataError(f"{rows.origin}: one of train and {split} has text_b and the other has not: give both the same columns")
     gold = {split: task.gold(rows, labels) for split, rows in splits.items()}
     encoded = {split: task.encode(tokenizer, rows, gold[split], labels, max_length=max_length, long=long) for split, rows in splits.items()}
-    return Data(task, labels, splits, gold, encoded, files, max_length, long)
+    return Data(task, labels, splits, gold, encoded, files, max_length, long, columns)
 
 
 def what_was_cut(examples: Examples) -> dict[str, int]:

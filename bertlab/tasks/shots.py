@@ -119,7 +119,7 @@ def _of_labels(data: Data, split: str) -> dict[str, int]:
 
 def _with(data: Data, splits: dict[str, Rows], tokenizer: Tokenizer) -> Data:
     """The data with these splits instead of its own, and its test."""
-    few = data_of(data.task, data.labels, splits, data.files, tokenizer, max_length=data.max_length, long=data.long)
+    few = data_of(data.task, data.labels, splits, data.files, data.columns, tokenizer, max_length=data.max_length, long=data.long)
     if "test" not in data.splits:
         return few
     test = {name: getattr(data, name)["test"] for name in ("splits", "gold", "encoded")}

@@ -12,6 +12,7 @@ from bertlab.config import load, read_plain, save, to_dict
 from bertlab.disk import (
     MANIFEST,
     append_text,
+    list_at,
     locked,
     read_json,
     read_sealed,
@@ -24,7 +25,7 @@ from bertlab.disk import (
     write_text,
 )
 from bertlab.errors import BertlabError, ConfigError, CorruptError
-from bertlab.model.facts import WEIGHTS, nothing_at
+from bertlab.model.facts import WEIGHTS, load_facts, nothing_at
 from bertlab.training.tracking import Tracker, numbers_of
 
 if TYPE_CHECKING:
@@ -133,8 +134,8 @@ def read_settings(out: Path) -> dict[str, Any]:
 
 
 def settings_behind(predictions: Path) -> dict[str, Any] | None:
-    """The settings of the run that gave a predictions file: the run that it lies in, or that of the model which was evaluated, where its
-    weights are still those. None where there is no such run."""
+    """The settings of the run that gave a predictions file, as they became where the run says so (`_became`): the run that it lies in, or
+    that of the model which was evaluated, where its weights are still those. None where there is no such run."""
     folder = predictions.resolve().parent
     out = folder.parent if folder.name == "predictions" else folder
     try:
@@ -144,9 +145,18 @@ def settings_behind(predictions: Path) -> dict[str, Any] | None:
             if (texts_at(evaluation, "from", "model", "files") or {}).get(WEIGHTS) != sha256_file(model / WEIGHTS):
                 return None
             out = model.parent
-        return read_settings(out) if (out / INPUTS).is_file() else None
+        return _became(read_settings(out), out) if (out / INPUTS).is_file() else None
     except (BertlabError, OSError):
         return None
+
+
+def _became(settings: dict[str, Any], out: Path) -> dict[str, Any]:
+    """The settings with what the run chose itself where it was told nothing, as its metrics and its model's facts have it."""
+    metrics = read_json(out / "metrics.json") if (out / "metrics.json").is_file() else None
+    facts, seed = load_facts(str(out / "model")), next(iter(list_at(metrics, "seeds")), None)
+    chosen = [(metrics, "learning_rate"), (seed, "epochs"), (facts, "max_length"), (facts, "long")]
+    found = {name: said[name] for said, name in chosen if isinstance(said, dict) and isinstance(said.get(name), int | float | str)}
+    return {name: found.get(name) if value is None else value for name, value in settings.items()}
 
 
 def differing(a: dict[str, Any], b: dict[str, Any]) -> dict[str, list[Any]] | None:

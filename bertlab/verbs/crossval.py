@@ -100,7 +100,7 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
     states: list[dict[str, Any]] = []
     outputs, known, answers = [], [], []
     for fold, (labels, parts) in enumerate(splits):
-        data = data_of(task, labels, parts, {"train": config.train}, start.tokenizer, max_length=longest, long=long)
+        data = data_of(task, labels, parts, {"train": config.train}, config.columns, start.tokenizer, max_length=longest, long=long)
         start.refuse_pairs(data)
         model, _ = start.model(task, len(labels.names), config.seed + fold)
         turn = Turn(f"fold {fold + 1} of {config.folds}", config.folds - fold - 1)

@@ -50,17 +50,17 @@ class Config(Dialect):
     """Judge vectors: pairs with a number as label; pairs of a query and a text that belongs to it; labels to be found as groups; labels to
     be told by a logistic regression on the vectors of --train."""
     text: str | None = None
-    """Column of the text: by default text; for tokens tokens, for answers context."""
+    """Column of the text: by default that of the fine-tuning, in a file without it text; for tokens tokens, for answers context."""
     text_b: str | None = None
-    """Column of the second text of a pair: text_b is used without asking; for answers question."""
+    """Column of the second text of a pair: by default likewise, else text_b, which is used without asking; for answers question."""
     label: str | None = None
-    """Column of the label, the list of labels or the number: by default label, or score in a file without it; for tokens tags, for
-    answers answers."""
+    """Column of the label, the list of labels or the number: by default likewise, else label, or score in a file without it; for tokens
+    tags, for answers answers."""
     train: str | None = None
     """Labelled file that the model was trained on: its texts are looked for in `data`. Default: the one its run names, if still there. For
     probe what the logistic regression learns from."""
     label_separator: str | None = None
-    """What stands between several labels in one cell, as | in a|b."""
+    """What stands between several labels in one cell, as | in a|b: by default what did in the fine-tuning."""
     corpus: str | None = None
     """Retrieval: further texts of the pool, a text file or a table; without it the pool is all second texts."""
     relevant: str | None = None
@@ -125,15 +125,17 @@ def _columns(config: Config) -> "Columns":
 def _fine_tuned(config: Config, out: Path) -> dict[str, Any]:
     from bertlab.model.facts import fetch, load_facts
     from bertlab.tasks.first_look import look_at
-    from bertlab.tasks.reading import form_of_model
+    from bertlab.tasks.reading import columns_for, form_of_model
 
     assert config.model is not None
-    folder, columns = fetch(config.model), _columns(config)
+    folder, asked = fetch(config.model), _columns(config)
     form = form_of_model(folder)
     with _labels_wanted():
+        columns = columns_for(folder, config.data, asked)
         look_at(form, config.data, columns)
+    of_train = columns_for(folder, config.train, asked) if config.train else asked
     if config.train:
-        look_at(form, config.train, columns)
+        look_at(form, config.train, of_train)
 
     from bertlab.inference import LoadedModel  # from here on with torch
     from bertlab.tasks import measures
@@ -147,7 +149,7 @@ def _fine_tuned(config: Config, out: Path) -> dict[str, Any]:
         gold = task.gold(rows, labels)
     except DataError as error:
         raise DataError(f"{error} (the model's classes are those it was trained on)") from None
-    train = (config.train, columns) if config.train else measures.training_file(folder)
+    train = (config.train, of_train) if config.train else measures.training_file(folder)
     leakage = _leaks(task.read(*train) if train else None, rows)
     model = LoadedModel(folder, config.device, config.precision)
     examples = model.encode_rows(rows)

@@ -36,11 +36,14 @@ class Config(Dialect):
     """File to write: NAME.jsonl, NAME.csv, NAME.tsv or NAME.parquet, or - for JSON lines on standard output; one of an earlier call is
     replaced."""
     text: str | None = None
-    """Column of the text: by default text; for tokens tokens (a list of words, or a text), for answers context."""
+    """Column of the text: by default that of the fine-tuning, in a file without it text; for tokens tokens (a list of words, or a text),
+    for answers context."""
     text_b: str | None = None
-    """Column of the second text of a pair: text_b is used without asking; for answers question."""
+    """Column of the second text of a pair: by default likewise, else text_b, which is used without asking; for answers question."""
     id: str = "id"
     """Column of the id, which the output has too; without one it is FILE:LINE."""
+    keep: tuple[str, ...] = ()
+    """Further columns of the input that the output is to have, as they are; in .csv, .tsv and .parquet as text."""
     probabilities: bool = False
     """Write the probabilities of all classes, not that of the answer alone; .parquet always has them."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
@@ -50,6 +53,8 @@ class Config(Dialect):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if twice := [name for name in self.keep if self.keep.count(name) > 1]:
+            raise ConfigError(f"keep names {twice[0]!r} twice")
         if self.output != "-" and Path(self.output).suffix not in ENDINGS:
             raise ConfigError(f"output={self.output}: name it {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}, or - for standard output")
 
@@ -61,8 +66,11 @@ def run(config: Config) -> dict[str, Any]:
     """
     from bertlab.disk import locked, refuse_unwritable, sweep
     from bertlab.embedding.parts import refuse_foreign, tidy
+    from bertlab.evaluation.predictions import OURS
 
-    if config.input == "-" and (config.text or config.text_b or config.id != "id"):
+    if clash := next((name for name in config.keep if name in OURS or name.startswith("probabilities.")), None):
+        raise ConfigError(f"keep={clash}: the answers have a column of that name themselves: rename that of the input")
+    if config.input == "-" and (config.text or config.text_b or config.keep or config.id != "id"):
         raise ConfigError("standard input is read as lines of text, without columns: for a table say what it holds, as --input -.csv")
     if config.output == "-":
         with TemporaryDirectory() as folder:
@@ -86,15 +94,19 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def _predict(config: Config, output: Path, work: Path) -> dict[str, Any]:
+    from bertlab.corpus.tables import values_of
     from bertlab.model.facts import fetch, model_origin
     from bertlab.tasks.first_look import look_at
-    from bertlab.tasks.reading import Columns, form_of_model
+    from bertlab.tasks.reading import Columns, columns_for, form_of_model
 
-    reads = form_of_model(fetch(config.model))
+    folder = fetch(config.model)
+    reads = form_of_model(folder)
     if reads == "tokens" and output.suffix in (".csv", ".tsv"):
         raise DataError(f"output={config.output}: entities are lists, which no cell of {output.suffix} holds: name it .jsonl or .parquet")
-    source, columns = _file(config.input, work), Columns(config.text, config.text_b, None, None, config.id, config.dialect)
+    source, keep = _file(config.input, work), dict.fromkeys(config.keep, "keep")
+    columns = columns_for(folder, str(source), Columns(config.text, config.text_b, None, None, config.id, config.dialect), needs_gold=False)
     look_at(reads, str(source), columns, needs_gold=False)
+    values_of(source, keep, config.dialect, most=1)
 
     from bertlab import labelling  # from here on with torch
     from bertlab.disk import MANIFEST, hash_some, sha256_file, sweep, write_sealed
@@ -107,20 +119,21 @@ def _predict(config: Config, output: Path, work: Path) -> dict[str, Any]:
     assert model.task is not None
     form = labelling.Form(output.suffix, config.probabilities)
     rows = model.task.read(str(source), columns, needs_gold=False)
+    kept = values_of(source, keep, config.dialect)
     origin = model_origin(config.model)
-    data = {"sha256": sha256_file(source), "name": source.name, "text": config.text, "text_b": config.text_b, "id": config.id}
-    data |= asdict(config.dialect)
+    data = {"sha256": sha256_file(source), "name": source.name, "text": columns.text, "text_b": columns.text_b, "id": columns.id}
+    data |= asdict(config.dialect) | {"keep": list(config.keep)}
     origins = {"model": origin, "input": {"path": config.input, **data}}
     print("".join(f"{inert(line)}\n" for line in replaced(output, "answers", origins)), end="", flush=True)
-    folder = work / labelling.job_sha256(model, origin["files"], data, form)[:32]
-    folder.mkdir(exist_ok=True)
-    sweep(folder)
-    made = labelling.parts(rows, folder)
+    parts = work / labelling.job_sha256(model, origin["files"], data, form)[:32]
+    parts.mkdir(exist_ok=True)
+    sweep(parts)
+    made = labelling.parts(rows, parts)
     there = sum(part.exists() for part in made)
     if there:
         print(f"going on: {there:,} of {len(made):,} parts were there already", file=sys.stderr)
     with progress("predicting", "texts", len(rows)) as report:
-        labelling.compute(model, rows, folder, form, lambda done: report(done, ""))
+        labelling.compute(model, rows, kept, parts, form, lambda done: report(done, ""))
     manifest = output.with_name(f"{output.name}.{MANIFEST}")
     manifest.unlink(missing_ok=True)  # of an earlier call
     counted = labelling.assemble(made, output, form)
@@ -147,7 +160,7 @@ def _file(source: str, work: Path) -> Path:
 
 
 def _summary(facts: dict[str, Any], output: str, model: "LoadedModel") -> str:
-    from bertlab.labelling import UNSEEN
+    from bertlab.evaluation.predictions import UNSEEN
     from bertlab.pages.screen import inert, table
 
     rows, lines = facts["rows"], []

@@ -44,7 +44,7 @@ class Config(Dialect):
     out: str
     """The corpus folder to write; it must not exist yet, or be empty."""
     skip: tuple[str, ...] = ()
-    """Files to leave out of the sources, counted: '*.pdf' in every folder, 'README.md', 'drafts/*' in each folder of that name."""
+    """Files and folders to leave out of the sources, counted: '*.pdf' in every folder, README.md, drafts with all that is below it."""
     tokenizer: str | None = None
     """An existing tokenizer to use instead of training one: a model folder, a tokenizer.json, or hf:NAME."""
     add_pieces: int = 0
@@ -220,7 +220,7 @@ def run(config: Config) -> dict[str, Any]:
     from bertlab.corpus.choosing import choose
     from bertlab.corpus.cluster import read_on_cluster
     from bertlab.corpus.reading import read_all, recipe_sha256
-    from bertlab.corpus.units import refuse_not_text, source_files, without
+    from bertlab.corpus.units import refuse_not_text, source_files, took_nothing, without
     from bertlab.disk import locked, read_json, refuse_used
     from bertlab.pages.screen import inert
     from bertlab.tokens import tokenizer as tokenizers
@@ -235,6 +235,8 @@ def run(config: Config) -> dict[str, Any]:
         files, skipped = without(found, config.skip)
         if not files:
             raise ConfigError(f"skip={list(config.skip)} leaves no file of {_shown(config.source)}")
+        for line in took_nothing(found, config.skip):
+            print(inert(f"warning: {line}"), flush=True)
         refuse_not_text(files)
         units = work / recipe_sha256(how, recipe)
         if config.cluster.engine and not read_on_cluster(files, units, how, recipe, config.cluster):

@@ -48,11 +48,15 @@ def run(config: Config) -> Path:
     import time
 
     from bertlab.disk import read_object
-    from bertlab.pages.report import page_of, write_report
+    from bertlab.pages.kinds import kinds_of
 
     folders = [Path(folder) for folder in config.runs]
-    out = Path(config.out) if config.out else page_of(folders[0])
+    kinds_of(folders, config.texts)
     corpus = read_object(Path(config.corpus)) if config.corpus else None
+
+    from bertlab.pages.report import page_of, write_report  # from here on with torch
+
+    out = Path(config.out) if config.out else page_of(folders[0])
     finished = write_report(out, folders, corpus, config.live, texts=config.texts, label=config.label)
     print(f"page        {out}", flush=True)
     while not finished and config.live:

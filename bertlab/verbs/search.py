@@ -91,9 +91,9 @@ def _show_nearest(config: Config, index: "Index", files: Any) -> dict[str, Any]:
     from bertlab.embedding.index import blocks, embedder_of, query_vectors
     from bertlab.embedding.nearest import exact_nearest
 
+    queries, count = _queries(config), 0
     embedder = embedder_of(index, config.model, config.device)
     graph = _graph(index) if config.approximate else None
-    queries, count = _queries(config), 0
     at_once = 1 if config.input == "-" and sys.stdin.isatty() else QUERIES_AT_ONCE
     while part := list(itertools.islice(queries, at_once)):
         vectors = query_vectors(index, embedder, part)

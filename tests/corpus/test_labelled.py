@@ -241,7 +241,7 @@ def test_lists_of_labels_are_read_from_lists_and_from_cells(tmp_path: Path) -> N
     assert read.labels is None and read.label_sets == [("x", "y"), (), ("z",), ("y", "2")]
     assert read.subset([3, 0]).label_sets == [("y", "2"), ("x", "y")]
     (tmp_path / "t.csv").write_text("text,label\na,x | y\nb,\nc,z\n")
-    assert read_labelled(tmp_path / "t.csv", sets=True, separator="|").label_sets == [("x", "y"), (), ("z",)]
+    assert read_labelled(tmp_path / "t.csv", sets=True, label_separator="|").label_sets == [("x", "y"), (), ("z",)]
     with pytest.raises(DataError, match=r"t\.csv:3: the label in column 'label' is empty"):
         read_labelled(tmp_path / "t.csv", sets=True)
     single = write_jsonl(tmp_path / "s.jsonl", [{"text": "a", "label": "x|y"}, {"text": "b", "label": 1}])

@@ -8,7 +8,7 @@ import pytest
 
 from bertlab.corpus import units
 from bertlab.corpus.sources import File
-from bertlab.corpus.units import SourceFile, refuse_not_text, source_files, units_of, without
+from bertlab.corpus.units import SourceFile, refuse_not_text, source_files, took_nothing, units_of, without
 from bertlab.errors import ConfigError, DataError
 
 
@@ -77,3 +77,23 @@ def test_every_file_is_left_in_or_counted_by_the_first_pattern_that_takes_it_out
     assert [each.place[0] for each in left] == ["my/a.txt", "my/e.pdf.txt", "hf:some.pdf"]
     assert taken == {"drafts/*": 2, "*.pdf": 1, "*.docx": 0} and sum(taken.values()) + len(left) == len(files)
     assert without(files, ()) == (files, {})
+
+
+def test_a_folder_is_left_out_with_all_below_it_and_a_source_never_by_its_own_name() -> None:
+    names = ["my/a.txt", "my/drafts/b.txt", "my/drafts/old/c.txt", "my/deep/drafts/d.txt", "my/draft.txt", "my.txt"]
+    files = [made(name, 1) for name in names]
+    for pattern in ("drafts", "drafts/", "drafts/*", "dr*s"):
+        left, taken = without(files, (pattern,))
+        assert [each.place[0] for each in left] == ["my/a.txt", "my/draft.txt", "my.txt"] and taken == {pattern: 3}
+    assert without(files, ("my/drafts", "deep"))[1] == {"my/drafts": 2, "deep": 1}
+    assert without(files, ("my",))[1] == {"my": 0} and without(files, ("m*",))[1] == {"m*": 1}
+
+
+def test_of_a_pattern_that_takes_nothing_is_said_what_to_write() -> None:
+    files = [made(name, 1) for name in ("my/a.txt", "my/drafts/b.txt", "one.txt")]
+    assert took_nothing(files, ("drafts", "*.txt", "b.txt")) == []  # the last is taken by another already
+    said = took_nothing(files, ("data/my/drafts", "draft", "*.pdf", "ome.txt", "my", "/"))
+    own = "it is a source's own folder, so leave that out of --source"
+    ends = ["write drafts", "write drafts", "write a name as in my/a.txt", "write one.txt", own, "write a name as in my/a.txt"]
+    assert [line.rpartition(": ")[2] for line in said] == ends
+    assert said[1].startswith("skip draft took nothing out, no file or folder in a source is named so")

@@ -250,6 +250,26 @@ def test_of_many_sources_the_largest_are_shown_and_the_others_counted() -> None:
     )
 
 
+def test_many_sources_of_one_file_stand_in_a_row_for_each_licence() -> None:
+    def source(number: int, **facts: Any) -> dict[str, Any]:
+        known = {"licence": "CC0" if number % 2 else "", "weight": 1.0, "documents": {"in": 3, "kept": 2}, "files": 1, "bytes": 10}
+        return {"name": f"{number}.txt"} | known | facts
+
+    def rows(*sources: dict[str, Any]) -> list[list[str]]:
+        return next(each for each in tables(copy.deepcopy(FACTS) | {"origins": list(sources)}) if "comes from" in each[0])[2]
+
+    few = list(map(source, range(8)))
+    assert [row[0] for row in rows(*few)] == [f"{number}.txt" for number in range(8)]
+    found = rows(*few, source(8, weight=2.0), source(9, files=4), source(10, licence="MIT"), source(12, documents=None))
+    assert found == [
+        ["5 sources of one file", "not stated", "5", "50", "", "", "1"],  # of one it is not known
+        ["4 sources of one file", "CC0", "4", "40", "12", "8", "1"],
+        ["8.txt", "not stated", "1", "10", "3", "2", "2"],
+        ["9.txt", "CC0", "4", "10", "3", "2", "1"],
+        ["10.txt", "MIT", "1", "10", "3", "2", "1"],
+    ]
+
+
 def test_what_is_wrong_comes_first_and_is_counted_last() -> None:
     text = screen(FACTS)
     assert text.splitlines()[2:4] == ["2 CHECKS, 1 WARNING", "1. 971,196 tokens are few"] and text.endswith(

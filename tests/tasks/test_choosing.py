@@ -35,6 +35,21 @@ def test_the_labels_of_train_say_what_the_task_is(
     assert found is TASKS[task] and reason in why
 
 
+def test_columns_by_other_names_are_of_texts_unless_they_hold_lists(write: Callable[..., str], tmp_path: Path) -> None:
+    rows = [
+        {"said": "a", "to": "b", "kind": kind, "said so": ["a"], "tagged": ["O"], "replies": [{"text": "a", "start": 0}]} for kind in "xy"
+    ]
+    train = write(tmp_path / "t.jsonl", rows)
+    for columns, task in (
+        (Columns("said", None, "kind", None), "single-label"),
+        (Columns("said", "to", "kind", None), "single-label"),
+        (Columns("said", None, "tagged", None), "multi-label"),
+        (Columns("said so", None, "tagged", None), "tokens"),
+        (Columns("said", "to", "replies", None), "answers"),
+    ):
+        assert choose("auto", train, columns)[0] is TASKS[task]
+
+
 def labels_of(rows: Any) -> Any:
     return rows.labels
 

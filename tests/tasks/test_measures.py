@@ -1,6 +1,7 @@
 """What is measured of every kind: what probabilities are worth, leaks of texts, mistakes with their texts."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from bertlab.tasks.measures import (
     without_words,
 )
 from bertlab.tasks.multi_label import MULTI_LABEL
+from bertlab.tasks.reading import Columns
 from bertlab.tasks.regression import REGRESSION
 from bertlab.tasks.single_label import SINGLE_LABEL
 from bertlab.tasks.tokens import TOKENS, Tagged
@@ -188,9 +190,9 @@ def test_leaks_are_looked_for_in_sentences_of_tokens_and_in_questions_with_their
 
 def test_labels_of_few_texts_are_known_and_numbers_have_none() -> None:
     sets = np.array([[True, False, True]] * 2 + [[True, False, False]])
-    data = Data(MULTI_LABEL, Labels(["x", "y", "z"]), {}, {"train": sets}, {}, {}, 8, "head")
+    data = Data(MULTI_LABEL, Labels(["x", "y", "z"]), {}, {"train": sets}, {}, {}, 8, "head", Columns(None, None, None, None))
     assert list(rare_classes(data, 3).items()) == [("y", 0), ("z", 2)]
-    assert rare_classes(Data(REGRESSION, Labels(["number"]), {}, {"train": np.zeros(2)}, {}, {}, 8, "head"), 3) == {}
+    assert rare_classes(replace(data, task=REGRESSION, labels=Labels(["number"]), gold={"train": np.zeros(2)}), 3) == {}
 
 
 def test_a_pair_has_no_word_where_neither_text_has_one() -> None:

@@ -15,7 +15,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from bertlab.disk import read_json, sha256_file, write_sealed
+from bertlab.disk import read_json, sha256_file, write_json, write_sealed
 from bertlab.errors import ConfigError, DataError
 from bertlab.evaluation.intervals import of_metrics
 from bertlab.evaluation.predictions import write_predictions
@@ -232,6 +232,26 @@ def test_settings_of_the_runs_that_differ_are_named(tmp_path: Path, capsys: pyte
     assert compared(folders[0], evaluated)["pairs"][0]["settings"] is None
     assert compared(folders[1], f"again:{folders[1]}/predictions.parquet")["pairs"][0]["settings"] == {}
     assert "Settings" not in capsys.readouterr().out
+
+
+def test_a_setting_that_nobody_gave_is_shown_as_what_the_run_chose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from bertlab.training.runlog import remember_inputs
+    from bertlab.verbs import finetune
+
+    folders: list[str] = []
+    asked: dict[str, Any] = {"epochs": 5, "learning_rate": 3e-4, "max_length": 128, "dropout": 0.2}
+    for name, settings in {"usual": {}, "asked": asked}.items():
+        out = tmp_path / name
+        (out / "model").mkdir(parents=True)
+        remember_inputs(finetune.Config(model="bert", train="t.csv", out=str(out), **settings), out, {})
+        write_json(out / "metrics.json", {"learning_rate": 3e-4, "seeds": [{"epochs": 10 if name == "usual" else 5}]})
+        write_json(out / "model" / "bertlab.json", {"max_length": 128, "long": "head"})
+        folders.append(write(out / "predictions.parquet", predictions(0.8, len(folders))))
+    assert compared(*folders)["pairs"][0]["settings"] == {"epochs": [10, 5], "dropout": [0.1, 0.2]}
+    capsys.readouterr()
+    (tmp_path / "usual" / "metrics.json").write_text("[]")  # which is none of ours: it says nothing
+    assert compared(*folders)["pairs"][0]["settings"] == {"epochs": [None, 5], "learning_rate": [None, 3e-4], "dropout": [0.1, 0.2]}
+    assert "epochs default / 5" in " ".join(capsys.readouterr().out.split())
 
 
 def test_comparing_needs_neither_torch_nor_transformers(runs: dict[str, str], python: Callable[[str], str]) -> None:

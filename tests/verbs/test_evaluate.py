@@ -22,7 +22,7 @@ from bertlab.model.encoder import EncoderConfig
 from bertlab.model.folder import save_model
 from bertlab.model.heads import BertForPreTraining, BertForSequenceClassification
 from bertlab.tokens import tokenizer as tokenizers
-from bertlab.verbs import evaluate, finetune
+from bertlab.verbs import evaluate, finetune, predict
 from bertlab.verbs.evaluate import Config
 
 SENTENCE = "the old river runs from a stone hill to the sea and birds sing over its banks in spring"
@@ -135,6 +135,35 @@ def test_columns_may_have_other_names_and_the_scores_are_shown(
     assert (
         f"note: {tmp_path / 'plain'} held the scores of {folders['classifier']} on {tmp_path / 'plain.jsonl'}: these replace them" in shown
     )
+
+
+def test_columns_of_the_fine_tuning_need_no_second_naming(
+    folders: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = test_rows(24)
+    named = [{"id": row["id"], "said": row["text"], "kinds": row["label"] + "|all", "text": "not this", "label": "odd"} for row in rows]
+    train, model = write(tmp_path / "train.jsonl", named), str(tmp_path / "run" / "model")
+    settings: dict[str, Any] = {"seeds": 1, "epochs": 1, "baselines": False, "device": "cpu", "precision": "fp32"}
+    columns: dict[str, Any] = {"text": "said", "label": "kinds", "label_separator": "|"}
+    finetune.run(finetune.Config(model=folders["pretrained"], train=train, out=str(tmp_path / "run"), **settings, **columns))
+    assert read_json(tmp_path / "run" / "model" / "bertlab.json")["columns"] == columns
+    asked, answers = run(model, train, tmp_path / "asked", **columns)
+    assert run(model, train, tmp_path / "unasked", train=train)[1] == answers
+    usual = write(tmp_path / "usual.jsonl", [{"id": row["id"], "text": row["said"], "label": row["kinds"]} for row in named])
+    assert run(model, usual, tmp_path / "usual")[1] == answers  # which has the names of the task
+    both = write(tmp_path / "both.jsonl", [row | {"text": row["said"], "said": "not this"} for row in named])
+    assert run(model, both, tmp_path / "both", text="text")[1] == answers  # what is asked for wins
+    odd = write(tmp_path / "odd.jsonl", [{"body": row["said"], "kinds": row["kinds"]} for row in named])
+    for table, says in ((odd, "'said', as the model was fine-tuned, and 'text'"), (usual, "no column 'body'")):
+        with pytest.raises(DataError, match=says):
+            run(model, table, tmp_path / "odd", **({"text": "body"} if table == usual else {}))
+    assert cli.main(["evaluate", "--model", model, "--data", odd, "--out", str(tmp_path / "odd")]) == 3
+    assert capsys.readouterr().err.endswith("as the model was fine-tuned, and 'text'): name the right one with --text\n")
+
+    output = tmp_path / "answers.jsonl"
+    for source in (train, usual):
+        predict.run(predict.Config(model=model, input=source, output=str(output), device="cpu"))
+        assert [json.loads(line)["text"] for line in output.read_text().splitlines()] == [row["text"] for row in rows]
 
 
 def test_texts_that_are_too_long_are_cut_and_counted(folders: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from bertlab.disk import MANIFEST, write_sealed
+from bertlab.disk import MANIFEST, hash_some, sha256_file, write_sealed
 
 ROOT = Path(__file__).parents[2]
 
@@ -116,6 +117,20 @@ CASES: list[tuple[str, int, str]] = [
     ("prompt --model words --data odd.csv --template [MASK]{text} --out new", 2, "has no column 'label' of labels"),
     ("prompt --model words --data good.csv --train odd.csv --template [MASK]{text} --out new", 3, "odd.csv:1: no column 'label'"),
     ("prompt --model words --data good.csv --template [MASK]{text} --out run", 2, "run is a run folder"),
+    ("search nothing.parquet river", 2, "nothing.parquet: no such file or folder"),
+    ("search folder river", 2, "folder is a folder: give a file that bertlab embed wrote"),
+    ("search good.csv river", 2, "no good.csv.manifest.json beside it"),
+    ("search said.csv river", 2, "said.csv holds answers of bertlab predict, no vectors"),
+    ("search vectors.npy --input mixed/2.csv", 3, "no column 'text'"),
+    ("search vectors.npy river --model words", 2, "words is not the model that made vectors.npy"),
+    ("report nothing", 2, "nothing: no run there"),
+    ("report folder", 2, "folder: no run there"),
+    ("report corpus", 2, "corpus: no run there"),
+    ("report good.csv", 2, "no good.csv.manifest.json beside it"),
+    ("report said.csv", 2, "said.csv holds answers of bertlab predict, no vectors"),
+    ("report run", 2, "run: this run is not finished"),
+    ("report run --texts good.csv", 2, "texts=good.csv: a run is shown without"),
+    ("report run good.csv --out page.html", 2, "good.csv: vectors have a page of their own"),
 ]  # fmt: skip
 
 
@@ -143,6 +158,13 @@ def place(tmp_path_factory: pytest.TempPathFactory, every_model: dict[str, str])
     (root / "mixed" / "2.csv").write_text("topic\nrivers\n")
     for name in ("theirs.parquet", "theirs.csv"):
         (root / name).write_text("theirs")
+    np.save(root / "vectors.npy", np.zeros((1, 4), np.float32))
+    origin = {
+        "model": {"path": "gone", "files": {"config.json": "0" * 64}},
+        "input": {"path": "good.csv", "sha256": sha256_file(root / "good.csv")},
+    }
+    settings = {"numbers": "float32", "pooling": "mean", "dims": None, "layers": [-1], "normalize": False, "rows": 1}
+    write_sealed(root / f"vectors.npy.{MANIFEST}", {"from": origin, **settings, "files": hash_some(root, ["vectors.npy"])})
     (root / "run" / "config.yaml").write_text("source: [a]\nout: run\n")  # of prepare, as it were
     (root / "run" / "model").symlink_to(every_model["words"])
     (root / "stub" / "torch" / "__init__.py").write_text('raise ImportError("torch was imported")\n')

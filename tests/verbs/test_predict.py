@@ -6,6 +6,7 @@ import json
 import random
 import sys
 from dataclasses import asdict, replace
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import bertlab
 from bertlab import cli, inference, labelling
 from bertlab.disk import locked, read_sealed
 from bertlab.errors import ConfigError, CorruptError, DataError, LockedError
+from bertlab.evaluation.predictions import OURS
 from bertlab.pages import figures
 from bertlab.training.chain import follow
 from bertlab.verbs import evaluate, predict
@@ -96,6 +98,66 @@ def test_answers_are_no_labels_to_score_the_model_by_until_somebody_copies_them(
     copy = tmp_path / "pseudo-labels.csv"
     copy.write_bytes(output.read_bytes())
     assert evaluate.run(replace(scored, data=str(copy)))["accuracy"] == 1
+
+
+def test_columns_that_are_to_be_kept_stand_beside_the_answers_of_their_rows(
+    every_model: dict[str, str], texts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import pyarrow as pa
+
+    further = [
+        {"order": number, "of": f"shop {number % 3}", "more": [number, None] if number % 2 else None} for number in range(len(texts))
+    ]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps({"text": text} | each) + "\n" for text, each in zip(texts, further, strict=True)))
+    days = [date(2026, 1, 1) + timedelta(number) for number in range(len(texts))]
+    pq.write_table(pa.table({"text": texts, "day": days, "part": [number / 2 for number in range(len(texts))]}), tmp_path / "t.parquet")
+    keep: dict[str, Any] = {"keep": ("of", "order", "more")}
+    model = every_model["single"]
+    found = answered(model, str(tmp_path / "t.jsonl"), tmp_path / "a.jsonl", **keep)
+    assert [{name: row[name] for name in ("order", "of", "more")} for row in found] == further
+    assert list(found[0]) == ["id", "text", "of", "order", "more", "label", "probability", "no_known_tokens"]
+    assert [{name: row[name] for name in row if name not in further[0]} for row in found] == answered(
+        model, str(tmp_path / "t.jsonl"), tmp_path / "without.jsonl"
+    )
+    assert [row["day"] for row in answered(model, str(tmp_path / "t.parquet"), tmp_path / "d.jsonl", keep=("day",))] == [*map(str, days)]
+    for ending in ("csv", "tsv", "parquet"):
+        predict.run(Config(model=model, input=str(tmp_path / "t.jsonl"), output=str(tmp_path / f"a.{ending}"), device="cpu", **keep))
+        rows = (
+            pq.read_table(tmp_path / "a.parquet").to_pylist()
+            if ending == "parquet"
+            else list(csv.DictReader((tmp_path / f"a.{ending}").open(), delimiter="\t" if ending == "tsv" else ","))
+        )
+        assert [row["order"] for row in rows] == [str(each["order"]) for each in further]
+        assert [row["more"] or None for row in rows] == [None if each["more"] is None else json.dumps(each["more"]) for each in further]
+        assert list(rows[0])[-1] == "no_known_tokens"
+    predict.run(Config(model=model, input=str(tmp_path / "t.parquet"), output=str(tmp_path / "d.csv"), device="cpu", keep=("day", "part")))
+    assert [row["day"] for row in csv.DictReader((tmp_path / "d.csv").open())] == [*map(str, days)]
+
+    capsys.readouterr()
+    asked = ["predict", "--model", model, "--output", str(tmp_path / "new.csv"), "--input"]
+    for line, code, says in [
+        (
+            [str(tmp_path / "t.jsonl"), "--keep", "shop"],
+            3,
+            "no column 'shop': the columns are 'text', 'order', 'of', 'more': name the right",
+        ),
+        ([str(tmp_path / "t.jsonl"), "--keep", "label"], 2, "keep=label: the answers have a column of that name themselves: rename that"),
+        ([str(tmp_path / "t.jsonl"), "--keep", "of", "of"], 2, "keep names 'of' twice"),
+        (["-", "--keep", "of"], 2, "standard input is read as lines of text, without columns"),
+    ]:
+        assert cli.main([*asked, *line]) == code and says in capsys.readouterr().err
+    assert not (tmp_path / "new.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["single", "pairs", "several", "number", "tags", "answers"])
+def test_no_column_that_may_be_kept_has_the_name_of_one_of_ours(every_model: dict[str, str], tmp_path: Path, name: str) -> None:
+    row = {"text": "the river", "text_b": "a hill", "tokens": ["the", "river"], "question": "what", "context": "the river"}
+    if name != "pairs":
+        del row["text_b"]
+    (tmp_path / "t.jsonl").write_text(json.dumps(row) + "\n")
+    (said,) = answered(every_model[name], str(tmp_path / "t.jsonl"), tmp_path / "a.jsonl", probabilities=True)
+    predict.run(Config(model=every_model[name], input=str(tmp_path / "t.jsonl"), output=str(tmp_path / "a.parquet"), device="cpu"))
+    assert {*said, *pq.read_schema(tmp_path / "a.parquet").names} <= {*OURS}
 
 
 def test_answers_of_other_texts_are_said_to_be_replaced(

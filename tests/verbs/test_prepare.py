@@ -125,6 +125,7 @@ def test_files_are_told_by_their_endings_and_those_left_out_are_counted(tmp_path
     printed = capsys.readouterr().out
     assert "files      4 read: 2 .txt, 1 without ending, 1 .jsonl\n" in printed
     assert "left out   5 files: 3 *.pdf, 1 *.doc*, 1 README.md, 0 *.odt\n" in printed
+    assert printed.startswith("warning: skip *.odt took nothing out, ") and printed.count("took nothing out") == 1
     assert manifest["filters"]["skipped_files"] == {"*.pdf": 3, "*.doc*": 1, "README.md": 1, "*.odt": 0}
     assert manifest["settings"]["skip"] == list(skip)
     assert [[file["name"] for file in each["files"]] for each in manifest["sources"]] == [
