@@ -126,8 +126,8 @@ def test_questions_about_one_text_stay_on_one_side_and_squads_own_form_is_told(b
 
 def test_the_loss_is_the_share_of_best_spans_that_are_no_answer_whatever_the_threshold() -> None:
     found = [Found([Candidate(text, 0, len(text), 1.0)], 9.0) for text in ("the comet", "river", "violin", "sea")]
-    gold = Gold([["comet"], ["river"], ["comet"], ["comet"]], [], np.arange(4))
-    assert ANSWERS.loss(gold, found) == 0.5
+    gold = Gold([["comet"], ["sea"], ["comet"], ["comet"]], [], np.arange(4))
+    assert ANSWERS.loss(gold, found) == 0.75
 
 
 def test_smoothing_has_no_meaning_for_answers(base: str, write: Callable[..., str], tmp_path: Path) -> None:
