@@ -1443,6 +1443,13 @@ MUTANTS = (
         ("tests/batches/test_survey.py::test_the_commoner_answer_may_be_that_b_follows",),
     ),
     Mutant(
+        "weak tests: the same places of the anchors are hidden in every step",
+        "batches/sentence_groups.py",
+        "randomness.key(self.seed, _MASKS, step)",
+        "randomness.key(self.seed, _MASKS)",
+        (f"{GROUPS}::test_masked_words_are_those_of_the_anchors_and_bounded",),
+    ),
+    Mutant(
         "weak tests: an answer begins with the mark before it",
         "batches/questions.py",
         "(characters[:, 1] > start)",
