@@ -1450,6 +1450,20 @@ MUTANTS = (
         (f"{GROUPS}::test_masked_words_are_those_of_the_anchors_and_bounded",),
     ),
     Mutant(
+        "weak tests: what a calibrated model may show is the end of a two-sided interval",
+        "evaluation/calibration.py",
+        "float(np.quantile(found, level))",
+        "float(np.quantile(found, (1 + level) / 2))",
+        ("tests/evaluation/test_calibration.py::test_by_chance_is_what_a_calibrated_model_shows_and_falls_with_the_root_of_the_answers",),
+    ),
+    Mutant(
+        "weak tests: recall weighted by support has another interval than accuracy",
+        "evaluation/intervals.py",
+        '"weighted": average("weighted") | {"recall": accuracy},',
+        '"weighted": average("weighted"),',
+        ("tests/evaluation/test_intervals.py::test_every_headline_number_of_the_metrics_lies_in_its_interval_under_the_same_name",),
+    ),
+    Mutant(
         "weak tests: an answer begins with the mark before it",
         "batches/questions.py",
         "(characters[:, 1] > start)",
