@@ -1464,6 +1464,20 @@ MUTANTS = (
         ("tests/evaluation/test_intervals.py::test_every_headline_number_of_the_metrics_lies_in_its_interval_under_the_same_name",),
     ),
     Mutant(
+        "weak tests: of many seeds a p-value may be 0",
+        "evaluation/significance.py",
+        "(1 + (differences(chosen) >= least).sum()) / (resamples + 1)",
+        "(differences(chosen) >= least).sum() / resamples",
+        ("tests/evaluation/test_significance.py::test_the_scores_of_seeds_are_tested_as_scipy_tests_them",),
+    ),
+    Mutant(
+        "weak tests: the estimator takes the last layer, whichever are asked for",
+        "embedding/estimator.py",
+        "layers=tuple(self.layers))",
+        "layers=())",
+        ("tests/embedding/test_estimator.py::test_vectors_are_those_of_the_loaded_model_from_lists_arrays_and_columns",),
+    ),
+    Mutant(
         "weak tests: an answer begins with the mark before it",
         "batches/questions.py",
         "(characters[:, 1] > start)",
