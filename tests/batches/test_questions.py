@@ -119,9 +119,18 @@ def test_an_answer_longer_than_a_window_is_counted_and_learnt_as_none(tokenizer:
     assert examples.num_unreachable == 1 and not examples.labels.any()
 
 
+def test_an_answer_between_marks_without_spaces_has_its_own_tokens_alone(tokenizer: Tokenizer) -> None:
+    context = "rebuilt in (Zürich) of stone"
+    examples = encode_questions(tokenizer, ["Where?"], [context], [[("Zürich", 12)]], max_length=64)
+    ((start, end),) = examples.labels.tolist()
+    assert examples.spans[start, 0] == 12 and examples.spans[end, 1] == 18
+    assert "(" in context[examples.spans[start - 1, 0] : 12] and ")" in context[18 : examples.spans[end + 1, 1]]
+
+
 def test_a_long_question_is_cut_and_counted_and_a_context_keeps_room(tokenizer: Tokenizer) -> None:
     examples = encode_questions(tokenizer, [LONG, "When?"], CONTEXTS[:2], max_length=40, stride=128, max_question=64)
     assert examples.num_truncated == 1 and examples.lengths.max() == 40
+    assert rows(examples, examples.segments)[0].index(1) == 20 + 2, "of 40 the question has half at most"
     whole = encode_questions(tokenizer, [LONG], CONTEXTS[:1], max_length=384, max_question=12)
     assert rows(whole, whole.segments)[0].index(1) == 12 + 2
     empty = encode_questions(tokenizer, [""], [""], [[]], max_length=40)

@@ -60,6 +60,14 @@ def test_an_epoch_is_counted_as_its_batches_hold_it(make_documents: MakeDocument
     assert 0 < facts["forced_share"] <= facts["random_share"]
 
 
+def test_the_commoner_answer_may_be_that_b_follows(make_documents: MakeDocuments) -> None:
+    documents = make_documents([[9] * 12 for _ in range(20)], FIRST_ID)
+    facts = [survey(documents, 64, seed=seed)[1] for seed in range(12)]
+    shares = [each["random_share"] for each in facts]
+    assert min(shares) < 0.5 < max(shares)
+    assert [each["majority"] for each in facts] == pytest.approx([max(share, 1 - share) for share in shares])
+
+
 def test_documents_of_one_sentence_make_random_pairs_alone(make_documents: MakeDocuments) -> None:
     _, facts = survey(make_documents([[5]] * 40, FIRST_ID), 64)
     assert facts["pairs"] == 40

@@ -67,6 +67,8 @@ def test_weights_repeat_whole_times_and_leave_out_by_a_hash_of_the_text(tmp_path
     assert set(one) == {1} and set(many) == {2, 3} and 140 < (many == 3).sum() < 260
     assert choice.counts["weight"] == 400 - few.sum()
     assert choice.counts["in"] == choice.counts["kept"] + choice.counts["weight"] == 1200
+    # documents, not how often they come
+    assert choice.per_source == {number: Counter({"in": 400, "kept": kept}) for number, kept in enumerate((few.sum(), 400, 400))}
     reversed_units = [unit(tmp_path, number, [f"{text} Of {number}." for text in texts[::-1]]) for number in range(3)]
     again = chosen(tmp_path, *reversed_units, weights=(0.25, 1.0, 2.5))
     assert [each[::-1].tolist() for each in again.times] == times(choice)
@@ -78,6 +80,9 @@ def test_held_out_documents_come_once_and_are_those_of_the_hashes(tmp_path: Path
     assert choice.heldout == held_out(list(map(normalised_sha256, texts)), 0.1) and len(choice.heldout) == 6
     for text, often in zip(texts, times(choice)[0], strict=True):
         assert often == (1 if normalised_sha256(text) in choice.heldout else 3)
+    assert len(chosen(tmp_path, unit(tmp_path, 0, texts[:10]), heldout=0.2).heldout) == 2
+    alone = chosen(tmp_path, unit(tmp_path, 0, texts[:10]), weights=(3.0,), heldout=0.1)  # one document makes no pair to measure on
+    assert not alone.heldout and times(alone) == [[3] * 10]
 
 
 @pytest.mark.parametrize("heldout", [0.0, 0.2])

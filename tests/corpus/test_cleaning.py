@@ -193,6 +193,7 @@ DROPPED: list[tuple[str, dict[str, Any], str, str]] = [
     ("ellipsis_lines", {"max_ellipsis_lines": 0.5}, "a...\nb…\nc", "a...\nb…\nc\n... d"),
     ("symbols", {"max_symbols": 0.1}, "#a #b" + " c" * 17, "#a #b" + " c" * 18),
     ("symbols", {"max_symbols": 0.1}, "a... b…" + " c" * 17, "a... b…" + " c" * 18),
+    ("symbols", {"max_symbols": 0.1}, "#a #b…" + " c" * 17, "#a b…" + " c" * 17),  # each kind by itself
     ("digits", {"max_digits": 0.25}, "abcd1 e ٣", "abcd1 ef ٣"),
     ("letters", {"min_letters": 0.75}, "abc (d) [e]", "हिंदी (d)"),  # vowel signs belong to letters
     ("word_length", {"min_word_length": 3}, "ab cd efg", "abc def\nghi"),

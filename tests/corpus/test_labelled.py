@@ -206,6 +206,16 @@ def test_the_dev_split_is_stratified_and_follows_from_the_texts_alone() -> None:
     assert set(dev_of_shuffled.texts) == set(dev.texts)
 
 
+def test_a_text_of_two_labels_counts_under_the_lowest_whichever_row_comes_first() -> None:
+    rows = [(f"text {number % 60}", "y" if number < 60 else "x") for number in range(100)]  # forty texts have both labels
+    for share, of_both, of_one in ((0.1, 4, 2), (0.2, 8, 4), (0.4, 16, 8), (0.5, 20, 10)):  # of the forty, and of the twenty y alone
+        for order in (rows, rows[::-1]):
+            whole = made([text for text, _ in order], [label for _, label in order])
+            dev = {*cut_dev(whole, share, label_ids(whole, ["x", "y"]))[1].texts}
+            both = {text for text in dev if int(text.split()[1]) < 40}
+            assert (len(both), len(dev - both)) == (of_both, of_one)
+
+
 @given(
     st.lists(st.tuples(st.sampled_from(["a", "A ", "b", "c", "d d", "D  d"]), st.sampled_from("xyz")), min_size=1), st.floats(0.01, 0.99)
 )

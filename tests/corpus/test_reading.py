@@ -61,6 +61,12 @@ def test_every_way_to_be_dropped_has_its_reason_and_leaves_no_sentence() -> None
     assert len(set(marks)) == 2 and marks[1:] == [b"\xff" * 512] * 4  # of no words: like no other
 
 
+def test_of_two_reasons_cleanings_is_told_before_that_of_a_test_set() -> None:
+    recipe = Recipe(cleaning=Cleaning(max_words=5), keep_out=fingerprints([LEAK]))
+    batch, _ = treat([Document("1", "x", LEAK), Document("2", "x", "It rained.")], recipe)
+    assert batch.column("reason").to_pylist() == ["too_long", ""]
+
+
 def test_wikitext_is_told_by_its_site() -> None:
     page = Document("1", "x", "'''Bold''' [[link|words]] stay.{{cite|gone}}", site=Site())
     plain = Document("2", "x", "'''Bold''' words stay.")

@@ -72,6 +72,14 @@ def test_a_file_that_is_not_there_and_pairs_in_a_text_file(tmp_path):
         read_related(tmp_path / "a.txt", "pairs", Names())
 
 
+def test_two_rows_are_the_same_where_both_texts_are(tmp_path):
+    rows = [("a b", "c"), ("A  b", "C"), ("a b", "d"), ("a", "b c")]
+    read = read_related(written(tmp_path / "a.jsonl", *[{"text": a, "text_b": b} for a, b in rows]), None, Names())
+    hashes = read.text_hashes()
+    assert hashes[0] == hashes[1] and len(set(hashes)) == 3
+    assert read.anchor_hashes()[0] == read.anchor_hashes()[2] != read.anchor_hashes()[3]
+
+
 def test_dev_takes_the_rows_of_an_anchor_together(tmp_path):
     rows = [{"text": f"anchor {number // 3}", "text_b": f"other {number}"} for number in range(60)]
     read = read_related(written(tmp_path / "a.jsonl", *rows), None, Names())

@@ -61,7 +61,7 @@ def test_runs_hold_so_many_texts_or_characters_and_all_in_order(monkeypatch: pyt
     assert [len(run.texts) for run in found] == [4, 4, 2] and [run.number for run in found] == [0, 1, 2]
     assert [pair for run in found for pair in zip(run.ids, run.texts, strict=True)] == pairs
     monkeypatch.setattr(module, "RUN_CHARACTERS", 10)
-    assert [run.ids for run in runs(pairs, 4)] == [["0", "1", "2", "3"], ["4", "5", "6"][:3], ["7", "8"], ["9"]]
+    assert [run.ids for run in runs(pairs, 4)] == [["0", "1", "2", "3"], ["4", "5", "6"], ["7", "8"], ["9"]]
     assert list(runs([], 4)) == []
 
 

@@ -42,6 +42,8 @@ def test_the_agreement_is_scipys_and_its_interval_holds_the_truth_19_times_in_20
         assert found.spearman == pytest.approx(spearmanr(x, y).statistic) and found.pairs == 60
         inside += found.low <= truth <= found.high
     assert 0.92 < inside / 400 < 0.98
+    z = np.arctanh([found.low, found.spearman, found.high])
+    assert np.diff(z) == pytest.approx(1.96 * np.sqrt((1 + found.spearman**2 / 2) / 57))  # Bonett and Wright 2000, by hand
     assert rank_agreement(np.ones(12), list(range(12))).spearman == 0
 
 

@@ -55,6 +55,14 @@ def test_a_vector_is_transformers_mean_over_pieces_and_layers(embedder: Embedder
         np.testing.assert_allclose(ours.bag[number], table[ids[others]].mean(axis=0), atol=1e-6)
 
 
+def test_a_neighbour_without_a_space_between_is_no_piece_of_the_word(embedder: Embedder) -> None:
+    text = "the (sea)hill"
+    found = [Occurrence(0, 5, 8)]
+    states = embedder.vectors(embedder.encode([text]), What(pooling=None, layers=(2,)))
+    pieces = [embedder.tokenizer.token(id) for id in embedder.encode([text]).ids.tolist()]
+    np.testing.assert_array_equal(word_vectors(embedder, [text], found, (2,)).contextual[0], states[pieces.index("sea")])
+
+
 def test_without_context_a_word_is_the_same_everywhere_and_with_it_is_not(embedder: Embedder) -> None:
     texts = ["the sea", "birds sing over the sea in spring"]
     found = list(occurrences(["sea"], texts))

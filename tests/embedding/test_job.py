@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from bertlab.corpus.sources import File
 from bertlab.embedding import job as jobs
@@ -15,6 +16,7 @@ from bertlab.embedding.engine import Embedder, What
 from bertlab.embedding.job import Kept, Planned, Texts
 from bertlab.errors import ConfigError, CorruptError, DataError
 from bertlab.evaluation.vectors import read_vectors
+from bertlab.model.pooling import Recorded
 
 WHAT, KEPT = What(pooling="mean"), Kept(normalize=True)
 
@@ -126,6 +128,14 @@ def test_parts_of_other_texts_are_not_taken_for_these(source: Texts, embedder: E
     assert len(jobs.missing(jobs.plan(source, "another job"), tmp_path / "parts")) == 5
 
 
+def test_runs_of_equal_ids_and_texts_are_parts_of_their_own(source: Texts, embedder: Embedder, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"id": "one", "text": "the sea"}\n' * 20)
+    assert work(source, tmp_path / "parts", embedder) == [10, 10]
+    made(source, tmp_path / "parts", tmp_path / "v.npy", embedder)
+    ids, vectors = read_vectors(tmp_path / "v.npy")
+    assert ids == ["one"] * 20 and len(np.unique(vectors, axis=0)) == 1
+
+
 def test_texts_that_change_while_they_are_read_are_refused(source: Texts, embedder: Embedder, tmp_path: Path) -> None:
     planned = jobs.plan(source, "job")
     text = (tmp_path / "rows.jsonl").read_text()
@@ -211,6 +221,10 @@ def test_a_job_is_known_by_all_that_its_vectors_depend_on(embedder: Embedder, mo
     monkeypatch.setattr(jobs.bertlab, "__version__", "0.0.0")
     others.append(known())
     monkeypatch.undo()
+    for name, value in (("max_length", 12), ("recorded", Recorded(prompt="the river ")), ("device", torch.device("meta"))):
+        with monkeypatch.context() as patch:
+            patch.setattr(embedder, name, value)
+            others.append(known())
     monkeypatch.setattr(embedder, "threads", 7)
     assert known() not in others and len(set(others)) == len(others)
 

@@ -107,6 +107,10 @@ def test_groups_are_as_many_as_labels_and_another_column_is_refused(of_model: Ve
     metrics, _ = clustering(rows, of_model, 0)
     assert (metrics["n"], metrics["labels"], metrics["groups"]) == (20, 2, 2) and 0 <= metrics["v_measure"] <= 1
     assert metrics["geometry"]["pairs"] == 10
+    same = Labelled(ids(24), [texts[0]] * 4 + texts, None, ["water"] * 4 + ["water", "air"] * 10, "rows.csv")  # one text five times
+    lie, again = metrics["geometry"], clustering(same, of_model, 0)[0]["geometry"]
+    assert (again["pairs"], again["texts"]) == (10, 20) == (lie["pairs"], lie["texts"])
+    assert again["alignment"] == pytest.approx(lie["alignment"], abs=1e-6) and again["anisotropy"] == pytest.approx(lie["anisotropy"])
     with pytest.raises(DataError, match="20 labels of 20 texts are no groups"):
         clustering(Labelled(ids(20), texts, None, ids(20), "rows.csv"), of_model, 0)
     with pytest.raises(DataError, match="no second texts"):

@@ -50,8 +50,10 @@ def test_scores_and_the_interval_of_a_difference():
     sides = iter([True, False])
     poor = per_text(task, lambda examples: poor_vectors[next(sides)])
     assert scores(task, good) == {"mrr": 1.0, "recall@1": 1.0, "n": 40}
+    assert scores(task, np.array([1, 1 / 2, 1, 0, 1 / 4])) == {"mrr": pytest.approx(0.55), "recall@1": 0.4, "n": 5}
     found = improvement(task, poor, good)
     assert found["difference"] == pytest.approx(1 - poor.mean()) and 0 < found["low"] < found["difference"] < found["high"]
+    assert (found["before"], found["after"]) == (scores(task, poor), scores(task, good))
     assert improvement(task, good, poor)["high"] < 0
     shuffled = poor[draw.permutation(40)]  # other texts, the same mean
     none = improvement(task, poor, shuffled)

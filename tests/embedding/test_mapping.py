@@ -100,6 +100,7 @@ def test_vectors_that_say_little_have_a_map_all_the_same(tmp_path: Path, stored_
     assert found.points.shape == (n, 2) and np.isfinite(found.points).all() and 0 <= found.shown <= 1
     assert found.near.shape == (n, min(NEIGHBOURS, n - 1)) and np.isfinite(found.cosines).all()
     assert all(row not in near and len(set(near)) == len(near) for row, near in enumerate(found.near.tolist()))
+    assert found.geometry["texts"] == len(np.unique(vectors, axis=0)), "equal ones count once"
 
 
 def test_a_number_that_is_none_is_said(tmp_path: Path, stored_vectors: Store) -> None:

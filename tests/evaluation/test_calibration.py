@@ -207,6 +207,8 @@ def test_by_chance_is_what_a_calibrated_model_shows_and_falls_with_the_root_of_t
     few, many = (by_chance(np.tile(softmax(logits, 1).max(1), repeat)) for repeat in (1, 4))
     assert few["mean"] == pytest.approx(np.mean(shown), rel=0.1) and many["mean"] == pytest.approx(few["mean"] / 2, rel=0.1)
     assert np.mean(np.array(shown) > few["high"]) <= 0.15 and few["high"] > few["mean"]
+    median = by_chance(np.tile(softmax(logits, 1).max(1), 4), level=0.5)["high"]
+    assert median == pytest.approx(many["mean"], rel=0.03)  # of a thousand sums of 15 gaps mean and median are near each other
     assert by_chance(np.ones(50)) == {"mean": 0.0, "high": 0.0}  # who is certain and true is never wrong
 
 
@@ -256,3 +258,7 @@ def test_coverage_of_brier_nll_and_ece(n: int, sharpness: float) -> None:
     )
     for name in names:
         assert rates[name] >= 0.95 - 0.03 - 3.5 * (0.95 * 0.05 / SIMULATIONS) ** 0.5, name
+    if sharpness == 1.0:
+        assert rates["ece within by_chance"] >= 0.95 - 0.03 - 3.5 * (0.95 * 0.05 / SIMULATIONS) ** 0.5
+    elif sharpness == 2.0:
+        assert rates["ece within by_chance"] < 0.5

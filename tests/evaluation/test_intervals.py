@@ -138,6 +138,9 @@ def test_every_headline_number_of_the_metrics_lies_in_its_interval_under_the_sam
         assert interval["low"] < value < interval["high"], place
     assert found["per_class"]["ale"]["recall"] == wilson(int(((gold == 0) & (predicted == 0)).sum()), int((gold == 0).sum()))
     assert found["per_class"]["ale"]["precision"] == wilson(int(((gold == 0) & (predicted == 0)).sum()), int((predicted == 0).sum()))
+    # what equals accuracy has its interval, not the bootstrap's
+    same = [found["weighted"]["recall"], *found["micro"].values()]
+    assert same == [wilson(int((gold == predicted).sum()), 300)] * 4 == [found["accuracy"]] * 4
     assert found == of_metrics(gold.tolist(), predicted.tolist(), names, seed=3, resamples=2000)
     assert found != of_metrics(gold, predicted, names, seed=4, resamples=2000)
 

@@ -178,6 +178,8 @@ def test_the_scores_of_seeds_are_tested_as_scipy_tests_them() -> None:
     assert seed_permutation_p(np.arange(5.0), np.arange(5.0) + 10, 1000, seed=0) == pytest.approx(2 / 252)  # the least of 5 and 5
     many = seed_permutation_p(np.arange(12.0), np.arange(12.0) + 2, 20_000, seed=0)  # 2.7 million ways: some of them
     assert many == pytest.approx(stats.ttest_ind(np.arange(12.0), np.arange(12.0) + 2).pvalue, abs=0.03)
+    assert seed_permutation_p(np.arange(12.0), np.arange(12.0) + 100, 999, seed=0) == 1 / 1000, "never 0"
+    assert seed_permutation_p(np.ones(12), np.ones(12), 999, seed=0) == 1.0
     one = np.array([0.8])
     assert seed_permutation_p(one, one, 100, seed=0) is None and welch_p(one, b) is None
     same = np.array([0.8, 0.8])

@@ -108,6 +108,9 @@ def test_old_rows_and_everything_else_stay_bit_by_bit(name: str, dtype: torch.dt
     weight = encoder(model).embeddings.word_embeddings
     assert weight.num_embeddings == new.vocab_size and weight.weight.requires_grad
     assert any(parameter is weight.weight for parameter in model.parameters())
+    frozen = build(name, base.vocab_size).requires_grad_(False)
+    extend_embeddings(frozen, base, new)
+    assert not any(parameter.requires_grad for parameter in frozen.parameters()), "what is not learnt stays so"
 
 
 def test_a_text_without_new_entries_gives_the_same_bits(base: Tokenizer, new: Tokenizer) -> None:

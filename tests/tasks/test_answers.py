@@ -6,15 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 import transformers
 
 import bertlab
+from bertlab.batches.questions import Candidate, Found
 from bertlab.errors import ConfigError, DataError
 from bertlab.evaluation.answers import answer_metrics
-from bertlab.tasks.answers import ANSWERS, THRESHOLD, Answer
+from bertlab.tasks.answers import ANSWERS, THRESHOLD, Answer, Gold
 from bertlab.verbs import compare, evaluate, finetune
 
 COMMON = ["the", "old", "one", "of", "a", "great", "many", "in", "this", "place", "was"]
@@ -120,6 +122,12 @@ def test_questions_about_one_text_stay_on_one_side_and_squads_own_form_is_told(b
     )
     texts = {split: {each.split("-")[0] for each in data.splits[split].ids} for split in ("train", "dev")}
     assert len(texts["dev"]) == 4 and not texts["train"] & texts["dev"] and len(data.splits["dev"]) == 12
+
+
+def test_the_loss_is_the_share_of_best_spans_that_are_no_answer_whatever_the_threshold() -> None:
+    found = [Found([Candidate(text, 0, len(text), 1.0)], 9.0) for text in ("the comet", "river", "violin", "sea")]
+    gold = Gold([["comet"], ["sea"], ["comet"], ["comet"]], [], np.arange(4))
+    assert ANSWERS.loss(gold, found) == 0.75
 
 
 def test_smoothing_has_no_meaning_for_answers(base: str, write: Callable[..., str], tmp_path: Path) -> None:

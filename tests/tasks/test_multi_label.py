@@ -151,6 +151,31 @@ def test_labels_come_from_train_alone(base: str, write: Callable[..., str], tmp_
     assert not (tmp_path / "run" / "config.yaml").exists()
 
 
+def test_the_likeliest_label_comes_first_and_a_text_may_have_none() -> None:
+    labels = Labels(["a", "b", "c"])
+    first, none = MULTI_LABEL.answers(np.array([[0.6, 0.9, 0.7], [0.1, 0.5, 0.2]]), labels)
+    assert first.labels == first.given == ["b", "c", "a"] and none.labels == []
+    assert first.as_row() == {"labels": ["b", "c", "a"], "probability": [0.9, 0.7, 0.6]}
+
+
+def test_a_text_counts_under_its_rarest_label_when_dev_is_cut() -> None:
+    gold = np.array([[1, 1, 0], [1, 0, 0], [1, 0, 1], [0, 0, 1], [0, 0, 0]], dtype=bool)  # 3, 1 and 2 texts
+    assert MULTI_LABEL.strata(gold) == [1, 0, 2, 2, 3]
+
+
+def test_a_suspected_label_stands_with_how_far_the_model_is_on_the_other_side() -> None:
+    sure = np.array([0.9, 0.1] * 30)
+    gold = np.stack([sure > 0.5, sure > 0.5], 1)
+    probabilities = np.stack([sure, sure], 1)
+    gold[[4, 7], [0, 1]] ^= True  # one left out, one given too much
+    probabilities[4, 0] = 0.95
+    rows = Labelled([str(row) for row in range(60)], ["text"] * 60, None, None, "rows")
+    assert MULTI_LABEL.suspects is not None
+    found, weak = MULTI_LABEL.suspects(rows, gold, probabilities, Labels(["a", "b"]))
+    assert weak == [] and [(each["row"], each["label"], each["given"]) for each in found] == [(4, "a", False), (7, "b", True)]
+    assert [(each["probability"], each["margin"]) for each in found] == [pytest.approx((0.95, -0.9)), pytest.approx((0.1, -0.8))]
+
+
 def test_the_loss_is_finite_where_a_sigmoid_has_rounded_to_certainty() -> None:
     gold = np.array([[True, False]])
     assert MULTI_LABEL.loss(gold, np.array([[1.0, 0.0]], np.float32)) < 1e-6

@@ -13,9 +13,11 @@ import torch
 import transformers
 
 import bertlab
+from bertlab.corpus.labelled_tokens import LabelledTokens
 from bertlab.corpus.schemes import spans_of
 from bertlab.errors import DataError
 from bertlab.evaluation.entities import entity_metrics
+from bertlab.tasks.contract import Labels
 from bertlab.tasks.tokens import TOKENS, Entities, Entity, Tagged
 from bertlab.verbs import compare, evaluate, finetune
 
@@ -124,6 +126,20 @@ def test_types_come_from_train_alone(base: str, write: Callable[..., str], tmp_p
     test = write(tmp_path / "test.jsonl", [{"tokens": ["river"], "tags": ["B-water"]}])
     with pytest.raises(DataError, match="entities of type 'water', which train does not have: 'place', 'thing'"):
         finetune.run(finetune.Config(model=base, train=train, test=test, out=str(tmp_path / "run"), device="cpu"))
+
+
+def test_a_suspected_tag_stands_with_its_own_word_where_others_were_not_seen() -> None:
+    words = [["unseen", "mill"], ["the", "river"]] * 20
+    of_words = np.array([[0, 0], [0.9, 0.1], [0.9, 0.1], [0.1, 0.9]] * 20, np.float32)
+    of_words[59] = 0.95, 0.05  # "river" of sentence 29 is nothing, says the model; fifteen words before it were not seen
+    gold = [[0, 0], [0, 1]] * 20
+    tagged = Tagged([["O", "O"]] * 40, [np.zeros(2)] * 40, of_words)
+    rows = LabelledTokens([str(row) for row in range(40)], words, None, None, 0, "rows")
+    assert TOKENS.suspects is not None
+    (found,), weak = TOKENS.suspects(rows, gold, tagged, Labels(["O", "B-x"]))
+    assert weak == [] and (found["row"], found["word"], found["position"]) == (29, "river", 1)
+    assert (found["label"], found["likelier"]) == ("B-x", "O")
+    assert (found["probability"], found["margin"]) == pytest.approx((0.05, -0.9))
 
 
 def test_the_loss_is_of_the_words_that_the_model_saw() -> None:

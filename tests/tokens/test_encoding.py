@@ -1,5 +1,6 @@
 """The spool into ids: each document as the tokenizer alone would give it, whatever the runs and the number of processes."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,34 @@ def test_every_document_is_what_the_tokenizer_makes_of_it_in_order(
         assert (document.source, document.sha256) == ("made up", f"{number:064x}")
     assert found[20].sentence_lengths.shape == (2,)
     assert found[30].ids.shape == (0,)
+
+
+def test_an_added_token_is_found_in_the_text_before_any_word(tmp_path: Path, tokenizer: Path) -> None:
+    """As some published vocabularies have one: to the tokenizer "old town" is then no two words."""
+    rules = json.loads((tokenizer / "tokenizer.json").read_text())
+    added = len(rules["model"]["vocab"])
+    how = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    rules["added_tokens"].append({"id": added, "content": "old town"} | how)
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / "tokenizer.json").write_text(json.dumps(rules))
+    with SpoolWriter(tmp_path / "spool") as spool:
+        spool.add("one", "made up", "0" * 64, DOCUMENTS[3])
+    (found,) = encode_spool(tmp_path / "spool", tmp_path / "tokenizer", 1, lambda characters: None)
+    ids, _ = tokenizers.load(str(tmp_path / "tokenizer")).encode(DOCUMENTS[3])
+    assert found.ids.tolist() == ids.tolist() and found.ids.tolist().count(added) == len(DOCUMENTS[3])
+
+
+def test_a_word_of_more_letters_than_the_rules_allow_is_unknown_though_the_vocabulary_has_it(tmp_path: Path, tokenizer: Path) -> None:
+    rules = json.loads((tokenizer / "tokenizer.json").read_text())
+    assert "river" in rules["model"]["vocab"]
+    rules["model"]["max_input_chars_per_word"] = 4
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / "tokenizer.json").write_text(json.dumps(rules))
+    with SpoolWriter(tmp_path / "spool") as spool:
+        spool.add("one", "made up", "0" * 64, ["the river runs past"])
+    (found,) = encode_spool(tmp_path / "spool", tmp_path / "tokenizer", 1, lambda characters: None)
+    loaded = tokenizers.load(str(tmp_path / "tokenizer"))
+    assert found.ids.tolist() == loaded.encode(["the river runs past"])[0].tolist() and loaded.unk_id in found.ids
 
 
 def test_an_empty_spool_gives_no_document(tmp_path: Path, tokenizer: Path) -> None:

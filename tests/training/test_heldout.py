@@ -1,6 +1,10 @@
 """bertlab/training/heldout.py: the measure is what one computes by hand, whatever the cut (in two processes: test_processes.py)."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +13,48 @@ from accelerate import Accelerator
 
 from bertlab.batches.flat import PretrainingBatch
 from bertlab.model.heads import BertForPreTraining
-from bertlab.training.heldout import likeliest, measure_heldout
+from bertlab.tokens.shards import Documents, ShardWriter
+from bertlab.tokens.tokenizer import train
+from bertlab.training.heldout import heldout_batches, likeliest, measure_heldout
 
 MakeModel = Callable[..., BertForPreTraining]
+
+
+def split(folder: Path, documents: Sequence[Sequence[int]], ids: Sequence[int]) -> Documents:
+    """Documents of sentences of so many tokens, which are `ids` over and over."""
+    writer = ShardWriter(folder, np.dtype(np.uint16))
+    for number, lengths in enumerate(documents):
+        writer.add(str(number), "made up", f"{number:064x}", np.resize(ids, sum(lengths)), np.array(lengths))
+    writer.close()
+    return Documents(folder)
+
+
+def test_what_is_held_out_is_the_same_each_time_and_what_knowing_nothing_scores_is_worked_out_by_hand(tmp_path: Path) -> None:
+    tokenizer = train(["the old river runs to the sea"] * 4, kind="wordpiece", vocab_size=60, lowercase=True)
+    one, other = (int(tokenizer.encode([word])[0][0]) for word in ("river", "sea"))
+    heldout = split(tmp_path / "heldout", [[9] * 12] * 40, [one])
+    corpus: Any = SimpleNamespace(
+        heldout=heldout, train=split(tmp_path / "train", [[8, 8]] * 2, [one, one, one, other]), tokenizer=tokenizer
+    )
+    batches, facts = heldout_batches(corpus, 32, 128, 5)
+    assert len(batches) == 5 and sum(batch.num_tokens for batch in batches) > 4 * 96
+    again, _ = heldout_batches(corpus, 32, 128, 5)
+    for left, right in zip(batches, again, strict=True):
+        assert torch.equal(left.input_ids, right.input_ids) and torch.equal(left.mlm_positions, right.mlm_positions)
+    assert all((batch.mlm_labels == one).all() for batch in batches)  # of 32 tokens in train 24 are this one, and each counts once more
+    assert facts["unigram_loss"] == pytest.approx(-math.log(25 / (32 + tokenizer.vocab_size)))
+    shares = []
+    for most in range(1, 20):
+        batches, facts = heldout_batches(corpus, 32, 128, most)
+        shares.append(float(torch.cat([batch.nsp_labels for batch in batches]).double().mean()))
+        assert facts["nsp_majority"] == pytest.approx(max(shares[-1], 1 - shares[-1]))
+    assert min(shares) < 0.5 < max(shares)
+
+
+def test_one_document_or_none_held_out_leaves_nothing_to_measure_on(tmp_path: Path) -> None:
+    for heldout in (None, split(tmp_path / "heldout", [[9] * 12], [7])):
+        corpus: Any = SimpleNamespace(heldout=heldout)
+        assert heldout_batches(corpus, 32, 128, 5) == ([], {})
 
 
 def test_it_equals_the_computation_by_hand(make_model: MakeModel, uneven: list[PretrainingBatch], accelerator: Accelerator) -> None:

@@ -18,8 +18,8 @@ def test_a_loss_fifty_times_the_mean_is_a_spike_and_the_usual_ones_are_not() -> 
 
 def test_six_deviations_are_the_line() -> None:
     recent = [4.9, 5.1] * (WINDOW // 2)  # mean 5.0, deviation 0.1
-    assert is_spike(recent, 5.61)
-    assert not is_spike(recent, 5.59)
+    assert is_spike(recent, 5.601)
+    assert not is_spike(recent, 5.599)
 
 
 def test_losses_older_than_the_window_do_not_count() -> None:
@@ -28,6 +28,7 @@ def test_losses_older_than_the_window_do_not_count() -> None:
 
 def test_before_there_are_enough_nothing_is_a_spike() -> None:
     assert not is_spike([5.0] * (FEWEST - 1), 500.0)
+    assert is_spike([5.0] * FEWEST, 500.0)
 
 
 def test_losses_that_hardly_vary_make_no_spike_of_a_twentieth_more() -> None:
