@@ -15,7 +15,7 @@ NUMBERS = np.arange(40)
 def test_ranks_by_hand():
     first = np.array([[1.0, 0.0], [0.0, 3.0], [1.0, 1.0], [1.0, 0.0]])
     second = np.array([[2.0, 0.1], [1.0, 0.0], [0.0, 1.0]])
-    # to 0: rank 2 (1 is nearer); to 2: rank 1; to 0: 0.74, behind 0.71 of both? no: 0 is nearest; of a group that is not there: 0
+    # to 0: rank 2 (1 is nearer); to 2: rank 1; to 0: its 0.74 is before the 0.71 of both others, rank 1; of a group that is not there: 0
     found = reciprocal_ranks(first, second, np.array([0, 2, 0, 9]), np.array([0, 1, 2]), itself=True)
     assert found.tolist() == [1 / 2, 1.0, 1.0, 0.0]
 

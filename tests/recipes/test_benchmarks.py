@@ -405,4 +405,4 @@ def test_the_embedding_script_gives_both_sides_the_same_vectors(
     figures = json.loads(said.splitlines()[-1])
     assert figures["fp32_max_error"] < 1e-5 and figures["fp32_ratio"] > 0 and figures["rounds"] == 2
     bf16 = figures["bf16_ratio"], figures["bf16_min_cosine"]
-    assert bf16 == (None, None) and "not measured here" in said or min(bf16) > 0
+    assert (bf16 == (None, None) and "not measured here" in said) or min(bf16) > 0

@@ -50,16 +50,13 @@ def write(path: Path, rows: list[dict[str, str]]) -> str:
     return str(path)
 
 
-def test_rows(count: int, pairs: bool = False) -> list[dict[str, str]]:
+def rows_of_topics(count: int, pairs: bool = False) -> list[dict[str, str]]:
     draw = random.Random(count)
     rows = []
     for number in range(count):
         row = {"id": f"row {number}", "text": " ".join(draw.choices(WORDS, k=draw.randint(1, 15))), "label": draw.choice(CLASSES[:3])}
         rows.append(row | ({"text_b": " ".join(draw.choices(WORDS, k=3))} if pairs else {}))
     return rows
-
-
-test_rows.__test__ = False  # type: ignore[attr-defined]
 
 
 def run(model: str, data: str, out: Path, **settings: Any) -> tuple[dict[str, Any], dict[str, list[Any]]]:
@@ -69,7 +66,7 @@ def run(model: str, data: str, out: Path, **settings: Any) -> tuple[dict[str, An
 
 
 def test_the_metrics_are_scikit_learns_on_the_predictions_file(folders: dict[str, str], tmp_path: Path) -> None:
-    data = write(tmp_path / "data.jsonl", test_rows(80))
+    data = write(tmp_path / "data.jsonl", rows_of_topics(80))
     metrics, columns = run(folders["classifier"], data, tmp_path / "out")
     assert read_json(tmp_path / "out" / "metrics.json") == metrics
     gold, predicted = columns["gold"], columns["predicted"]
@@ -88,7 +85,7 @@ def test_the_metrics_are_scikit_learns_on_the_predictions_file(folders: dict[str
 
 @pytest.mark.parametrize("pairs", [False, True])
 def test_each_row_has_what_transformers_says_of_it(folders: dict[str, str], tmp_path: Path, pairs: bool) -> None:
-    rows = test_rows(30, pairs)
+    rows = rows_of_topics(30, pairs)
     _, columns = run(folders["classifier"], write(tmp_path / "data.jsonl", rows), tmp_path / "out")
     assert columns["id"] == [row["id"] for row in rows] and columns["gold"] == [row["label"] for row in rows]
     assert columns["text_sha256"] == read_labelled(tmp_path / "data.jsonl").text_hashes()
@@ -104,7 +101,7 @@ def test_each_row_has_what_transformers_says_of_it(folders: dict[str, str], tmp_
 
 
 def test_a_fine_tuned_model_says_the_same_as_at_the_end_of_its_training(folders: dict[str, str], tmp_path: Path) -> None:
-    train, test = write(tmp_path / "train.jsonl", test_rows(40)), write(tmp_path / "test.jsonl", test_rows(20))
+    train, test = write(tmp_path / "train.jsonl", rows_of_topics(40)), write(tmp_path / "test.jsonl", rows_of_topics(20))
     settings: dict[str, Any] = {"seeds": 1, "epochs": 1, "baselines": False, "device": "cpu", "precision": "fp32"}
     tuned = finetune.run(finetune.Config(model=folders["pretrained"], train=train, test=test, out=str(tmp_path / "run"), **settings))
     metrics, columns = run(str(tmp_path / "run" / "model"), test, tmp_path / "out")
@@ -117,14 +114,14 @@ def test_a_fine_tuned_model_says_the_same_as_at_the_end_of_its_training(folders:
     with pytest.raises(ConfigError, match="is a run folder, with metrics of its own: choose another --out"):
         run(str(tmp_path / "run" / "model"), test, tmp_path / "run")
     with pytest.raises(DataError, match="was fine-tuned on single texts: give no text_b"):
-        run(str(tmp_path / "run" / "model"), write(tmp_path / "pairs.jsonl", test_rows(5, pairs=True)), tmp_path / "pairs")
+        run(str(tmp_path / "run" / "model"), write(tmp_path / "pairs.jsonl", rows_of_topics(5, pairs=True)), tmp_path / "pairs")
     assert before == {path: path.read_bytes() for path in before} and not (tmp_path / "pairs").exists()
 
 
 def test_columns_may_have_other_names_and_the_scores_are_shown(
     folders: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = test_rows(12)
+    rows = rows_of_topics(12)
     plain, _ = run(folders["classifier"], write(tmp_path / "plain.jsonl", rows), tmp_path / "plain")
     renamed = [{"said": row["text"], "kind": row["label"], "text": "not this"} for row in rows]
     assert "replace" not in capsys.readouterr().out
@@ -140,7 +137,7 @@ def test_columns_may_have_other_names_and_the_scores_are_shown(
 def test_columns_of_the_fine_tuning_need_no_second_naming(
     folders: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = test_rows(24)
+    rows = rows_of_topics(24)
     named = [{"id": row["id"], "said": row["text"], "kinds": row["label"] + "|all", "text": "not this", "label": "odd"} for row in rows]
     train, model = write(tmp_path / "train.jsonl", named), str(tmp_path / "run" / "model")
     settings: dict[str, Any] = {"seeds": 1, "epochs": 1, "baselines": False, "device": "cpu", "precision": "fp32"}
@@ -175,7 +172,7 @@ def test_texts_that_are_too_long_are_cut_and_counted(folders: dict[str, str], tm
 def test_leaks_are_told_before_any_number_and_the_files_are_those_of_the_manifest(
     folders: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = test_rows(60)
+    rows = rows_of_topics(60)
     data, train = write(tmp_path / "data.jsonl", rows), write(tmp_path / "train.jsonl", rows[:20])
     metrics, columns = run(folders["classifier"], data, tmp_path / "out", train=train)
     shown = capsys.readouterr().out
@@ -213,7 +210,7 @@ def test_scores_of_another_model_or_of_other_data_are_not_replaced_in_silence(tm
 
 
 def test_a_folder_that_is_no_evaluation_keeps_its_manifest(folders: dict[str, str], tmp_path: Path) -> None:
-    data, kept = write(tmp_path / "data.jsonl", test_rows(4)), Path(folders["pretrained"]) / "manifest.json"
+    data, kept = write(tmp_path / "data.jsonl", rows_of_topics(4)), Path(folders["pretrained"]) / "manifest.json"
     before = kept.read_bytes()
     with pytest.raises(ConfigError, match=r"pretrained is a folder of another kind \(model\): choose another --out"):
         run(folders["classifier"], data, kept.parent)
@@ -241,8 +238,8 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., str]]:
 def test_what_cannot_be_scored_is_refused_in_one_line_and_leaves_nothing(
     folders: dict[str, str], tmp_path: Path, refused: Callable[..., str]
 ) -> None:
-    good = write(tmp_path / "good.jsonl", test_rows(4))
-    unseen = write(tmp_path / "unseen.jsonl", [*test_rows(2), {"text": "a stone", "label": "stone"}])
+    good = write(tmp_path / "good.jsonl", rows_of_topics(4))
+    unseen = write(tmp_path / "unseen.jsonl", [*rows_of_topics(2), {"text": "a stone", "label": "stone"}])
     bare = write(tmp_path / "bare.jsonl", [{"text": "a stone"}])
     out = tmp_path / "out"
 
