@@ -87,7 +87,7 @@ def build_optimizers(
     name: Name,
     *,
     learning_rate: float,
-    muon_learning_rate: float = 5e-3,
+    muon_learning_rate: float = 1e-3,
     weight_decay: float = 0.01,
     layer_decay: float = 1.0,
     betas: tuple[float, float] = (0.9, 0.999),

@@ -14,8 +14,10 @@ from bertlab.tokens import tokenizer
 from bertlab.tokens.corpus import Corpus
 from bertlab.tokens.extension import extends
 
-# Peak rates for AdamW (and for what Muon leaves to it) by width: 1e-4 is the paper's for base, the small ones are first readings.
-LEARNING_RATES = {128: 3e-3, 256: 2e-3, 512: 1e-3, 768: 1e-4, 1024: 1e-4}
+# Peak rates by width. AdamW's (and of what Muon leaves to it): 1e-4 is the paper's for base. Those of 128 and 256, and Muon's there, are
+# the best of a few tried (docs/performance.md); of 512, and Muon's above, what follows from them when a rate falls as the width grows.
+LEARNING_RATES = {128: 3e-3, 256: 1e-3, 512: 5e-4, 768: 1e-4, 1024: 1e-4}
+MUON_LEARNING_RATES = {128: 2.5e-3, 256: 1.5e-3, 512: 7.5e-4, 768: 5e-4, 1024: 4e-4}
 
 
 def default_learning_rate(width: int, goes_on: bool) -> float:
@@ -23,6 +25,11 @@ def default_learning_rate(width: int, goes_on: bool) -> float:
     if goes_on:
         return 2e-5 if width >= 768 else 1e-4
     return LEARNING_RATES.get(width, 1e-4)
+
+
+def default_muon_learning_rate(width: int, goes_on: bool) -> float:
+    """Muon's likewise; to go on from a model it is AdamW's, whose updates are of the same size."""
+    return default_learning_rate(width, True) if goes_on else MUON_LEARNING_RATES.get(width, 4e-4)
 
 
 def random_model(corpus: Corpus, preset: str, *, longest: int, dropouts: dict[str, Any], start_at_unigrams: bool) -> BertForPreTraining:

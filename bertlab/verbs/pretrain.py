@@ -78,8 +78,8 @@ class Config:
     """muon: Muon for the blocks' matrices, AdamW for the rest; adamw: the paper's. Default: muon, but adamw to go on from `model`."""
     learning_rate: float | None = None
     """Peak rate of AdamW; by default chosen by width, and low to go on from `model`."""
-    muon_learning_rate: float = 5e-3
-    """Peak rate of Muon."""
+    muon_learning_rate: float | None = None
+    """Peak rate of Muon; by default chosen by width, and low to go on from `model`."""
     weight_decay: float = 0.01
     """On matrices, not on LayerNorm and biases."""
     warmup: float = 0.06
@@ -161,7 +161,7 @@ class Config:
                 raise ConfigError(f"{name}={value}: give 1 or more")
         if self.seed >= 2**31:
             raise ConfigError("seed must be below 2,147,483,648")
-        if (self.learning_rate is not None and self.learning_rate <= 0) or self.muon_learning_rate <= 0 or self.clip <= 0:
+        if any(rate is not None and rate <= 0 for rate in (self.learning_rate, self.muon_learning_rate, self.clip)):
             raise ConfigError("learning_rate, muon_learning_rate and clip must be above 0")
 
     @property
@@ -227,7 +227,7 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     from bertlab.training.sharding import shard, whole_weights
     from bertlab.training.speed import peak_memory, training_flops, utilisation_of
     from bertlab.training.spikes import WINDOW, is_spike
-    from bertlab.training.start import default_learning_rate
+    from bertlab.training.start import default_learning_rate, default_muon_learning_rate
 
     main = accelerator.is_main_process
     corpus = open_corpus(config.corpus, verify=accelerator.is_local_main_process)
@@ -236,11 +236,12 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     model.bert.encoder.recompute = config.recompute
     if config.shard:
         shard(model)
+    width = model.config.hidden_size
     optimizers = build_optimizers(
         model,
         config.optimizer or ("adamw" if config.model else "muon"),
-        learning_rate=config.learning_rate or default_learning_rate(model.config.hidden_size, goes_on=config.model is not None),
-        muon_learning_rate=config.muon_learning_rate,
+        learning_rate=config.learning_rate or default_learning_rate(width, goes_on=config.model is not None),
+        muon_learning_rate=config.muon_learning_rate or default_muon_learning_rate(width, goes_on=config.model is not None),
         weight_decay=config.weight_decay,
         bf16=uses_bf16(accelerator.device, config.precision),
     )
