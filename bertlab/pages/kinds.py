@@ -16,7 +16,7 @@ def is_contrast(settings: dict[str, Any]) -> bool:
 
 
 def kind_of_run(folder: Path) -> Kind:
-    """Raises ConfigError for what is no run, or has no scores yet."""
+    """Which page a run folder, a folder of evaluate or a file of vectors gets. Raises ConfigError for another, or one with no scores."""
     if folder.is_file():
         described(folder)
         return "vectors"

@@ -38,7 +38,7 @@ class StepResult:
     """One optimizer step over the whole global batch, all processes together.
 
     losses: each part's mean; counts: what each was divided by. tokens and sequences are real ones, token_pairs the sum of squared
-    sequence lengths, filler_tokens what fixed shapes added; batch its fingerprint (bertlab/batches/fingerprint.py). seconds: of the step,
+    sequence lengths, filler_tokens what filler added; batch its fingerprint (bertlab/batches/fingerprint.py). seconds: of the step,
     data_seconds of it waiting for the batch. A step whose losses or gradient were not finite is skipped and changes nothing;
     skipped_in_a_row counts it and those right before it. asked: whether any process was asked to stop.
     """

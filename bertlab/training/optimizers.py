@@ -87,7 +87,7 @@ def build_optimizers(
     name: Name,
     *,
     learning_rate: float,
-    muon_learning_rate: float = 1e-3,
+    muon_learning_rate: float | None = None,
     weight_decay: float = 0.01,
     layer_decay: float = 1.0,
     betas: tuple[float, float] = (0.9, 0.999),
@@ -97,8 +97,9 @@ def build_optimizers(
     """The optimizers of a model, together covering every trainable parameter once.
 
     `adamw`: AdamW for all. `muon`: Muon (Jordan 2024, updates scaled to AdamW's size) for the matrices inside the encoder's
-    blocks, AdamW for embeddings, heads, LayerNorm and biases. Each group remembers its `peak_lr`: with `layer_decay` AdamW's is so much
-    smaller with each block from the top down, and smallest for the embeddings (Howard and Ruder 2018); the first group is the heads'.
+    blocks, by default at AdamW's rate, and AdamW for embeddings, heads, LayerNorm and biases. Each group remembers its `peak_lr`: with
+    `layer_decay` AdamW's is so much smaller with each block from the top down, and smallest for the embeddings (Howard and Ruder 2018); the
+    first group is the heads'.
     `bf16`: the training's products are in bf16, and so are Muon's own.
     """
     named = [(parameter_name, parameter) for parameter_name, parameter in model.named_parameters() if parameter.requires_grad]
@@ -115,7 +116,7 @@ def build_optimizers(
         AdamW([group for group in groups if group["params"]], lr=learning_rate, betas=betas, eps=eps, fused=True)
     ]
     if hidden:
-        optimizers.append(Muon(hidden, lr=muon_learning_rate, weight_decay=weight_decay, bf16=bf16))
+        optimizers.append(Muon(hidden, lr=muon_learning_rate or learning_rate, weight_decay=weight_decay, bf16=bf16))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
