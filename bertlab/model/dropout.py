@@ -30,10 +30,10 @@ def dropped(x: Tensor, p: float) -> Tensor:
     """`x` with dropout of probability `p`, drawn from torch's generator."""
     if x.device.type != "cpu" or not 0 < p < 1:
         return F.dropout(x, p)
-    return x * _mask(x.shape, p)
+    return x * dropout_mask(x.shape, p)
 
 
-def _mask(shape: torch.Size, p: float) -> Tensor:
+def dropout_mask(shape: torch.Size, p: float) -> Tensor:
     """fp32, 0 with probability p and 1 / (1 - p) otherwise."""
     zeros = min(round(p * 2**16), 2**16 - 1)  # how many of the 2**16 equally likely draws fall
     words = torch.empty(-(-shape.numel() // 4), dtype=torch.int64).random_(-(2**63), None)

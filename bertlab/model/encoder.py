@@ -111,13 +111,13 @@ class SelfAttention(nn.Module):
 
     def forward(self, hidden: Tensor, where: Layout, asked: Asked | None = None) -> Tensor:
         dropout = self.dropout if self.training else 0.0
-        if asked is None or asked.rows is None:
+        if asked is None or asked.packing is None:
             qkv = _side_by_side((self.query, self.key, self.value), hidden)
             context = attend(qkv.view(len(hidden), 3, self.heads, -1), where, dropout)
             return context if asked is None else context[asked.places]
         query = self.query(hidden[asked.places]).view(len(asked.places), self.heads, -1)
         key_value = _side_by_side((self.key, self.value), hidden).view(len(hidden), 2, self.heads, -1)
-        return attend_asked(query, key_value, where, asked, dropout)
+        return attend_asked(query, key_value, asked, dropout)
 
 
 def _side_by_side(parts: tuple[nn.Module, ...], hidden: Tensor) -> Tensor:
@@ -239,7 +239,7 @@ class Bert(nn.Module):
         hidden = self.embeddings(input_ids, token_type_ids, position_ids)
         dtype = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else hidden.dtype
         dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
-        where = layout(cu_seqlens, max_seqlen, dtype, dropout)
+        where = layout(cu_seqlens, max_seqlen, self.config.num_attention_heads, dtype, dropout)
         return self.encoder(hidden, where, None if places is None else ask(where, places))
 
     def pool(self, first: Tensor) -> Tensor:

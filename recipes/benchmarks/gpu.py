@@ -120,13 +120,13 @@ def apart(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
 def attention_apart(cu_seqlens: Tensor, device: torch.device, heads: int = 4, size: int = 64) -> float:
     """bf16 attention, on a card by the varlen kernel, against fp32 attention in groups on the same inputs: output and gradient."""
     cu_seqlens, longest = cu_seqlens.to(device), int(cu_seqlens.diff().max())
-    kernel = layout(cu_seqlens, longest, torch.bfloat16, 0.0)
-    assert device.type == "cpu" or not kernel.groups
+    kernel, in_groups = (layout(cu_seqlens, longest, heads, dtype, 0.0) for dtype in (torch.bfloat16, torch.float32))
+    assert device.type == "cpu" or kernel.packing is None
     draw = torch.Generator().manual_seed(0)
     rounded = torch.randn(int(cu_seqlens[-1]), 3, heads, size, generator=draw).to(device, torch.bfloat16)
     towards = torch.randn(len(rounded), heads * size, generator=draw).to(device, torch.bfloat16)
     found, expected = list[Tensor](), list[Tensor]()
-    for dtype, where, of in ((torch.bfloat16, kernel, found), (torch.float32, layout(cu_seqlens, longest, torch.float32, 0.0), expected)):
+    for dtype, where, of in ((torch.bfloat16, kernel, found), (torch.float32, in_groups, expected)):
         qkv = rounded.to(dtype, copy=True).requires_grad_()
         context = attend(qkv, where, 0.0)
         (gradient,) = torch.autograd.grad(context, qkv, towards.to(dtype))

@@ -198,9 +198,9 @@ def test_checks_fail_when_filler_or_a_kernel_is_broken(
         )
         assert failed() == {"fp32: filler against none", "bf16: filler against none"}
     with monkeypatch.context() as patched:
-        inner = attention._attend_in_words
+        inner = attention._weights
         patched.setattr(
-            attention, "_attend_in_words", lambda query, key, value, mask, dropout: inner(1.1 * query, key, value, mask, dropout)
+            attention, "_weights", lambda query, key, added: inner(1.1 * query if query.dtype == torch.bfloat16 else query, key, added)
         )
         assert {"bf16 attention at 128: against fp32", "bf16 attention at 512: against fp32"} <= failed()
 
