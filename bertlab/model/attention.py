@@ -74,14 +74,11 @@ class Packing:
     def views(self, parts: Tensor, contexts: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """Of each group queries (batch, asking, D), keys and values (batch, length, D), and contexts (batch, asking, D)."""
         rows = [group.batch * each for group in self.groups for each in (group.asking, group.length, group.length)]
-        of_parts, of_contexts = iter(parts.split(rows)), iter(contexts.split(rows[::3]))
-        for group in self.groups:
-            query, key, value, context = (each.view(group.batch, -1, each.shape[1]) for each in (*_three(of_parts), next(of_contexts)))
+        of_parts, of_contexts = parts.split(rows), contexts.split(rows[::3])
+        for number, group in enumerate(self.groups):
+            of_group = (*of_parts[3 * number : 3 * number + 3], of_contexts[number])
+            query, key, value, context = (each.view(group.batch, -1, each.shape[1]) for each in of_group)
             yield query, key, value, context
-
-
-def _three(of: Iterator[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    return next(of), next(of), next(of)
 
 
 @dataclass(frozen=True)
