@@ -7,7 +7,7 @@ softmax(q k' / sqrt(head size)) v within each sequence and never across (Vaswani
   sequence gets depends on its own length and on no other sequence.
 - everywhere else over groups of sequences of like length, each padded to the longest of its group and the padding masked. On a CPU the
   two products, the softmax and their way back are written out, which is faster than scaled_dot_product_attention there
-  (docs/performance.md); the latter serves other devices, and fp32 of sequences longer than LONGEST_IN_WORDS.
+  (docs/performance.md); the latter serves other devices, and fp32 with no way back or of sequences longer than LONGEST_IN_WORDS.
 
 A `Layout` holds what the first and the last need; it is made once a batch and used by every layer.
 """
@@ -220,7 +220,8 @@ def attend_asked(query: Tensor, key_value: Tensor, asked: Asked, dropout: float)
 def _attend_packed(flat: Tensor, packing: Packing, dropout: float) -> Tensor:
     """Flat rows of one head's queries, keys and values as the packing has them -> rows of contexts."""
     longest = packing.groups[0].length if packing.groups else 0
-    if flat.device.type == "cpu" and (flat.dtype != torch.float32 or longest <= LONGEST_IN_WORDS):
+    written_out = flat.dtype != torch.float32 or (torch.is_grad_enabled() and longest <= LONGEST_IN_WORDS)
+    if flat.device.type == "cpu" and written_out:
         in_words: Tensor = _InWords.apply(flat, packing, dropout)
         return in_words
     contexts = flat.new_empty(len(packing.contexts.taken), flat.shape[1])

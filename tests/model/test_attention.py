@@ -64,6 +64,11 @@ def test_long_sequences_in_fp32_and_other_devices_have_the_kernel_and_it_says_th
     with patch.object(F, "scaled_dot_product_attention", wraps=F.scaled_dot_product_attention) as kernel:
         results = [with_gradient(attend(qkv, flat_layout(lengths), 0.0), qkv)]
         assert kernel.called == (max(lengths) > LONGEST_IN_WORDS)
+        kernel.reset_mock()
+        with torch.no_grad():
+            alone = attend(qkv, flat_layout(lengths), 0.0)
+        assert kernel.called
+        torch.testing.assert_close(alone.double(), wanted[0], atol=1e-5, rtol=0)
         monkeypatch.setattr(attention, "LONGEST_IN_WORDS", 0)  # as if on another device
         results.append(with_gradient(attend(qkv, flat_layout(lengths), 0.0), qkv))
         assert kernel.called
