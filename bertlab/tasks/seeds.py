@@ -23,6 +23,7 @@ from bertlab.disk import make_folder
 from bertlab.model.encoder import Bert
 from bertlab.model.learnt_parts import add_adapters, begin_anew, freeze, merge_adapters
 from bertlab.progress import Report, progress, silent
+from bertlab.signals import saying_what_is_kept
 from bertlab.tasks.contract import Head, Outputs, Task
 from bertlab.tasks.data import Data, State, labels_of
 from bertlab.tasks.recipe import Recipe, epochs_of, has_stalled, rate_of
@@ -253,7 +254,8 @@ def train_seeds(
         if not states and any("pooler" in name for name in absent):
             accelerator.print(f"note: {start.name} has no pooler (next-sentence prediction trains it): it starts at random")
         train = partial(train_seed, recipe, data, model, seed, accelerator, tracker, turn_of(seed, number, len(of_seed), prefix))
-        state = resumed(out / "seeds" / f"{prefix}seed-{seed}", model, train, out, accelerator)
+        with saying_what_is_kept(number - 1, len(of_seed), "seeds"):
+            state = resumed(out / "seeds" / f"{prefix}seed-{seed}", model, train, out, accelerator)
         if "test" in data.splits:
             test_outputs[seed] = task.run(model.to(accelerator.device), data.encoded["test"], data.labels, device=accelerator.device)
             state["test"] = task.metrics(data.gold["test"], test_outputs[seed], labels_of(data, state))

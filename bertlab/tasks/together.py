@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from bertlab.batches import randomness
 from bertlab.batches.flat import LabelledBatch
 from bertlab.model.encoder import Bert
+from bertlab.signals import saying_what_is_kept
 from bertlab.tasks.contract import Head, Outputs
 from bertlab.tasks.data import Data, State, labels_of
 from bertlab.tasks.recipe import Recipe, epochs_of, fitted, has_stalled
@@ -214,7 +215,8 @@ def train_seeds_together(
     for number, seed in enumerate(seeds, 1):
         model = start_together(data, start, seed)
         train = partial(train_together, recipe, data, model, seed, sampling, accelerator, tracker, turn_of(seed, number, len(seeds)))
-        state = resumed(out / "seeds" / f"seed-{seed}", model, train, out, accelerator)
+        with saying_what_is_kept(number - 1, len(seeds), "seeds"):
+            state = resumed(out / "seeds" / f"seed-{seed}", model, train, out, accelerator)
         for name, each in data.items():
             its = {"seed": seed, "step": state["step"], "epoch": state["epoch"]} | state["tasks"][name]
             if "test" in each.splits:

@@ -160,6 +160,7 @@ def _train(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, A
     from bertlab.disk import write_json
     from bertlab.pages.report import report_on
     from bertlab.pages.results import save_best, start_line, training_line, write_results
+    from bertlab.signals import saying_what_is_kept
     from bertlab.tasks.measures import leaks_of
     from bertlab.tasks.seeds import train_seeds
     from bertlab.tasks.start import open_start
@@ -188,9 +189,10 @@ def _train(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, A
     if tracker:
         tracker.finish()
     alone = {}
-    for name, each in data.items() if config.alone else ():
+    for number, (name, each) in enumerate(data.items() if config.alone else (), 1):
         of_seed = dict.fromkeys(seeds, each)
-        alone[name] = train_seeds(start, fitted(recipe, each.task), of_seed, out, accelerator, prefix=f"{name}-alone-")
+        with saying_what_is_kept(number, len(data) + 1, "trainings (of all tasks together, then of each alone)"):
+            alone[name] = train_seeds(start, fitted(recipe, each.task), of_seed, out, accelerator, prefix=f"{name}-alone-")
     if not accelerator.is_main_process:
         return {}
 

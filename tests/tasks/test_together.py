@@ -199,7 +199,7 @@ def test_a_run_that_was_cut_off_goes_on_with_whole_seeds(
     config = multitask.Config(
         model=base, tasks=tuple(tasks), out=str(tmp_path / "run"), alone=False, baselines=False, **QUICK | {"epochs": 1}
     )
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="1 of 2 seeds is finished"):
         multitask.run(config)
     stop_at = -1
     metrics = multitask.run(config)

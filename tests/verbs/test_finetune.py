@@ -507,8 +507,13 @@ def test_a_run_that_was_cut_off_goes_on_with_the_seeds_that_are_not_finished(
     expected = finetune.run(whole)
     assert turns == [seeds.Turn("seed 0 (1 of 2)", later=1), seeds.Turn("seed 1 (2 of 2)")]
     trained.clear()
+    stop_at = 0
+    with pytest.raises(
+        KeyboardInterrupt, match="^stopped: none of 2 seeds is finished, so nothing is kept, and the same command begins anew$"
+    ):
+        finetune.run(cut)
     stop_at = 1
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="^stopped: 1 of 2 seeds is finished and kept, and the same command goes on with the next$"):
         finetune.run(cut)
     assert trained == [0] and not (tmp_path / "cut" / "model").exists()
     stop_at = -1
