@@ -3,7 +3,7 @@
 import textwrap
 from typing import Any
 
-from bertlab.pages.screen import inert, metric_words, table
+from bertlab.pages.screen import counted, inert, metric_words, table
 
 _OF_WHAT = {
     "McNemar exact": "of such test sets, were each equally likely to be the one that is right where only one is",
@@ -66,7 +66,7 @@ def _test(result: dict[str, Any]) -> str:
         test = result["mcnemar"]
         return f"McNemar exact (mid-p {_p(test['p_mid'])}; only A right {test['only_a']:,}, only B {test['only_b']:,})"
     if "p_two_level" in result:
-        seeds = f"{len(result['seed_scores_a'])} and {len(result['seed_scores_b'])} seeds"
+        seeds = f"{len(result['seed_scores_a'])} and {counted(len(result['seed_scores_b']), 'seed')}"
         permuted = result["p_permutation_of_seeds"]
         return f"two-level bootstrap ({seeds}; permuted seeds alone {_p(permuted)})"
     if "p_bootstrap" not in result:

@@ -4,6 +4,7 @@ What an epoch costs beside training is one run over dev without gradients and, a
 seeds keep the model of the best one.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -70,10 +71,13 @@ def train_seed(
     scores: list[float] = []
     first = next(iter(task.scores))
 
+    tokens, began = 0, time.monotonic()  # as the progress counts its steps/s
+
     def after_step(result: loop.StepResult) -> bool:
-        done = result.step + 1
+        nonlocal tokens
+        done, tokens = result.step + 1, tokens + result.tokens
         of_dev = f", dev {first.replace('_', '-')} {scores[-1]:.3f}" if scores else ""
-        report(done, f"loss {result.losses['loss']:.3f}{of_dev}, {result.tokens / result.seconds:,.0f} tokens/s")
+        report(done, f"loss {result.losses['loss']:.3f}{of_dev}, {tokens / (time.monotonic() - began):,.0f} tokens/s")
         if tracker and (done % TOLD_EVERY == 0 or done == steps):
             tracker.log(loss_of(seed, result), step=done)
         if done % per_epoch:

@@ -6,6 +6,7 @@ chance but the order. An epoch is as many steps as one pass over the examples of
 mean of the tasks' scores on dev. A head that a step has no use for has no gradient in it, in one process or in many.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -150,9 +151,12 @@ def train_together(
     best_weights: dict[str, Tensor] = {}
     history: list[dict[str, Any]] = []
 
+    tokens, began = 0, time.monotonic()  # as the progress counts its steps/s
+
     def after_step(result: loop.StepResult) -> bool:
-        done = result.step + 1
-        report(done, f"loss {result.losses['loss']:.3f}, {result.tokens / result.seconds:,.0f} tokens/s")
+        nonlocal tokens
+        done, tokens = result.step + 1, tokens + result.tokens
+        report(done, f"loss {result.losses['loss']:.3f}, {tokens / (time.monotonic() - began):,.0f} tokens/s")
         if tracker and (done % TOLD_EVERY == 0 or done == steps):
             tracker.log(loss_of(seed, result), step=done)
         if done % per_epoch and done < steps:

@@ -180,7 +180,7 @@ def over_folds(task: "Task", of_folds: list[dict[str, Any]]) -> dict[str, Any]:
 def _summary(config: Config, task: "Task", metrics: dict[str, Any]) -> list[str]:
     from bertlab.pages.evaluation import probability_lines
     from bertlab.pages.results import verdict_lines
-    from bertlab.pages.screen import metric_words, score_table
+    from bertlab.pages.screen import counted, metric_words, score_table
 
     first = next(iter(task.scores))
 
@@ -194,6 +194,7 @@ def _summary(config: Config, task: "Task", metrics: dict[str, Any]) -> list[str]
     lines.append("            so that the deviation says little of other texts: the interval above is of all out-of-fold answers together")
     lines += [f"            {name}: {shown(each[first])}" for name, each in metrics["baselines"].items()]
     lines += verdict_lines(metrics)
-    if metrics["near_copies"]:
-        lines.append(f"warning: {metrics['near_copies']:,} texts are nearly equal to one that their model learnt from: the scores flatter")
+    if copies := metrics["near_copies"]:
+        are = f"{counted(copies, 'text')} {'is' if copies == 1 else 'are'}"
+        lines.append(f"warning: {are} nearly equal to one that their model learnt from: the scores flatter")
     return lines

@@ -161,7 +161,7 @@ def _file(source: str, work: Path) -> Path:
 
 def _summary(facts: dict[str, Any], output: str, model: "LoadedModel") -> str:
     from bertlab.evaluation.predictions import UNSEEN
-    from bertlab.pages.screen import inert, table
+    from bertlab.pages.screen import counted, inert, table
 
     rows, lines = facts["rows"], []
     if given := sorted(facts["given"].items(), key=lambda each: (-each[1], each[0])):
@@ -174,12 +174,12 @@ def _summary(facts: dict[str, Any], output: str, model: "LoadedModel") -> str:
     if unseen := facts[UNSEEN]:
         first = facts["first_of_these"]
         named = ", ".join(inert(id) for id in first) + " and others" * (unseen > len(first))
-        nothing = "have no token that the vocabulary knows"
+        nothing = f"{'has' if unseen == 1 else 'have'} no token that the vocabulary knows"
         lines.append(f"{unseen:,} of {rows:,} texts {nothing} ({named}): what is said of them is said of nothing (column {UNSEEN})")
     if model.task is not None and model.task.exclusive is not None:
         raw = "as the model gives them: nothing calibrated them, do not take 0.9 for 9 in 10"
         how = f"at the temperature that dev taught ({facts['temperature']:.3f})" if facts["temperature"] is not None else raw
         lines.append(f"probabilities are {how}")
     if facts["from"]["input"]["path"] == "-":
-        lines.append(f"standard input was read as {rows:,} lines of text (of a table say what it holds, as --input -.csv)")
-    return "\n".join([*lines, f"{rows:,} answers {'' if output == '-' else inert(output)}".rstrip()])
+        lines.append(f"standard input was read as {counted(rows, 'line')} of text (of a table say what it holds, as --input -.csv)")
+    return "\n".join([*lines, f"{counted(rows, 'answer')} {'' if output == '-' else inert(output)}".rstrip()])

@@ -92,7 +92,7 @@ def test_methods_are_called_methods_and_one_seed_among_them_is_pointed_out() -> 
     shown = words(screen(whole))
     assert "method A is better than method B on this test set by macro-F1" in shown
     assert "of repetitions with other seeds and other examples of the same kind" in shown
-    assert "two-level bootstrap (2 and 1 seeds; permuted seeds alone 0.1000)" in shown
+    assert "two-level bootstrap (2 and 1 seed; permuted seeds alone 0.1000)" in shown
     assert "A comparison over seeds is of methods" in shown and "A system of one seed among them is taken as it is" in shown
     assert "two trained models" not in shown
 
