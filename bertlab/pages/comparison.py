@@ -168,7 +168,8 @@ def _closing(facts: dict[str, Any]) -> list[str]:
         lines.append("MCC, Matthews' correlation of answers and labels, is 1 where all are right and 0 by lot or for one answer to all.")
     if "models" in kinds:
         lines.append(
-            "A comparison of one file each is of two trained models: another seed may give another order (compare several seeds of each)."
+            "A comparison of one file each is of two systems as they are: of trained ones another seed may give another order "
+            "(compare several)."
         )
     if "methods" in kinds:
         lines.append("A comparison over seeds is of methods, as trained on this training set with these settings, on examples like these.")

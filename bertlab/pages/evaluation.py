@@ -26,7 +26,7 @@ def leak_lines(leakage: dict[str, Any] | None, split: str = "test") -> list[str]
     into."""
     if leakage is None:
         return ["leaks       not looked for: give --train to know whether training has seen these texts"]
-    return [*seen_lines(leakage, split), *conflict_lines(leakage["conflicting_labels"], leakage["conflicts"])]
+    return [*seen_lines(leakage, split), *conflict_lines(leakage["conflicting_labels"], leakage["conflicts"], ["train", split])]
 
 
 def seen_lines(leakage: dict[str, Any], split: str) -> list[str]:
@@ -50,12 +50,14 @@ def seen_lines(leakage: dict[str, Any], split: str) -> list[str]:
     return lines
 
 
-def conflict_lines(count: int, conflicts: Sequence[Sequence[Sequence[str]]]) -> list[str]:
-    """How many texts have different labels in different rows, and the rows, (id, label) each, of the first of them; or nothing."""
+def conflict_lines(count: int, conflicts: Sequence[Sequence[Sequence[str]]], splits: Sequence[str]) -> list[str]:
+    """How many texts have different labels in different rows of these splits, and the rows, (id, label) each, of the first of them; or
+    nothing. Fewer splits have fewer of them."""
     if not count:
         return []
     has = "text has" if count == 1 else "texts have"
-    lines = [f"warning: {count:,} {has} different labels in different rows: one of them is wrong"]
+    which = " and ".join([", ".join(splits[:-1]), splits[-1]] if len(splits) > 1 else splits)
+    lines = [f"warning: {count:,} {has} different labels in different rows of {which}: one of them is wrong"]
     for rows_of_text in conflicts[:SHOWN]:
         lines.append("            " + ", ".join(f"{inert(row)} {inert(repr(label))}" for row, label in rows_of_text[:SHOWN]))
     return lines

@@ -79,7 +79,7 @@ def test_the_screen_states_r_n_seed_and_what_p_does_and_does_not_say() -> None:
     text = words(shown)
     assert "R = 10,000 resamples, n = 900, seed 7, two-sided, intervals of 95 %." in text
     assert "It is not the chance that the systems are equal; a lower p is stronger evidence against no difference, not a larger" in text
-    assert "of two trained models: another seed may give another order" in text
+    assert "of two systems as they are: of trained ones another seed may give another order" in text
     assert max(map(len, shown.splitlines())) <= 140
 
 
@@ -94,7 +94,7 @@ def test_methods_are_called_methods_and_one_seed_among_them_is_pointed_out() -> 
     assert "of repetitions with other seeds and other examples of the same kind" in shown
     assert "two-level bootstrap (2 and 1 seed; permuted seeds alone 0.1000)" in shown
     assert "A comparison over seeds is of methods" in shown and "A system of one seed among them is taken as it is" in shown
-    assert "two trained models" not in shown
+    assert "two systems as they are" not in shown
 
 
 def test_equal_answers_unknown_intervals_and_classes_never_seen_are_said() -> None:

@@ -34,7 +34,7 @@ def test_leaks_are_counted_and_the_first_named() -> None:
         "warning: 2 of 4 test texts are in train or nearly so, 1 equal and 1 nearly (from similarity 0.7 on): the scores flatter",
         "            test:0 is equal to train:0",
         "            test:1 is 90% like train:1",
-        "warning: 1 text has different labels in different rows: one of them is wrong",
+        "warning: 1 text has different labels in different rows of train and test: one of them is wrong",
         "            train:0 'x', test:0 'z'",
     ]
     seen = find_leaks(train, train).as_json()

@@ -310,7 +310,7 @@ def test_what_is_wrong_with_labels_is_told_once_and_of_all_splits(base: str, tmp
     data = read(config(base, files, tmp_path))
     lines = opening(data, "as asked", leaks_of(data))
     assert [line for line in lines if "different labels" in line] == [
-        "warning: 2 texts have different labels in different rows: one of them is wrong"
+        "warning: 2 texts have different labels in different rows of train, dev and test: one of them is wrong"
     ]
     assert lines[-2:] == [
         "            train.csv:14 'a', dev.csv:2 'b', test.csv:2 'b'", "            dev.csv:3 'a', test.csv:3 'b'"
