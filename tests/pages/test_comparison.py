@@ -74,7 +74,8 @@ def test_the_corrected_p_decides_and_both_are_said() -> None:
 def test_the_screen_states_r_n_seed_and_what_p_does_and_does_not_say() -> None:
     shown = screen(facts(result(), result(metric="accuracy", test="McNemar exact", mcnemar={"p_mid": 0.001, "only_a": 30, "only_b": 8})))
     assert "2 systems on 900 examples of 2 classes" in shown
-    assert re.search(r"A - B +macro-F1 +\+0\.0300 +\[\+0\.0120, \+0\.0480\] +0\.0020 +0\.0040", shown)
+    assert "\nA - B: A - B\n" in shown and max(map(len, shown.partition("p: ")[0].splitlines())) <= 80
+    assert re.search(r"\nmacro-F1 +\+0\.0300 +\[\+0\.0120, \+0\.0480\] +0\.0020 +0\.0040", shown)
     assert "McNemar exact (mid-p 0.0010; only A right 30, only B 8)" in shown and "randomisation (bootstrap 0.0030)" in shown
     text = words(shown)
     assert "R = 10,000 resamples, n = 900, seed 7, two-sided, intervals of 95 %." in text
