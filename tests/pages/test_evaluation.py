@@ -88,6 +88,16 @@ def test_mistakes_have_the_beginning_of_their_text() -> None:
     assert len(mistake_lines(wrong, most=1)[0].splitlines()) == 3 and mistake_lines([]) == []
 
 
+@pytest.mark.parametrize(("columns", "longest"), [(80, 80), (200, 60 + 44), (20, 22 + 44)])
+def test_a_row_of_mistakes_is_no_wider_than_the_terminal_by_a_long_text(
+    columns: int, longest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    wrong = {"text": "a text " * 40, "gold": "science", "predicted": "arts", "probability": 0.9, "likely_label_error": True}
+    shown, _ = mistake_lines([wrong])
+    assert {len(line) for line in shown.splitlines()} == {longest} and "  science       arts        0.900        yes" in shown
+
+
 def test_the_file_of_mistakes_has_a_line_each(tmp_path: Path) -> None:
     assert write_mistakes(tmp_path, [{"text": "雨\n"}, {"text": "b"}]) == ["mistakes.jsonl"]
     lines = (tmp_path / "mistakes.jsonl").read_text().splitlines()
