@@ -324,7 +324,7 @@ def _guarded(args: list[str]) -> int:
         return _say(where + (error.strerror or str(error) or type(error).__name__), _ENVIRONMENT)
     except KeyboardInterrupt as error:
         code = PREEMPTED if isinstance(error, Preempted) else INTERRUPTED
-        goes_on = ": what is finished is kept, and the same command goes on" * (
+        goes_on = ": what was finished is kept, and the same command does the rest" * (
             args[:1] in (["finetune"], ["multitask"], ["tune"], ["crossval"], ["predict"], ["embed"])
         )
         return _say(str(error) or f"stopped{goes_on}", code) if os.environ.get("RANK", "0") == "0" else code

@@ -117,7 +117,7 @@ class LoadedModel:
         """
         assert self.task is not None, "only a fine-tuned model has outputs"
         if self.pairs is not None and self.pairs != examples.are_pairs:
-            wanted = "pairs: give a second text (text_b)" if self.pairs else "single texts: give no text_b"
+            wanted = "pairs: give a second text (text_b; from Python texts_b)" if self.pairs else "single texts: give no text_b"
             raise DataError(f"{self.folder} was fine-tuned on {wanted}")
         return self.task.run(self.model, examples, self.known, device=self.device, precision=self.precision, what=what)
 
@@ -176,8 +176,16 @@ class LoadedModel:
         return self.model
 
 
+def _is_pair(text: Any) -> bool:
+    return isinstance(text, tuple) and len(text) == 2
+
+
 def _given(texts: Any, texts_b: Any, *, words: bool = False) -> tuple[list[Any], list[str] | None]:
-    """Texts and second texts as lists, one for each. Raises DataError for what is none."""
+    """Texts and second texts as lists, one for each. Raises DataError for what is none, and for pairs in one list."""
+    if texts_b is None and not words and isinstance(texts, list | tuple) and texts and all(map(_is_pair, texts)):
+        raise DataError(
+            "the texts are pairs: give their first texts and their second as two lists, predict(texts, texts_b), or predict(*zip(*pairs))"
+        )
     first, second = given_texts(texts, words=words), None if texts_b is None else given_texts(texts_b, "second texts")
     if second is not None and len(second) != len(first):
         raise DataError(f"{len(first)} texts and {len(second)} second texts: give one for each")

@@ -26,7 +26,7 @@ from bertlab.corpus.labelled import Rows
 from bertlab.corpus.labelled_tokens import LabelledTokens
 from bertlab.disk import whole_file
 from bertlab.embedding.parts import Write, read_part, write_part
-from bertlab.evaluation.predictions import UNSEEN
+from bertlab.evaluation.predictions import OF_ENTITY, UNSEEN
 from bertlab.inference import LoadedModel
 from bertlab.tasks.contract import Outputs
 from bertlab.tasks.data import what_was_cut
@@ -110,16 +110,19 @@ def _answered(model: LoadedModel, rows: Rows, kept: Kept, folder: Path, form: Fo
         for name, values in kept.items():
             table = table.append_column(name, pa.array(map(_as_text, values), pa.string()))
         return table.append_column(UNSEEN, pa.array(unseen, pa.bool_())), facts
-    said = [answer.as_row(form.every) for answer in answers]
+    said = [[answer.as_row(form.every)] for answer in answers]
     if isinstance(rows, LabelledTokens):
-        for sentence, its in zip(rows.tokens, said, strict=True):
-            its["entities"] = [each | {"text": " ".join(sentence[each["start"] : each["end"]])} for each in its["entities"]]
+        said = [_of_sentence(sentence, its, form) for sentence, (its,) in zip(rows.tokens, said, strict=True)]
     seconds = [{}] * len(texts) if texts.texts_b is None else [{"text_b": text} for text in texts.texts_b]
     others: list[dict[str, Any]] = [dict(zip(kept, values, strict=True)) for values in zip(*kept.values(), strict=True)]
     if form.ending != ".jsonl":
         others = [{name: _as_text(value) for name, value in each.items()} for each in others]
     known = zip(texts.ids, texts.texts, seconds, others or [{}] * len(texts), said, unseen, strict=True)
-    table = [{"id": id, "text": text} | second | other | _short(its) | {UNSEEN: nothing} for id, text, second, other, its, nothing in known]
+    table = [
+        {"id": id, "text": text} | second | other | _short(its) | {UNSEEN: nothing}
+        for id, text, second, other, all_its, nothing in known
+        for its in all_its
+    ]
     return pa.table({"lines": pa.array(_lines(table, form), pa.large_string())}), facts
 
 
@@ -129,6 +132,15 @@ def _predictions(model: LoadedModel, rows: Rows, outputs: Outputs, path: Path) -
     table = pq.read_table(path)
     path.unlink()
     return table
+
+
+def _of_sentence(words: Sequence[str], its: dict[str, Any], form: Form) -> list[dict[str, Any]]:
+    """A sentence's answer with the text of each entity; in CSV and TSV, whose cells hold no lists, a row an entity, or one without any."""
+    texts = [" ".join(words[each["start"] : each["end"]]) for each in its["entities"]]
+    if form.ending == ".jsonl":
+        return [its | {"entities": [each | {"text": text} for each, text in zip(its["entities"], texts, strict=True)]}]
+    cells = [each | {"entity": text} for each, text in zip(its["entities"], texts, strict=True)]
+    return [{name: each[name] for name in OF_ENTITY} for each in cells or [dict.fromkeys(OF_ENTITY)]]
 
 
 def _as_text(value: Any) -> str | None:

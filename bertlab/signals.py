@@ -81,6 +81,20 @@ def held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextmanager
+def saying_what_is_kept(done: int, of: int, what: str) -> Iterator[None]:
+    """Within, where the one after the first `done` of so many trainings runs, an interruption says what is kept of them. Of two of these
+    the outer one speaks, if anything of its own is done."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if str(error) and not done:
+            raise
+        kept = f"{done:,} of {of:,} {what} {'is' if done == 1 else 'are'} finished and kept, and the same command goes on with the next"
+        nothing = f"none of {of:,} {what} is finished" if of > 1 else "the training is not finished"
+        raise type(error)(f"stopped: {kept if done else f'{nothing}, so nothing is kept, and the same command begins anew'}") from error
+
+
 def ignore_all() -> None:
     """For a worker process that makes batches: a signal to the whole group is its parent's to grant, and the parent ends it."""
     for number in (signal.SIGINT, *PREEMPTION):

@@ -303,7 +303,7 @@ def test_each_kind_of_mishap_has_its_line_and_exit_code(verb, capsys, error, cod
 
 def test_a_fine_tuning_that_is_stopped_says_what_the_same_command_does(capsys, monkeypatch):
     monkeypatch.setattr(cli, "_run", raiser(KeyboardInterrupt()))
-    assert refused(capsys, ["finetune"], 130) == "stopped: what is finished is kept, and the same command goes on"
+    assert refused(capsys, ["finetune"], 130) == "stopped: what was finished is kept, and the same command does the rest"
 
 
 def test_a_bug_of_ours_shows_its_traceback(verb):

@@ -371,3 +371,10 @@ def test_the_three_lines_of_the_packages_first_page_work(pretrained: Path, class
         for line in lines[1:]:
             if line.partition("(")[0].removeprefix("model.") in wanted:
                 assert len(eval(line, names)) == (1 if "fill" in line else 3)
+
+
+def test_pairs_in_one_list_are_told_how_they_are_given(classifier: Path) -> None:
+    model, pairs = bertlab.load(str(classifier)), [("the river", "a hill"), ("the sea", "birds")]
+    refused(DataError, r"the texts are pairs: .* predict\(texts, texts_b\), or predict\(\*zip\(\*pairs\)\)", lambda: model.predict(pairs))
+    assert model.predict(*zip(*pairs, strict=True)) == model.predict(["the river", "the sea"], ["a hill", "birds"])
+    refused(DataError, "text 1 of the texts is tuple, no text", lambda: model.predict(["a", ("b", "c")]))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from bertlab import signals
-from bertlab.signals import PREEMPTION, Preempted, held_back, raise_when_asked, stop_politely
+from bertlab.signals import PREEMPTION, Preempted, held_back, raise_when_asked, saying_what_is_kept, stop_politely
 
 
 @pytest.fixture(autouse=True)
@@ -99,3 +99,21 @@ def test_outside_the_main_thread_nothing_is_handled() -> None:
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, Preempted])
+@pytest.mark.parametrize(
+    ("outer", "inner", "said"),
+    [
+        ((0, 4), (0, 1), "stopped: the training is not finished, so nothing is kept, and the same command begins anew"),
+        ((0, 4), (0, 3), "stopped: none of 3 seeds is finished, so nothing is kept, and the same command begins anew"),
+        ((0, 4), (2, 3), "stopped: 2 of 3 seeds are finished and kept, and the same command goes on with the next"),
+        ((1, 4), (0, 3), "stopped: 1 of 4 trials is finished and kept, and the same command goes on with the next"),
+    ],
+)
+def test_an_interruption_says_what_is_kept(
+    kind: type[KeyboardInterrupt], outer: tuple[int, int], inner: tuple[int, int], said: str
+) -> None:
+    with pytest.raises(KeyboardInterrupt) as stopped, saying_what_is_kept(*outer, "trials"), saying_what_is_kept(*inner, "seeds"):
+        raise kind("")
+    assert type(stopped.value) is kind and str(stopped.value) == said

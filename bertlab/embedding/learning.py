@@ -5,6 +5,7 @@ batches beside it. Measured before the first step too: where no step makes the v
     OUT/checkpoints   weights, moments and history, at every measurement      OUT/best   the weights of the best measurement
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -108,12 +109,14 @@ def learn(
             checkpoint.save_checkpoint(out / "best", done, wrapped.model, [], found, keep=1, run=run_sha256(out))
 
     ended = start
+    tokens, began = 0, time.monotonic()  # as the progress counts its steps/s
 
     def after_step(result: loop.StepResult) -> None:
-        nonlocal ended
+        nonlocal ended, tokens
         done = ended = result.step + 1
+        tokens += result.tokens
         loss = sum(result.losses.values())
-        report(done, f"loss {loss:.3f}, {result.tokens / result.seconds:,.0f} tokens/s")
+        report(done, f"loss {loss:.3f}, {tokens / (time.monotonic() - began):,.0f} tokens/s")
         if log is None:
             return
         figures = {name: value for name, value in vars(result).items() if name != "asked"}

@@ -23,6 +23,7 @@ OURS = (
     *("id", "text", "text_b", "text_sha256", "gold", "predicted", "probability", "probabilities", "calibrated", UNSEEN),
     *("label", "labels", "value", "entities", "tags", "answer", "no_answer", "start", "context_sha256"),
 )
+OF_ENTITY = ("type", "entity", "start", "end", "probability")  # what a row of CSV has of tags: an entity is one
 
 
 def write_predictions(

@@ -134,6 +134,7 @@ def classifier_card(facts: dict[str, Any], labels: list[str]) -> str:
         scored = facts["data"]["test"]
         split: dict[str, Any] = {"split": "test", "data": scored["name"], "sha256": scored["sha256"], "examples": test["n"]}
         results = results_on(task.headlines(test), pipeline=task.pipeline, **split)
+    best = "the best epoch" if facts["seeds"] == 1 else f"the best of {facts['seeds']} seeds"
     searched = f", with the best of {facts['trials']:,} settings by the same" if facts.get("trials") else ""
     of = task.of.format(count=len(labels))
     of = of if len(labels) < 2 else f"{of}: {', '.join(map(_safe, labels[:50]))}{' ...' if len(labels) > 50 else ''}"
@@ -142,7 +143,7 @@ def classifier_card(facts: dict[str, Any], labels: list[str]) -> str:
         f"# A {'classifier' if task.name == 'single-label' else f'{task.name} model'} fine-tuned by bertlab {facts['bertlab']}",
         "",
         f"{of[0].upper()}{of[1:]}. Started from {_safe(facts['started_from'])}; {facts['train_examples']:,} training examples;"
-        f" the best of {facts['seeds']} seeds by dev {metric_words(next(iter(task.scores)))}{searched}.",
+        f" {best} by dev {metric_words(next(iter(task.scores)))}{searched}.",
         "",
         f"Dev: {scores(dev)}; chosen by these, so they flatter.",
         *([f"Test: {scores(test)}."] if test else []),

@@ -3,7 +3,7 @@
 import textwrap
 from typing import Any
 
-from bertlab.pages.screen import inert, metric_words, table
+from bertlab.pages.screen import counted, inert, metric_words, table
 
 _OF_WHAT = {
     "McNemar exact": "of such test sets, were each equally likely to be the one that is right where only one is",
@@ -50,15 +50,24 @@ def _score(score: dict[str, Any]) -> str:
 
 
 def _differences(facts: dict[str, Any]) -> str:
+    """A row a pair and metric, of one pair without its names; below it by which test each p is, which would make the rows too long."""
     corrected = facts["comparisons"] > 1 and facts["correction"] != "none"
-    header = ["A - B", "metric", "difference", f"{_level(facts)} interval", "p", *(["corrected p"] if corrected else []), "test"]
-    rows = []
-    for pair in facts["pairs"]:
+    several, pairs = len(facts["pairs"]) > 1, [f"{pair['a']} - {pair['b']}" for pair in facts["pairs"]]
+    header = ["A - B", "metric", "difference", f"{_level(facts)} interval", "p", *(["corrected p"] if corrected else [])]
+    rows, tests = [], []
+    for name, pair in zip(pairs, facts["pairs"], strict=True):
         for result in pair["metrics"]:
-            row = [f"{pair['a']} - {pair['b']}", metric_words(result["metric"]), f"{result['difference']:+.4f}", _interval(result)]
-            row += [_p(result["p"]), *([_p(result["p_corrected"])] if corrected else []), _test(result)]
-            rows.append(row)
-    return table(header, rows)
+            row = [name, metric_words(result["metric"]), f"{result['difference']:+.4f}", _interval(result)]
+            rows.append([*row, _p(result["p"]), *([_p(result["p_corrected"])] if corrected else [])])
+        by = "; ".join(f"{metric_words(result['metric'])} by {_test(result)}" for result in pair["metrics"])
+        tests.append(_filled(f"p of {inert(name)}: {by}." if several else f"p: {by}."))
+    if several:
+        return "\n".join([table(header, rows), *tests])
+    return "\n".join([f"A - B: {inert(pairs[0])}", table(header[1:], [row[1:] for row in rows]), *tests])
+
+
+def _filled(line: str) -> str:
+    return textwrap.fill(line, 120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _test(result: dict[str, Any]) -> str:
@@ -66,7 +75,7 @@ def _test(result: dict[str, Any]) -> str:
         test = result["mcnemar"]
         return f"McNemar exact (mid-p {_p(test['p_mid'])}; only A right {test['only_a']:,}, only B {test['only_b']:,})"
     if "p_two_level" in result:
-        seeds = f"{len(result['seed_scores_a'])} and {len(result['seed_scores_b'])} seeds"
+        seeds = f"{len(result['seed_scores_a'])} and {counted(len(result['seed_scores_b']), 'seed')}"
         permuted = result["p_permutation_of_seeds"]
         return f"two-level bootstrap ({seeds}; permuted seeds alone {_p(permuted)})"
     if "p_bootstrap" not in result:
@@ -99,7 +108,7 @@ def _verdicts(facts: dict[str, Any]) -> list[str]:
         if pair["settings"]:
             differ = ", ".join(f"{name} {_setting(one)} / {_setting(other)}" for name, (one, other) in pair["settings"].items())
             lines.append(f"Settings that differ, {a} / {b}: {differ}.")
-    return [textwrap.fill(line, 120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False) for line in lines]
+    return [_filled(line) for line in lines]
 
 
 def _setting(value: Any) -> str:
@@ -168,7 +177,8 @@ def _closing(facts: dict[str, Any]) -> list[str]:
         lines.append("MCC, Matthews' correlation of answers and labels, is 1 where all are right and 0 by lot or for one answer to all.")
     if "models" in kinds:
         lines.append(
-            "A comparison of one file each is of two trained models: another seed may give another order (compare several seeds of each)."
+            "A comparison of one file each is of two systems as they are: of trained ones another seed may give another order "
+            "(compare several)."
         )
     if "methods" in kinds:
         lines.append("A comparison over seeds is of methods, as trained on this training set with these settings, on examples like these.")

@@ -1,6 +1,7 @@
 """What evaluate and finetune say around the table of scores: leaks before any number, then areas, calibration, thresholds, mistakes."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def leak_lines(leakage: dict[str, Any] | None, split: str = "test") -> list[str]
     into."""
     if leakage is None:
         return ["leaks       not looked for: give --train to know whether training has seen these texts"]
-    return [*seen_lines(leakage, split), *conflict_lines(leakage["conflicting_labels"], leakage["conflicts"])]
+    return [*seen_lines(leakage, split), *conflict_lines(leakage["conflicting_labels"], leakage["conflicts"], ["train", split])]
 
 
 def seen_lines(leakage: dict[str, Any], split: str) -> list[str]:
@@ -50,12 +51,14 @@ def seen_lines(leakage: dict[str, Any], split: str) -> list[str]:
     return lines
 
 
-def conflict_lines(count: int, conflicts: Sequence[Sequence[Sequence[str]]]) -> list[str]:
-    """How many texts have different labels in different rows, and the rows, (id, label) each, of the first of them; or nothing."""
+def conflict_lines(count: int, conflicts: Sequence[Sequence[Sequence[str]]], splits: Sequence[str]) -> list[str]:
+    """How many texts have different labels in different rows of these splits, and the rows, (id, label) each, of the first of them; or
+    nothing. Fewer splits have fewer of them."""
     if not count:
         return []
     has = "text has" if count == 1 else "texts have"
-    lines = [f"warning: {count:,} {has} different labels in different rows: one of them is wrong"]
+    which = " and ".join([", ".join(splits[:-1]), splits[-1]] if len(splits) > 1 else splits)
+    lines = [f"warning: {count:,} {has} different labels in different rows of {which}: one of them is wrong"]
     for rows_of_text in conflicts[:SHOWN]:
         lines.append("            " + ", ".join(f"{inert(row)} {inert(repr(label))}" for row, label in rows_of_text[:SHOWN]))
     return lines
@@ -155,16 +158,20 @@ def mistake_lines(mistakes: Sequence[dict[str, Any]], most: int = 5) -> list[str
         return []
     by = "error" if "error" in mistakes[0] else "probability"
     suspected = "likely_label_error" in mistakes[0]
-    rows = [
-        [clipped(each["text"]), as_cell(each["gold"]), as_cell(each["predicted"]), f"{each[by]:.3f}"]
+    heading = ["furthest off" if by == "error" else "most confidently wrong", "gold", "predicted", by, *["suspected"] * suspected]
+    cells = [
+        [as_cell(each["gold"]), as_cell(each["predicted"]), f"{each[by]:.3f}"]
         + (["yes" if each["likely_label_error"] else ""] if suspected else [])
         for each in mistakes[:most]
     ]
-    heading = ["furthest off" if by == "error" else "most confidently wrong", "gold", "predicted", by]
+    # the texts have what the others leave of the terminal: a row that is broken is no row
+    others = sum(2 + max(map(len, column)) for column in zip(heading[1:], *cells, strict=True))
+    room = max(len(heading[0]), shutil.get_terminal_size((120, 24)).columns - others)
+    rows = [[clipped(each["text"], min(room, LONGEST_TEXT)), *its] for each, its in zip(mistakes, cells, strict=False)]
     count = f"{len(mistakes):,} {'differ' if by == 'error' else 'wrong'}"
     if suspected:
         count += f", {first_words(sum(each['likely_label_error'] for each in mistakes))}"
-    return [table([*heading, "label suspected"] if suspected else heading, rows), f"{count}: {MISTAKES}"]
+    return [table(heading, rows), f"{count}: {MISTAKES}"]
 
 
 def first_words(count: int) -> str:
@@ -211,6 +218,6 @@ def as_cell(value: str | float | list[str]) -> str:
     return clipped(value or "-") if isinstance(value, str) else f"{value:g}"
 
 
-def clipped(text: str) -> str:
+def clipped(text: str, longest: int = LONGEST_TEXT) -> str:
     text = inert(" ".join(text.split()))
-    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
+    return text if len(text) <= longest else text[: longest - 1] + "…"

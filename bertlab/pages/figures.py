@@ -1,6 +1,6 @@
 """Pictures of an evaluation by scikit-learn's displays: confusion matrix, ROC and precision-recall curves, reliability diagram.
 
-SVG files beside metrics.json, the same bytes for the same numbers. They need matplotlib (pip install 'bertlab[report]'); where it is not
+SVG files beside metrics.json, the same bytes for the same numbers. They need matplotlib (the extra report); where it is not
 installed there are none. Up to 10 curves are drawn in a picture, of the classes that occur most often, and numbers stand in the confusion
 matrix of up to 20 classes; metrics.json has them all.
 """

@@ -13,7 +13,7 @@ from bertlab.model.folder import save_model
 from bertlab.pages.card import classifier_card
 from bertlab.pages.evaluation import MISTAKES, SHOWN, conflict_lines, probability_lines, seen_lines, write_mistakes
 from bertlab.pages.figures import figures_in, write_figures
-from bertlab.pages.screen import inert, metric_words
+from bertlab.pages.screen import counted, inert, metric_words
 from bertlab.tasks import measures
 from bertlab.tasks.choosing import TASKS
 from bertlab.tasks.contract import Task, calibrated_of
@@ -38,7 +38,7 @@ def opening(data: Data, reason: str, leaks: Mapping[str, Any], *, few: bool = Fa
     lines += [*alike_lines(data.labels.names), *wordless_lines(data), *([] if few else rare_lines(data))]
     lines += [line for split, found in leaks.items() for line in seen_lines(found, split)]
     conflicts = measures.conflicts_of(data)
-    return [*lines, *conflict_lines(len(conflicts), [conflict.rows for conflict in conflicts])]
+    return [*lines, *conflict_lines(len(conflicts), [conflict.rows for conflict in conflicts], list(data.splits))]
 
 
 def alike_lines(names: Sequence[str]) -> list[str]:
@@ -152,7 +152,7 @@ def failed_lines(task: Task, metrics: Mapping[str, Any]) -> list[str]:
     failed = [str(state["seed"]) for state in metrics["seeds"] if state["failed"]]
     if not failed:
         return []
-    which = f"{len(failed)} of {len(metrics['seeds'])} seeds ({', '.join(failed)})"
+    which = f"{len(failed)} of {counted(len(metrics['seeds']), 'seed')} ({', '.join(failed)})"
     score = f"{metric_words(next(iter(task.scores)))} {metrics['dev_floor']:.3f} on dev"
     return [f"failed     {which}: no better than one answer for all ({score})"]
 
@@ -234,10 +234,11 @@ def lines_of_test(task: Task, metrics: Mapping[str, Any]) -> list[str]:
         return []
     first = next(iter(task.scores))
     spread = metrics["over_seeds"][first]
-    deviation = "" if spread["sd"] is None else f" (sd {spread['sd']:.3f})"
+    which = "of one seed: how far others differ is not known" if spread["sd"] is None else "the seed chosen on dev"
+    over_seeds = f"{metric_words(first)} over seeds {spread['mean']:.3f}"
     return [
-        f"test       {headline_words(task, metrics['test'])} (the seed chosen on dev)",
-        f"           {metric_words(first)} over seeds {spread['mean']:.3f}{deviation}",
+        f"test       {headline_words(task, metrics['test'])} ({which})",
+        *([] if spread["sd"] is None else [f"           {over_seeds} (sd {spread['sd']:.3f})"]),
         *(f"           {name}: {metric_words(first)} {task.score(baseline):.3f}" for name, baseline in metrics["baselines"].items()),
         *verdict_lines(metrics),
         *(f"           {line}" for line in probability_lines(metrics["test"] | metrics["test_probabilities"])),

@@ -15,7 +15,7 @@ from bertlab.disk import read_object
 from bertlab.evaluation.comparable import lower_is_better
 from bertlab.pages.evaluation import leak_lines
 from bertlab.pages.html import element, join, number
-from bertlab.pages.screen import metric_words
+from bertlab.pages.screen import counted, metric_words
 from bertlab.tasks.choosing import TASKS
 from bertlab.tasks.contract import Task
 from bertlab.tasks.measures import AGAINST
@@ -152,7 +152,8 @@ def _against(scored: Scored, name: str, path: Path_, metric: str) -> str:
 def _leaks(scored: Scored) -> list[str]:
     """What leak_lines says, as sentences, of the split that is scored."""
     if copies := scored.metrics.get("near_copies"):
-        return [f"warning: {copies:,} texts are nearly equal to one that their model learnt from: the scores flatter"]
+        are = f"{counted(copies, 'text')} {'is' if copies == 1 else 'are'}"
+        return [f"warning: {are} nearly equal to one that their model learnt from: the scores flatter"]
     if "folds" in scored.metrics:
         return []
     leakage = scored.metrics.get("leakage")

@@ -110,6 +110,11 @@ def likeness_line(found: dict[str, Any]) -> str:
     )
 
 
+def counted(number: int, what: str) -> str:
+    """1 answer, 2,000 answers."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 def metric_words(metric: str) -> str:
     """macro_f1 -> macro-F1, f1:news -> F1 of news, mcc -> MCC, mrr -> MRR, exact_match -> exact match."""
     kind, colon, name = metric.partition(":")

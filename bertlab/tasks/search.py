@@ -21,6 +21,7 @@ from bertlab.batches.randomness import key, permuted
 from bertlab.disk import remove_folder, sweep, write_text
 from bertlab.errors import ConfigError, CorruptError
 from bertlab.evaluation.metrics import mean_and_deviation
+from bertlab.signals import saying_what_is_kept
 from bertlab.tasks.contract import Task
 from bertlab.tasks.data import Data, State
 from bertlab.tasks.recipe import usual_rate
@@ -90,7 +91,8 @@ def search(
     accelerator.wait_for_everyone()
     for number, chosen in list(enumerate(settings, 1))[len(lines) :]:
         try:
-            found = _summary(task, train(number))
+            with saying_what_is_kept(number - 1, len(settings), "trials"):
+                found = _summary(task, train(number))
         except ConfigError as error:  # the loop's: weights that give no finite gradient any more (data was checked before)
             found = {"score": None, "failed": str(error)}
         lines.append(plain({"trial": number} | asdict(chosen) | found))

@@ -4,6 +4,7 @@ What an epoch costs beside training is one run over dev without gradients and, a
 seeds keep the model of the best one.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from bertlab.disk import make_folder
 from bertlab.model.encoder import Bert
 from bertlab.model.learnt_parts import add_adapters, begin_anew, freeze, merge_adapters
 from bertlab.progress import Report, progress, silent
+from bertlab.signals import saying_what_is_kept
 from bertlab.tasks.contract import Head, Outputs, Task
 from bertlab.tasks.data import Data, State, labels_of
 from bertlab.tasks.recipe import Recipe, epochs_of, has_stalled, rate_of
@@ -69,10 +71,13 @@ def train_seed(
     scores: list[float] = []
     first = next(iter(task.scores))
 
+    tokens, began = 0, time.monotonic()  # as the progress counts its steps/s
+
     def after_step(result: loop.StepResult) -> bool:
-        done = result.step + 1
+        nonlocal tokens
+        done, tokens = result.step + 1, tokens + result.tokens
         of_dev = f", dev {first.replace('_', '-')} {scores[-1]:.3f}" if scores else ""
-        report(done, f"loss {result.losses['loss']:.3f}{of_dev}, {result.tokens / result.seconds:,.0f} tokens/s")
+        report(done, f"loss {result.losses['loss']:.3f}{of_dev}, {tokens / (time.monotonic() - began):,.0f} tokens/s")
         if tracker and (done % TOLD_EVERY == 0 or done == steps):
             tracker.log(loss_of(seed, result), step=done)
         if done % per_epoch:
@@ -253,7 +258,8 @@ def train_seeds(
         if not states and any("pooler" in name for name in absent):
             accelerator.print(f"note: {start.name} has no pooler (next-sentence prediction trains it): it starts at random")
         train = partial(train_seed, recipe, data, model, seed, accelerator, tracker, turn_of(seed, number, len(of_seed), prefix))
-        state = resumed(out / "seeds" / f"{prefix}seed-{seed}", model, train, out, accelerator)
+        with saying_what_is_kept(number - 1, len(of_seed), "seeds"):
+            state = resumed(out / "seeds" / f"{prefix}seed-{seed}", model, train, out, accelerator)
         if "test" in data.splits:
             test_outputs[seed] = task.run(model.to(accelerator.device), data.encoded["test"], data.labels, device=accelerator.device)
             state["test"] = task.metrics(data.gold["test"], test_outputs[seed], labels_of(data, state))

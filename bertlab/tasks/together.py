@@ -6,6 +6,7 @@ chance but the order. An epoch is as many steps as one pass over the examples of
 mean of the tasks' scores on dev. A head that a step has no use for has no gradient in it, in one process or in many.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from bertlab.batches import randomness
 from bertlab.batches.flat import LabelledBatch
 from bertlab.model.encoder import Bert
+from bertlab.signals import saying_what_is_kept
 from bertlab.tasks.contract import Head, Outputs
 from bertlab.tasks.data import Data, State, labels_of
 from bertlab.tasks.recipe import Recipe, epochs_of, fitted, has_stalled
@@ -149,9 +151,12 @@ def train_together(
     best_weights: dict[str, Tensor] = {}
     history: list[dict[str, Any]] = []
 
+    tokens, began = 0, time.monotonic()  # as the progress counts its steps/s
+
     def after_step(result: loop.StepResult) -> bool:
-        done = result.step + 1
-        report(done, f"loss {result.losses['loss']:.3f}, {result.tokens / result.seconds:,.0f} tokens/s")
+        nonlocal tokens
+        done, tokens = result.step + 1, tokens + result.tokens
+        report(done, f"loss {result.losses['loss']:.3f}, {tokens / (time.monotonic() - began):,.0f} tokens/s")
         if tracker and (done % TOLD_EVERY == 0 or done == steps):
             tracker.log(loss_of(seed, result), step=done)
         if done % per_epoch and done < steps:
@@ -214,7 +219,8 @@ def train_seeds_together(
     for number, seed in enumerate(seeds, 1):
         model = start_together(data, start, seed)
         train = partial(train_together, recipe, data, model, seed, sampling, accelerator, tracker, turn_of(seed, number, len(seeds)))
-        state = resumed(out / "seeds" / f"seed-{seed}", model, train, out, accelerator)
+        with saying_what_is_kept(number - 1, len(seeds), "seeds"):
+            state = resumed(out / "seeds" / f"seed-{seed}", model, train, out, accelerator)
         for name, each in data.items():
             its = {"seed": seed, "step": state["step"], "epoch": state["epoch"]} | state["tasks"][name]
             if "test" in each.splits:

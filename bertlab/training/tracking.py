@@ -16,7 +16,7 @@ from secrets import token_hex
 from typing import Any, Literal, Protocol
 
 from bertlab.disk import read_object, write_json
-from bertlab.errors import ConfigError
+from bertlab.errors import ConfigError, install
 
 Kind = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
@@ -68,7 +68,7 @@ def start(kind: Kind | None, out: Path, settings: Mapping[str, Any]) -> Tracker 
     if kind is None:
         return None
     if find_spec(kind) is None:
-        raise ConfigError(f"track={kind} needs {kind}: pip install {kind}" + (" (or 'bertlab[track]')" if kind == "tensorboard" else ""))
+        raise ConfigError(f"track={kind} needs {kind}: {install('track') if kind == 'tensorboard' else f'pip install {kind}'}")
     memory = read_object(out / MEMORY) if (out / MEMORY).is_file() else {}
     before = memory.get(kind)
     try:

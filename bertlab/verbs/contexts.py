@@ -129,14 +129,14 @@ def _example(rows: "Labelled", at: "Occurrence") -> dict[str, Any]:
 
 
 def _screen(config: Config, facts: dict[str, Any]) -> str:
-    from bertlab.pages.screen import inert, table
+    from bertlab.pages.screen import counted, inert, table
 
-    more = f" (the first {config.most:,})" if facts["more"] else ""
-    lines = [
-        f"{inert(' '.join(facts['word']))}: {facts['occurrences']:,} occurrences{more}, layers {' '.join(map(str, facts['layers']))}",
-        "",
-    ]
+    more, layers = f" (the first {config.most:,})" if facts["more"] else "", " ".join(map(str, facts["layers"]))
+    lines = [f"{inert(' '.join(facts['word']))}: {counted(facts['occurrences'], 'occurrence')}{more}, layers {layers}"]
     with_labels = "purity" in facts["kinds"]["contextual"]
+    if with_labels:
+        lines.append(f"the groups are held against the labels in column '{inert(config.label)}', taken for senses (--label names another)")
+    lines.append("")
     cells = []
     for kind, of in facts["kinds"].items():
         silhouette = "-" if of["silhouette"] is None else f"{of['silhouette']:.3f}" + " weak" * of["weak"]

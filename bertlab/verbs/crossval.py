@@ -73,6 +73,7 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
     from bertlab.pages.figures import write_figures
     from bertlab.pages.report import report_on
     from bertlab.pages.results import alike_lines, headline_words
+    from bertlab.signals import saying_what_is_kept
     from bertlab.tasks import measures
     from bertlab.tasks.data import chosen_task, data_of, labels_of
     from bertlab.tasks.folds import divide, forget_weights, out_of_fold, splits_of
@@ -105,7 +106,8 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
         model, _ = start.model(task, len(labels.names), config.seed + fold)
         turn = Turn(f"fold {fold + 1} of {config.folds}", config.folds - fold - 1)
         train = partial(train_seed, recipe_of(config), data, model, config.seed + fold, accelerator, turn=turn)
-        state = resumed(out / "seeds" / f"fold-{fold}", model, train, out, accelerator)
+        with saying_what_is_kept(fold, config.folds, "folds"):
+            state = resumed(out / "seeds" / f"fold-{fold}", model, train, out, accelerator)
         outputs.append(task.run(model.to(accelerator.device), data.encoded["test"], labels, device=accelerator.device))
         known.append(labels_of(data, state))
         near = measures.leakage(parts["train"], parts["test"])
@@ -178,7 +180,7 @@ def over_folds(task: "Task", of_folds: list[dict[str, Any]]) -> dict[str, Any]:
 def _summary(config: Config, task: "Task", metrics: dict[str, Any]) -> list[str]:
     from bertlab.pages.evaluation import probability_lines
     from bertlab.pages.results import verdict_lines
-    from bertlab.pages.screen import metric_words, score_table
+    from bertlab.pages.screen import counted, metric_words, score_table
 
     first = next(iter(task.scores))
 
@@ -192,6 +194,7 @@ def _summary(config: Config, task: "Task", metrics: dict[str, Any]) -> list[str]
     lines.append("            so that the deviation says little of other texts: the interval above is of all out-of-fold answers together")
     lines += [f"            {name}: {shown(each[first])}" for name, each in metrics["baselines"].items()]
     lines += verdict_lines(metrics)
-    if metrics["near_copies"]:
-        lines.append(f"warning: {metrics['near_copies']:,} texts are nearly equal to one that their model learnt from: the scores flatter")
+    if copies := metrics["near_copies"]:
+        are = f"{counted(copies, 'text')} {'is' if copies == 1 else 'are'}"
+        lines.append(f"warning: {are} nearly equal to one that their model learnt from: the scores flatter")
     return lines

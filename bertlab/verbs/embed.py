@@ -331,11 +331,13 @@ def _bind(manifest: Path, output: Path, config: Config, facts: dict[str, Any]) -
 
 def _summary(facts: dict[str, Any], output: Path, *, lines: bool) -> str:
     """`lines`: texts are lines of text files, or some are."""
-    cut = f", {facts['truncated']:,} texts truncated to {facts['max_length']} tokens" if facts["truncated"] else ""
+    from bertlab.pages.screen import counted
+
+    cut = f", {counted(facts['truncated'], 'text')} truncated to {facts['max_length']} tokens" if facts["truncated"] else ""
     blank = "; blank lines have vectors too, so that rows and lines agree" if lines else ""
-    empty = f", {facts['empty']:,} texts without a word{blank}" if facts["empty"] else ""
+    empty = f", {counted(facts['empty'], 'text')} without a word{blank}" if facts["empty"] else ""
     kind = "tokens" if facts["pooling"] is None else f"{facts['pooling']} pooling"
-    said = [f"{facts['rows']:,} vectors of {facts['dims']} numbers ({kind}{cut}{empty}): {output}"]
+    said = [f"{counted(facts['rows'], 'vector')} of {facts['dims']} numbers ({kind}{cut}{empty}): {output}"]
     if loss := facts["loss"]:
         line = f"{facts['numbers']}: cosine with the exact numbers {loss['mean_cosine']:.5f} (lowest {loss['lowest_cosine']:.5f})"
         if loss["spearman"] is not None:

@@ -28,9 +28,10 @@ class Config(Dialect):
     """A model folder (RUN/model), pretrained or fine-tuned, a published BERT or sentence-transformers folder, or hf:NAME."""
     out: str
     """Folder to write; it must not exist."""
-    to: Literal["onnx", "sentence-transformers"] = "onnx"
+    to: Literal["onnx", "sentence-transformers", "transformers"] = "onnx"
     """onnx: model.onnx for padded batches, with tokenizer, facts and a README that says how to run it. sentence-transformers: the encoder
-    as a model folder with vectors by --pooling and --normalize (a folder of bertlab's opens there as it is)."""
+    as a model folder with vectors by --pooling and --normalize (a folder of bertlab's opens there as it is). transformers: nothing is
+    written, since a model folder opens there as it is; by which class is said."""
     pooling: Literal["cls", "mean", "max", "weighted", "mean_sqrt_len", "last"] | None = None
     """Export sentence vectors by this pooling; default: what the folder's task gives, or without a task what it records, else mean."""
     normalize: bool | None = None
@@ -59,6 +60,8 @@ def run(config: Config) -> dict[str, Any]:
     from bertlab.model.facts import CARD, FACTS, load_config, model_origin, text_read
     from bertlab.pages.card import exported_card
 
+    if config.to == "transformers":
+        raise ConfigError(_opens_as_it_is(config.model))
     out = Path(config.out)
     refuse_used(out)
     model = LoadedModel(config.model, "cpu")
@@ -87,6 +90,15 @@ def run(config: Config) -> dict[str, Any]:
         write_sealed(folder / MANIFEST, {"from": {"model": model_origin(config.model)}, "files": hash_files(folder)})
     print(f"written     {out}: {', '.join(facts['outputs'])}, {sum(path.stat().st_size for path in out.iterdir()) / 1e6:,.1f} MB")
     return facts
+
+
+def _opens_as_it_is(model: str) -> str:
+    """By which class of transformers' a folder opens without an export."""
+    from bertlab.model.facts import fetch, load_config
+
+    name, place = (load_config(fetch(model)).get("architectures") or ["AutoModel"])[0], model.removeprefix("hf:")
+    encoder = "" if name in ("AutoModel", "BertModel") else ", or its encoder alone by AutoModel, whose report calls the head UNEXPECTED"
+    return f"{model} opens in transformers as it is, nothing is to be exported: {name}.from_pretrained({place!r}){encoder}"
 
 
 def _as_vectors(config: Config, model: "LoadedModel", pooling: "Pooling", normalize: bool) -> dict[str, Any]:

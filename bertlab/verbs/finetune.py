@@ -118,7 +118,8 @@ def _summary(config: Config, out: Path, data: "Data", metrics: dict[str, Any]) -
     from bertlab.pages.results import failed_lines, headline_words, lines_of_test
     from bertlab.tasks.measures import AGAINST
 
-    lines = [f"dev        {headline_words(data.task, metrics['dev'])} (best of {config.seeds} seeds, chosen on these)"]
+    chosen = "the epoch was" if config.seeds == 1 else f"best of {config.seeds} seeds,"
+    lines = [f"dev        {headline_words(data.task, metrics['dev'])} ({chosen} chosen on these)"]
     lines += [*failed_lines(data.task, metrics), *lines_of_test(data.task, metrics)]
     lines += [f"model      {out / 'model'}", f"report     {out / 'report.html'}"]
     if metrics.get(AGAINST, {}).get("better") == "baseline":

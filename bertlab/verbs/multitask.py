@@ -160,6 +160,7 @@ def _train(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, A
     from bertlab.disk import write_json
     from bertlab.pages.report import report_on
     from bertlab.pages.results import save_best, start_line, training_line, write_results
+    from bertlab.signals import saying_what_is_kept
     from bertlab.tasks.measures import leaks_of
     from bertlab.tasks.seeds import train_seeds
     from bertlab.tasks.start import open_start
@@ -188,9 +189,10 @@ def _train(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, A
     if tracker:
         tracker.finish()
     alone = {}
-    for name, each in data.items() if config.alone else ():
+    for number, (name, each) in enumerate(data.items() if config.alone else (), 1):
         of_seed = dict.fromkeys(seeds, each)
-        alone[name] = train_seeds(start, fitted(recipe, each.task), of_seed, out, accelerator, prefix=f"{name}-alone-")
+        with saying_what_is_kept(number, len(data) + 1, "trainings (of all tasks together, then of each alone)"):
+            alone[name] = train_seeds(start, fitted(recipe, each.task), of_seed, out, accelerator, prefix=f"{name}-alone-")
     if not accelerator.is_main_process:
         return {}
 
@@ -246,14 +248,15 @@ def _summary(out: Path, data: dict[str, "Data"], metrics: dict[str, Any]) -> str
         alone = shown(found["alone"]["seeds"]) if "alone" in found else None
         difference = f"{together[0] - alone[0]:+.3f}" if alone else "-"
         rows.append([name, split, metric_words(first), together[1], alone[1] if alone else "-", difference])
-    lines = [table(["task", "split", "metric", "together", "alone", "difference"], rows)]
+    lines = [table(["task", "split", "metric", "together", "alone", "gain"], rows)]
     for name, each in data.items():
         lines += [f"{name}: {' '.join(line.split())}" for line in verdict_lines(metrics["tasks"][name])]
         lines += [f"{name}: {line}" for line in failed_lines(each.task, metrics["tasks"][name])]
         lines += [f"{name} alone: {line}" for line in failed_lines(each.task, metrics["tasks"][name].get("alone") or {"seeds": []})]
-    name = next(iter(data))
-    if "alone" in metrics["tasks"][name]:
-        lines.append(
-            f"is it more than chance?  bertlab compare --runs together:{out}/{name}/predictions alone:{out}/{name}/alone/predictions"
-        )
+    if "alone" in metrics["tasks"][next(iter(data))]:
+        lines.append("gain       of a task trained together with the others over it alone")
+        tested = [name for name, each in data.items() if "test" in each.splits]
+        lines += ["           is it more than chance?"] * bool(tested)
+        runs = (f"together:{out}/{name}/predictions alone:{out}/{name}/alone/predictions" for name in tested)
+        lines += [f"           bertlab compare --runs {each}" for each in runs]
     return "\n".join([*lines, f"models     {out}/NAME/model", f"report     {out / 'report.html'}"])

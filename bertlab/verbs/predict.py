@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 from bertlab.corpus.dialect import Dialect
-from bertlab.errors import ConfigError, DataError
+from bertlab.errors import ConfigError
 
 if TYPE_CHECKING:
     from bertlab.inference import LoadedModel
@@ -95,14 +95,16 @@ def run(config: Config) -> dict[str, Any]:
 
 def _predict(config: Config, output: Path, work: Path) -> dict[str, Any]:
     from bertlab.corpus.tables import values_of
+    from bertlab.evaluation.predictions import OF_ENTITY
     from bertlab.model.facts import fetch, model_origin
     from bertlab.tasks.first_look import look_at
     from bertlab.tasks.reading import Columns, columns_for, form_of_model
 
     folder = fetch(config.model)
     reads = form_of_model(folder)
-    if reads == "tokens" and output.suffix in (".csv", ".tsv"):
-        raise DataError(f"output={config.output}: entities are lists, which no cell of {output.suffix} holds: name it .jsonl or .parquet")
+    by_entity = reads == "tokens" and output.suffix in (".csv", ".tsv")
+    if by_entity and (clash := next((name for name in config.keep if name in OF_ENTITY), None)):
+        raise ConfigError(f"keep={clash}: the answers have a column of that name themselves: rename that of the input")
     source, keep = _file(config.input, work), dict.fromkeys(config.keep, "keep")
     columns = columns_for(folder, str(source), Columns(config.text, config.text_b, None, None, config.id, config.dialect), needs_gold=False)
     look_at(reads, str(source), columns, needs_gold=False)
@@ -141,7 +143,7 @@ def _predict(config: Config, output: Path, work: Path) -> dict[str, Any]:
     facts |= {"labels": model.labels or [], "rows": len(rows), **counted, "precision": config.precision}
     facts |= {"temperature": model.known.temperature}
     write_sealed(manifest, facts | {"files": hash_some(output.parent, [output.name])})
-    print(_summary(facts, config.output, model), file=sys.stderr if config.output == "-" else sys.stdout)
+    print(_summary(facts, config.output, model, by_entity), file=sys.stderr if config.output == "-" else sys.stdout)
     return facts
 
 
@@ -159,9 +161,9 @@ def _file(source: str, work: Path) -> Path:
     return Path(source)
 
 
-def _summary(facts: dict[str, Any], output: str, model: "LoadedModel") -> str:
+def _summary(facts: dict[str, Any], output: str, model: "LoadedModel", by_entity: bool) -> str:
     from bertlab.evaluation.predictions import UNSEEN
-    from bertlab.pages.screen import inert, table
+    from bertlab.pages.screen import counted, inert, table
 
     rows, lines = facts["rows"], []
     if given := sorted(facts["given"].items(), key=lambda each: (-each[1], each[0])):
@@ -174,12 +176,13 @@ def _summary(facts: dict[str, Any], output: str, model: "LoadedModel") -> str:
     if unseen := facts[UNSEEN]:
         first = facts["first_of_these"]
         named = ", ".join(inert(id) for id in first) + " and others" * (unseen > len(first))
-        nothing = "have no token that the vocabulary knows"
+        nothing = f"{'has' if unseen == 1 else 'have'} no token that the vocabulary knows"
         lines.append(f"{unseen:,} of {rows:,} texts {nothing} ({named}): what is said of them is said of nothing (column {UNSEEN})")
     if model.task is not None and model.task.exclusive is not None:
         raw = "as the model gives them: nothing calibrated them, do not take 0.9 for 9 in 10"
         how = f"at the temperature that dev taught ({facts['temperature']:.3f})" if facts["temperature"] is not None else raw
         lines.append(f"probabilities are {how}")
     if facts["from"]["input"]["path"] == "-":
-        lines.append(f"standard input was read as {rows:,} lines of text (of a table say what it holds, as --input -.csv)")
-    return "\n".join([*lines, f"{rows:,} answers {'' if output == '-' else inert(output)}".rstrip()])
+        lines.append(f"standard input was read as {counted(rows, 'line')} of text (of a table say what it holds, as --input -.csv)")
+    form = ", a row an entity (.jsonl has a row a sentence, with the tags of its words):" if by_entity else ""
+    return "\n".join([*lines, f"{counted(rows, 'answer')}{form} {'' if output == '-' else inert(output)}".rstrip()])

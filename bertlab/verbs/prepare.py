@@ -396,6 +396,8 @@ def filters(config: Config, reads: Sequence["Read"], choice: "Choice", no_tokens
 
 def summary(config: Config, facts: dict[str, Any]) -> str:
     """What a person wants to know at the end, and the next command."""
+    from bertlab.pages.screen import counted
+
     counts, documents, vocabulary = facts["counts"], facts["filters"], facts["tokenizer"]
     train = counts["train"]
     heldout = counts.get("heldout", {"documents": 0, "sentences": 0, "tokens": 0})
@@ -407,11 +409,11 @@ def summary(config: Config, facts: dict[str, Any]) -> str:
         f"documents  {documents['in']:,} read = {documents['kept']:,} kept + dropped: {dropped}",
     ]
     if number := documents.get("text_files"):
-        cut = f"{documents['text_documents']:,} of them from {number:,} text file{'s' * (number != 1)}"
+        cut = f"{documents['text_documents']:,} of them from {counted(number, 'text file')}"
         lines.append(f"           {cut}: a blank line ends one (--document-end file: one a file)")
     lines += [
-        f"train      {train['documents']:,} documents, {train['sentences']:,} sentences, {train['tokens']:,} tokens",
-        f"held out   {heldout['documents']:,} documents, {heldout['sentences']:,} sentences, {heldout['tokens']:,} tokens",
+        f"train      {counted(train['documents'], 'document')}, {counted(train['sentences'], 'sentence')}, {train['tokens']:,} tokens",
+        f"held out   {counted(heldout['documents'], 'document')}, {heldout['sentences']:,} sentences, {heldout['tokens']:,} tokens",
         f"vocabulary {vocabulary['vocab_size']:,} entries, {'uncased' if vocabulary['lowercase'] else 'cased'}",
         f"           {tokens / counts['words']:.2f} tokens a word, {100 * counts['unknown_tokens'] / tokens:.3f} % unknown",
     ]
@@ -427,7 +429,7 @@ def summary(config: Config, facts: dict[str, Any]) -> str:
 def _file_lines(facts: dict[str, Any]) -> list[str]:
     """What was read by its endings, so that a file that nobody meant is seen, where there is more than one file; what was left out."""
     from bertlab.corpus.files import ending_of
-    from bertlab.pages.screen import inert
+    from bertlab.pages.screen import counted, inert
 
     endings = Counter(ending_of(file["name"]) or "without ending" for source in facts["sources"] for file in source["files"])
     lines = []
@@ -437,7 +439,8 @@ def _file_lines(facts: dict[str, Any]) -> list[str]:
         lines.append(f"files      {endings.total():,} read: {named}{more}")
     if skipped := facts["filters"].get("skipped_files"):
         lines.append(
-            f"left out   {sum(skipped.values()):,} files: " + ", ".join(f"{number:,} {inert(each)}" for each, number in skipped.items())
+            f"left out   {counted(sum(skipped.values()), 'file')}: "
+            + ", ".join(f"{number:,} {inert(each)}" for each, number in skipped.items())
         )
     return lines
 

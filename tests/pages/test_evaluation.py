@@ -34,7 +34,7 @@ def test_leaks_are_counted_and_the_first_named() -> None:
         "warning: 2 of 4 test texts are in train or nearly so, 1 equal and 1 nearly (from similarity 0.7 on): the scores flatter",
         "            test:0 is equal to train:0",
         "            test:1 is 90% like train:1",
-        "warning: 1 text has different labels in different rows: one of them is wrong",
+        "warning: 1 text has different labels in different rows of train and test: one of them is wrong",
         "            train:0 'x', test:0 'z'",
     ]
     seen = find_leaks(train, train).as_json()
@@ -86,6 +86,16 @@ def test_mistakes_have_the_beginning_of_their_text() -> None:
     assert second.startswith("short")
     assert count == "2 wrong, 1 of them to look at first (the model is sure of another label): mistakes.jsonl"
     assert len(mistake_lines(wrong, most=1)[0].splitlines()) == 3 and mistake_lines([]) == []
+
+
+@pytest.mark.parametrize(("columns", "longest"), [(80, 80), (200, 60 + 44), (20, 22 + 44)])
+def test_a_row_of_mistakes_is_no_wider_than_the_terminal_by_a_long_text(
+    columns: int, longest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    wrong = {"text": "a text " * 40, "gold": "science", "predicted": "arts", "probability": 0.9, "likely_label_error": True}
+    shown, _ = mistake_lines([wrong])
+    assert {len(line) for line in shown.splitlines()} == {longest} and "  science       arts        0.900        yes" in shown
 
 
 def test_the_file_of_mistakes_has_a_line_each(tmp_path: Path) -> None:

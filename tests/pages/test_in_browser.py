@@ -1,6 +1,6 @@
 """Pages in a browser: nothing is asked for, nothing complains, nothing runs, and all of it can be read at any width, light or dark.
 
-Needs playwright (pip install 'bertlab[test]') and a Chromium on the path; without one of them the reason is said.
+Needs playwright (the extra test) and a Chromium on the path; without one of them the reason is said.
 """
 
 import shutil

@@ -8,7 +8,7 @@ import pytest
 
 from bertlab.evaluation.intervals import of_set_metrics
 from bertlab.evaluation.metrics import classification_metrics, set_metrics
-from bertlab.pages.screen import absent_lines, class_table, inert, table
+from bertlab.pages.screen import absent_lines, class_table, counted, inert, table
 
 HOSTILE = [
     "\x1b[2J\x1b]0;owned\x07",  # clears the screen, names the window
@@ -95,3 +95,7 @@ def test_sets_of_labels_have_their_correlation_and_their_loss_with_intervals() -
     assert re.fullmatch(
         r"with 95% confidence exact match .*, macro-F1 .*, macro-MCC [\d.]+ to [\d.]+, Hamming loss [\d.]+ to [\d.]+", between
     )
+
+
+def test_one_is_no_plural() -> None:
+    assert [counted(number, "text") for number in (0, 1, 2, 1000)] == ["0 texts", "1 text", "2 texts", "1,000 texts"]

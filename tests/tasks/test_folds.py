@@ -253,7 +253,7 @@ def test_a_run_that_was_cut_off_goes_on_with_the_folds_that_are_not_finished(
     monkeypatch.setattr(seeds, "train_seed", stopping)
     config = crossval.Config(model=base, train=file[0], out=str(tmp_path / "run"), **QUICK)
     stop_at = 2
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="2 of 3 folds are finished and kept"):
         crossval.run(config)
     assert trained == [0, 1] and not (tmp_path / "run" / "metrics.json").exists()
     stop_at = -1

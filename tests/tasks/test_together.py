@@ -1,9 +1,11 @@
 """Several tasks on one encoder: steps shared as said, a step of one task leaves the other heads alone, each model stands by itself."""
 
 import importlib.util
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +107,9 @@ def tasks(texts: Callable[..., Rows], write: Callable[..., str], tmp_path_factor
 @pytest.fixture(scope="module")
 def run(base: str, tasks: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("run") / "run"
-    return out, multitask.run(multitask.Config(model=base, tasks=tuple(tasks), out=str(out), track=TRACK, **QUICK))
+    with (out.parent / "shown.txt").open("w") as shown, redirect_stdout(shown):
+        metrics = multitask.run(multitask.Config(model=base, tasks=tuple(tasks), out=str(out), track=TRACK, **QUICK))
+    return out, metrics
 
 
 def test_a_tracker_is_told_of_the_scores_of_every_task_and_of_their_mean(run: tuple[Path, dict[str, Any]]) -> None:
@@ -169,11 +173,14 @@ def test_each_tasks_folder_stands_by_itself_and_is_compared_with_the_task_alone(
     run: tuple[Path, dict[str, Any]], tasks: list[str], tmp_path: Path
 ) -> None:
     out, metrics = run
+    shown = (out.parent / "shown.txt").read_text()
+    assert len(re.findall(r"\bgain\b", shown)) == 2 and shown.count("topics: difference ") == 1, "a word has one meaning"
     for name, metric in (("topics", "exact_match"), ("amount", "pearson")):
         test = str(Path(tasks[0]).parent / f"{name}-test.jsonl")
         again = evaluate.run(evaluate.Config(model=str(out / name / "model"), data=test, out=str(tmp_path / name), device="cpu"))
         assert again[metric] == pytest.approx(metrics["tasks"][name]["test"][metric], abs=1e-5)
         runs = (f"together:{out}/{name}/predictions", f"alone:{out}/{name}/alone/predictions")
+        assert f"  bertlab compare --runs {' '.join(runs)}\n" in shown
         facts = compare.run(compare.Config(runs=runs, resamples=200))
         assert facts["pairs"][0]["claim_about"] == "methods" and facts["pairs"][0]["seeds"] == [2, 2]
     encoders = [load_model(str(out / name / "model"), BertForPreTraining)[0].bert.state_dict() for name in ("topics", "amount")]
@@ -199,7 +206,7 @@ def test_a_run_that_was_cut_off_goes_on_with_whole_seeds(
     config = multitask.Config(
         model=base, tasks=tuple(tasks), out=str(tmp_path / "run"), alone=False, baselines=False, **QUICK | {"epochs": 1}
     )
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="1 of 2 seeds is finished"):
         multitask.run(config)
     stop_at = -1
     metrics = multitask.run(config)

@@ -47,7 +47,9 @@ def test_nothing_is_tracked_unless_asked_for(tmp_path: Path) -> None:
 
 def test_a_tracker_that_is_not_installed_is_named_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"track=tensorboard needs tensorboard: pip install tensorboard \(or 'bertlab\[track\]'\)"):
+    with pytest.raises(
+        ConfigError, match=r"track=tensorboard needs tensorboard: pip install -c constraints.txt -e '.\[track\]' in bertlab's"
+    ):
         start("tensorboard", tmp_path, {})
     with pytest.raises(ConfigError, match="track=wandb needs wandb: pip install wandb$"):
         start("wandb", tmp_path, {})

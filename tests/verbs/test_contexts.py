@@ -59,13 +59,16 @@ def test_text_without_labels_has_groups_and_no_scores(folder: str, tmp_path: Pat
     assert found["occurrences"] == 4 and "purity" not in found["kinds"]["contextual"] and "labels" not in found["groups"][0]
     first = facts(capsys, "bank", "--model", folder, "--in", str(tmp_path / "t.txt"), "--most", "2")
     assert first["occurrences"] == 2 and first["more"]
+    assert cli.main(["contexts", "bank", "--model", folder, "--in", str(tmp_path / "t.txt"), "--device", "cpu"]) == 0
+    assert "column" not in capsys.readouterr().out
 
 
 def test_the_screen_shows_scores_and_the_word_between_stars(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["contexts", "bat", "--model", folder, "--in", str(SENSES), "--senses", "2", "--examples", "1", "--device", "cpu"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "bat: 16 occurrences, layers 1 2"
-    assert lines[2].split() == ["vectors", "groups", "silhouette", "purity", "V-measure"]
+    assert lines[1] == "the groups are held against the labels in column 'label', taken for senses (--label names another)"
+    assert lines[3].split() == ["vectors", "groups", "silhouette", "purity", "V-measure"]
     assert "all in one group: purity 0.500, V-measure 0" in lines
     assert sum(line.startswith("group ") for line in lines) == 2 and sum("*bat*" in line for line in lines) == 2
 

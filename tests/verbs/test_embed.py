@@ -135,10 +135,10 @@ def test_an_empty_line_of_a_text_file_is_a_text_so_that_rows_and_lines_agree(
     (tmp_path / "texts.txt").write_text("the river\n\nthe sea\n")
     vectors = run(folder, str(tmp_path / "texts.txt"), tmp_path / "vectors.npy")
     np.testing.assert_array_equal(vectors, bertlab.load(folder).embed(["the river", "", "the sea"]))
-    assert "1 texts without a word; blank lines have vectors too, so that rows and lines agree" in capsys.readouterr().out
+    assert "1 text without a word; blank lines have vectors too, so that rows and lines agree" in capsys.readouterr().out
     (tmp_path / "texts.jsonl").write_text('{"text": "the river"}\n{"text": ""}\n')
     run(folder, str(tmp_path / "texts.jsonl"), tmp_path / "of-rows.npy")
-    assert "1 texts without a word)" in capsys.readouterr().out
+    assert "1 text without a word)" in capsys.readouterr().out
 
 
 def test_pooling_layers_and_length_are_as_asked_for_and_else_as_the_folder_records(

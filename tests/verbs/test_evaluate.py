@@ -186,7 +186,7 @@ def test_leaks_are_told_before_any_number_and_the_files_are_those_of_the_manifes
     assert "after" not in metrics["calibration"]  # this model was never shown a dev set
     wrong = [json.loads(line) for line in (tmp_path / "out" / "mistakes.jsonl").read_text().splitlines()]
     assert len(wrong) == sum(a != b for a, b in zip(columns["gold"], columns["predicted"], strict=True)) > 0
-    assert wrong[0]["probability"] == max(each["probability"] for each in wrong) and wrong[0]["text"] in shown.replace("…", "")
+    assert wrong[0]["probability"] == max(each["probability"] for each in wrong) and wrong[0]["text"][:20] in shown
     files = read_json(tmp_path / "out" / "manifest.json")["files"]
     assert {"metrics.json", "predictions.parquet", "mistakes.jsonl", "figures/confusion.svg"} <= set(files)
     assert all(sha256_file(tmp_path / "out" / name) == files[name]["sha256"] for name in files)

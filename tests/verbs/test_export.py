@@ -197,6 +197,22 @@ def test_the_encoder_alone_opens_in_sentence_transformers_with_the_same_vectors(
     assert {link.status for link in follow([Path(out)])} <= {"ok", "absent"}
 
 
+@pytest.mark.parametrize("name", ["words", "single", "tags", "answers"])
+def test_to_transformers_says_the_class_that_opens_the_folder_whole(name: str, every_model: dict[str, str], tmp_path: Path) -> None:
+    import transformers
+
+    with pytest.raises(ConfigError, match="opens in transformers as it is, nothing is to be exported") as refused:
+        run(Config(model=every_model[name], out=str(tmp_path / "out"), to="transformers"))
+    kind, folder = re.findall(r"(\w+)\.from_pretrained\('(.+?)'\), or its encoder alone by AutoModel", str(refused.value))[0]
+    _, report = getattr(transformers, kind).from_pretrained(folder, output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    _, report = transformers.AutoModel.from_pretrained(folder, output_loading_info=True)
+    assert report["unexpected_keys"] and all(key.startswith("pooler.") for key in report["missing_keys"])
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ConfigError, match="is it a model folder"):
+        run(Config(model=str(tmp_path), out=str(tmp_path / "out"), to="transformers"))
+
+
 def test_mistakes_are_said_before_the_work(every_model: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="quantise is for --to onnx"):
         Config(model="a", out="b", to="sentence-transformers", quantise=True)

@@ -2,15 +2,19 @@
 
 import csv
 import gzip
+import itertools
 import json
 import os
 import random
+import re
 import shutil
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -306,7 +310,7 @@ def test_what_is_wrong_with_labels_is_told_once_and_of_all_splits(base: str, tmp
     data = read(config(base, files, tmp_path))
     lines = opening(data, "as asked", leaks_of(data))
     assert [line for line in lines if "different labels" in line] == [
-        "warning: 2 texts have different labels in different rows: one of them is wrong"
+        "warning: 2 texts have different labels in different rows of train, dev and test: one of them is wrong"
     ]
     assert lines[-2:] == [
         "            train.csv:14 'a', dev.csv:2 'b', test.csv:2 'b'", "            dev.csv:3 'a', test.csv:3 'b'"
@@ -475,16 +479,37 @@ def test_the_processes_share_every_batch_and_one_without_a_row_takes_filler(
 # ---- going on
 
 
-def test_a_tracker_is_told_of_every_epochs_scores_on_dev(base: str, files: dict[str, str], tmp_path: Path) -> None:
+def test_a_tracker_is_told_of_every_epochs_scores_on_dev_and_a_run_of_one_seed_says_that_it_is_one(
+    base: str, files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     metrics = finetune.run(config(base, files, tmp_path / "run", seeds=1, epochs=2, track="tensorboard"))
+    shown = capsys.readouterr().out
+    assert "(the epoch was chosen on these)" in shown and "(of one seed: how far others differ is not known)" in shown
+    assert "seeds" not in shown and "the best epoch by dev macro-F1" in (tmp_path / "run" / "model" / "README.md").read_text()
     read = EventAccumulator(str(tmp_path / "run" / "track"))
     read.Reload()
     told = [event.value for event in read.Scalars("seed-0/dev_macro_f1")]
     assert told == pytest.approx([epoch["dev_macro_f1"] for epoch in metrics["seeds"][0]["history"]], abs=1e-6) and len(told) == 2
     assert read.Scalars("seed-0/loss") and (tmp_path / "run" / "report.html").is_file()
+
+
+def test_tokens_a_second_are_over_the_same_time_as_steps(
+    base: str, files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+    clock = itertools.count()
+    monkeypatch.setattr(seeds, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))  # a second a step
+
+    @contextmanager
+    def watched(*_: Any) -> Iterator[Any]:
+        yield lambda done, more: told.append(done * float(re.findall(r"([\d,.]+) tokens/s", more)[0].replace(",", "")))
+
+    monkeypatch.setattr(seeds, "watched", watched)
+    finetune.run(config(base, files, tmp_path / "run", seeds=1, epochs=1))
+    assert len(told) > 2 and all(more > 1.2 * less for less, more in zip(told[:3], told[1:3], strict=False)), "all tokens so far"
 
 
 def test_a_run_that_was_cut_off_goes_on_with_the_seeds_that_are_not_finished(
@@ -507,8 +532,13 @@ def test_a_run_that_was_cut_off_goes_on_with_the_seeds_that_are_not_finished(
     expected = finetune.run(whole)
     assert turns == [seeds.Turn("seed 0 (1 of 2)", later=1), seeds.Turn("seed 1 (2 of 2)")]
     trained.clear()
+    stop_at = 0
+    with pytest.raises(
+        KeyboardInterrupt, match="^stopped: none of 2 seeds is finished, so nothing is kept, and the same command begins anew$"
+    ):
+        finetune.run(cut)
     stop_at = 1
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="^stopped: 1 of 2 seeds is finished and kept, and the same command goes on with the next$"):
         finetune.run(cut)
     assert trained == [0] and not (tmp_path / "cut" / "model").exists()
     stop_at = -1

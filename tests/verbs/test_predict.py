@@ -360,8 +360,27 @@ def test_standard_input_and_output(
         out, err = capsys.readouterr()
         assert [json.loads(line)["label"] for line in out.splitlines()] == [said.label for said in expected]
         first = "t.jsonl:1" if name == "t.jsonl" else f"stdin{name[1:]}:1"
-        assert f"1 of 22 texts have no token that the vocabulary knows ({first})" in err and "nothing calibrated them" in err
+        assert f"1 of 22 texts has no token that the vocabulary knows ({first})" in err and "nothing calibrated them" in err
         assert ("was read as 22 lines of text" in err) == (name == "-")
+
+
+def test_tags_have_a_row_an_entity_in_csv_and_a_sentence_without_any_has_one(
+    every_model: dict[str, str], texts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = table(tmp_path / "t.jsonl", texts, order=7)
+    expected = []
+    for each in answered(every_model["tags"], source, tmp_path / "a.jsonl", text="text", keep=("order",)):
+        same = {"id": each["id"], "text": each["text"], "order": "7"}, {"no_known_tokens": str(each["no_known_tokens"]).lower()}
+        for entity in each["entities"] or [dict.fromkeys(("type", "text", "start", "end", "probability"), "")]:
+            cells = {"type": entity["type"], "entity": entity["text"], "start": str(entity["start"]), "end": str(entity["end"])}
+            expected.append(same[0] | cells | {"probability": str(entity["probability"])} | same[1])
+    assert len(expected) > len(texts) and any(row["type"] for row in expected) and not all(row["type"] for row in expected)
+    for name, delimiter in (("a.csv", ","), ("a.tsv", "\t")):
+        facts = predict.run(
+            Config(model=every_model["tags"], input=source, output=str(tmp_path / name), text="text", keep=("order",), device="cpu")
+        )
+        assert facts["rows"] == len(texts) and "22 answers, a row an entity" in capsys.readouterr().out
+        assert list(csv.DictReader(io.StringIO((tmp_path / name).read_text()), delimiter=delimiter)) == expected
 
 
 def test_what_cannot_be_answered_is_refused_in_one_line_and_leaves_nothing(
@@ -374,7 +393,7 @@ def test_what_cannot_be_answered_is_refused_in_one_line_and_leaves_nothing(
         ("single", source, "a.jsonl", ["--text", "said"], "no column 'said': the columns are 'id', 'text': "),
         ("single", str(tmp_path), "a.jsonl", [], "is a folder: give a file of texts"),
         ("pairs", source, "a.jsonl", [], "fine-tuned on pairs: give a second text"),
-        ("tags", source, "a.csv", ["--text", "text"], "entities are lists"),
+        ("tags", source, "a.csv", ["--text", "text", "--keep", "type"], "keep=type: the answers have a column of that name"),
         ("tags", source, "a.jsonl", [], "no column 'tokens'"),
         ("answers", source, "a.jsonl", [], "no column 'question'"),
         ("single", source, "t.jsonl", [], "is the input: choose another --output"),
@@ -382,7 +401,7 @@ def test_what_cannot_be_answered_is_refused_in_one_line_and_leaves_nothing(
         ("single", "-", "a.jsonl", ["--text", "said"], "for a table say what it holds"),
     ):
         command = ["predict", "--model", every_model[model], "--input", given, "--output", str(tmp_path / output), "--device", "cpu"]
-        assert cli.main([*command, *settings]) == (3 if "column" in words or "pairs" in words or "entities" in words else 2), words
+        assert cli.main([*command, *settings]) == (3 if ("column" in words or "pairs" in words) and "keep" not in words else 2), words
         err = capsys.readouterr().err
         assert words in err and err.count("\n") == 1
         assert [path for path in tmp_path.iterdir() if not path.name.startswith(".")] == [Path(source)]

@@ -81,7 +81,7 @@ def test_the_screen_shows_scores_ids_and_texts_that_cannot_steer_it(index: str, 
     assert cli.main(["search", index, "--duplicates", "0.999999"]) == 0
     captured = capsys.readouterr()
     assert captured.out.splitlines() == ["1.0000", "  texts.txt:21  the old river", "  texts.txt:22  the  old River"]
-    assert "1 pairs of 22 texts" in captured.err
+    assert "1 pair of 22 texts" in captured.err
 
 
 def test_texts_that_are_gone_are_said_and_ids_stay(index: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
