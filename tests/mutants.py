@@ -1072,7 +1072,7 @@ MUTANTS = (
     ),
     Mutant(
         "answers: an id that was asked for may be absent",
-        "corpus/labelled.py",
+        "corpus/tables.py",
         'return {} if id == "id" else {id: "id"}',
         "return {}",
         ("tests/verbs/test_predict.py::test_what_cannot_be_answered_is_refused_in_one_line_and_leaves_nothing",),

@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self, TypeVar
 from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.files import kind_of, lines
 from bertlab.corpus.identity import normalised_sha256, ranked, share_of
-from bertlab.corpus.tables import columns_of, refuse_missing, rows, text_of
+from bertlab.corpus.tables import asked_id, columns_of, refuse_missing, rows, text_of
 from bertlab.disk import MANIFEST, read_sealed
 from bertlab.errors import BertlabError, ConfigError, DataError
 
@@ -231,11 +231,6 @@ def _labels_of(value: Any, label_separator: str | None, place: str) -> str | tup
     if any(each is None for each in labels):
         raise DataError(f"{place}: a label of the list is empty: leave it out")
     return tuple(dict.fromkeys(str(each) for each in labels))
-
-
-def asked_id(id: str) -> dict[str, str]:
-    """What is required of a table whose ids stand in a column that somebody named: that it has it."""
-    return {} if id == "id" else {id: "id"}
 
 
 def id_of(value: Any, otherwise: str, place: str) -> str:

@@ -14,9 +14,9 @@ from typing import Any
 from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.files import kind_of, lines
 from bertlab.corpus.identity import normalised_sha256
-from bertlab.corpus.labelled import asked_id, id_of, refuse_answers
+from bertlab.corpus.labelled import id_of, refuse_answers
 from bertlab.corpus.schemes import OUTSIDE, Scheme, normalised
-from bertlab.corpus.tables import kind_name, rows
+from bertlab.corpus.tables import asked_id, kind_name, rows
 from bertlab.errors import ConfigError, DataError
 
 _DOCUMENT = "-DOCSTART-"

@@ -16,8 +16,8 @@ from typing import Any
 from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.files import COMPRESSIONS, LARGEST_LINE, kind_of, open_bytes
 from bertlab.corpus.identity import normalised_sha256
-from bertlab.corpus.labelled import BETWEEN_TEXTS, asked_id, id_of, refuse_answers
-from bertlab.corpus.tables import kind_name, refuse_missing, rows, text_of, without_surrogates
+from bertlab.corpus.labelled import BETWEEN_TEXTS, id_of, refuse_answers
+from bertlab.corpus.tables import asked_id, kind_name, refuse_missing, rows, text_of, without_surrogates
 from bertlab.errors import ConfigError, DataError
 
 Answers = list[tuple[str, int]]  # (text, its first character), none: the context does not answer the question

@@ -16,7 +16,7 @@ from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.document import Document
 from bertlab.corpus.epub import epub_documents, is_epub
 from bertlab.corpus.files import InvalidUtf8, decode, find_files, kind_of, lines, open_bytes
-from bertlab.corpus.tables import first_line, kind_name, refuse_missing, rows, text_of, without_surrogates
+from bertlab.corpus.tables import asked_id, first_line, kind_name, refuse_missing, rows, text_of, without_surrogates
 from bertlab.corpus.wikipedia import is_dump, pages
 from bertlab.errors import ConfigError, DataError
 
@@ -46,6 +46,11 @@ class How:
     invalid_utf8: InvalidUtf8 = "replace"
     dialect: Dialect = AS_NAMED
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def required(self) -> dict[str, str]:
+        """The columns that a table must have, and their roles."""
+        return {self.text_column: "text"} | asked_id(self.id_column)
 
     def __post_init__(self) -> None:
         if self.document_end not in ("blank_line", "file"):
@@ -104,8 +109,8 @@ def file_documents(file: File, how: How, tally: Counter[str]) -> Iterator[Docume
             yield from _blank_line_documents(file, how, tally)
     else:
         columns = (how.text_column, how.id_column)
-        required, policy = {how.text_column: "text"}, how.invalid_utf8
-        table = rows(file.path, columns=columns, required=required, invalid_utf8=policy, tally=tally, dialect=how.dialect)
+        policy = how.invalid_utf8
+        table = rows(file.path, columns=columns, required=how.required, invalid_utf8=policy, tally=tally, dialect=how.dialect)
         yield from _row_documents(table, str(file.path), file.name, how, tally)
 
 
@@ -252,8 +257,8 @@ def _remote_documents(source: str, name: str, split: str, how: How, tally: Count
 def _dataset_rows(dataset: Any, place: str, how: How, tally: Counter[str]) -> Iterator[tuple[int, dict[str, Any] | None]]:
     there = dataset.column_names  # None for a stream whose columns are not known before its first row
     if there is not None:
-        refuse_missing({how.text_column: "text"}, there, place)
+        refuse_missing(how.required, there, place)
         dataset = dataset.select_columns([column for column in there if column in (how.text_column, how.id_column)])
     for number, row in enumerate(dataset, start=1):
-        refuse_missing({how.text_column: "text"}, row, f"{place}:{number}")
+        refuse_missing(how.required, row, f"{place}:{number}")
         yield number, without_surrogates(row, (how.text_column, how.id_column), f"{place}:{number}", how.invalid_utf8, tally)

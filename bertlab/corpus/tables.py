@@ -279,6 +279,11 @@ def text_of(row: dict[str, Any], column: str, place: str) -> str:
     return text
 
 
+def asked_id(id: str) -> dict[str, str]:
+    """What is required of a table whose ids stand in a column that somebody named: that it has it."""
+    return {} if id == "id" else {id: "id"}
+
+
 def refuse_missing(required: Mapping[str, str], there: Collection[str], place: str) -> None:
     """Raise ColumnError for the first column (column -> its role) that is not there, naming those that are."""
     for column, role in required.items():

@@ -14,7 +14,7 @@ from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.files import kind_of, lines
 from bertlab.corpus.labelled import id_of, label_of
 from bertlab.corpus.sources import File
-from bertlab.corpus.tables import rows, text_of
+from bertlab.corpus.tables import asked_id, rows, text_of
 from bertlab.corpus.wikipedia import is_dump
 from bertlab.errors import DataError
 
@@ -34,7 +34,8 @@ class Run:
 def texts(files: Iterable[File], *, text: str = "text", id: str = "id", dialect: Dialect = AS_NAMED) -> Iterator[tuple[str, str]]:
     """(id, text) of every line or row, in order. Without an id column an id is "<file name>:<line number>".
 
-    Raises DataError (file:line) for what is not UTF-8, not a table of its kind, or no text in column `text`.
+    Raises DataError (file:line) for what is not UTF-8, not a table of its kind, or no text in column `text`, ColumnError for a table
+    without a column that was named.
     """
     return ((found, said) for found, said, _ in labelled_texts(files, text=text, id=id, dialect=dialect))
 
@@ -51,7 +52,8 @@ def labelled_texts(
                 yield f"{file.name}:{number}", line or "", None
             continue
         columns = (text, id) if label is None else (text, id, label)
-        table = rows(file.path, columns=columns, required={text: "text"}, invalid_utf8="stop", tally=Counter(), dialect=dialect)
+        required = {text: "text"} | asked_id(id)
+        table = rows(file.path, columns=columns, required=required, invalid_utf8="stop", tally=Counter(), dialect=dialect)
         for number, row in table:
             assert row is not None, "invalid text stops"
             place = f"{file.path}:{number}"

@@ -313,7 +313,7 @@ def _finished(manifest: Path, plan: str) -> dict[str, Any] | None:
 
 def _origin(config: Config, files: list["SourceFile"]) -> dict[str, Any]:
     """Which texts: where they were, and their sha256."""
-    origin: dict[str, Any] = {"path": config.input, "text": config.text, **asdict(config.dialect)}
+    origin: dict[str, Any] = {"path": config.input, "text": config.text, "id": config.id, **asdict(config.dialect)}
     if Path(config.input).is_dir():
         return origin | {"files": {each.file.path.relative_to(config.input).as_posix(): each.sha256 for each in files if each.file}}
     return origin | {"sha256": files[0].sha256}

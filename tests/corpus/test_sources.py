@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from bertlab.corpus.document import Document
 from bertlab.corpus.sources import How, documents
-from bertlab.errors import ConfigError, DataError
+from bertlab.errors import ColumnError, ConfigError, DataError
 
 TEXTS = ["Dr. Smith [SEP] slept.", "NA", "null", "", 'a "quoted", text\nin two paragraphs', " é 😀 "]
 
@@ -127,6 +127,14 @@ def test_every_kind_of_table_gives_the_same_documents(tmp_path: Path, name: str)
     write_table(tmp_path / name, [{"other": "x", "body": text, "key": f"k{number}"} for number, text in enumerate(TEXTS)])
     found = read(tmp_path / name, text_column="body", id_column="key")
     assert found == [Document(f"k{number}", name, text) for number, text in enumerate(TEXTS)]
+
+
+def test_an_id_column_that_was_named_is_not_made_up_where_it_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("key,text\nk,one\n")
+    (tmp_path / "b.txt").write_text("a text file has no columns")
+    assert [document.id for document in read(tmp_path, id_column="key")] == ["k", f"{tmp_path.name}/b.txt:1"]
+    with pytest.raises(ColumnError, match=r"a\.csv:1: no column 'kye'.*: the columns are 'key', 'text'"):
+        read(tmp_path, id_column="kye")
 
 
 def test_without_an_id_column_the_id_is_the_line_on_which_a_row_begins(tmp_path: Path) -> None:

@@ -30,6 +30,15 @@ def test_rows_of_tables_have_their_own_ids_or_file_and_line(tmp_path: Path) -> N
     assert read(tmp_path / "b.csv", text="said", id="key") == [("k", "one, two")]
 
 
+def test_an_id_column_that_was_named_is_not_made_up_where_it_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "b.csv").write_text("key,text\nk,one\n")
+    with pytest.raises(DataError, match=r"b\.csv:1: no column 'kye'.*: the columns are 'key', 'text'"):
+        read(tmp_path / "b.csv", id="kye")
+    (tmp_path / "c.jsonl").write_text('{"key": "k", "text": "one"}\n{"text": "two"}\n')
+    with pytest.raises(DataError, match=r"c\.jsonl:2: no column 'key'"):
+        read(tmp_path / "c.jsonl", id="key")
+
+
 def test_files_of_a_folder_come_in_the_order_of_their_names_and_are_named_from_it(tmp_path: Path) -> None:
     (tmp_path / "in" / "deep").mkdir(parents=True)
     (tmp_path / "in" / "z.txt").write_text("last")

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -127,6 +128,19 @@ def test_what_another_input_or_model_had_left_is_said_to_be_replaced(
     (tmp_path / "vectors.parquet.manifest.json").write_text("{}")
     run(folder, table, output)
     assert "replace" not in capsys.readouterr().out, "nobody knows what it held"
+
+
+def test_other_ids_of_the_same_texts_are_said_to_replace_and_those_of_no_column_are_not_made_up(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, output = tmp_path / "t.csv", tmp_path / "vectors.parquet"
+    table.write_text("id,key,text\na,b,the river\n")
+    run(folder, str(table), output)
+    run(folder, str(table), output, id="key")
+    assert f"note: {output} held 1 vectors by {folder} of {table}: these replace them\n" in capsys.readouterr().out
+    with pytest.raises(DataError, match=r"t\.csv:1: no column 'kye'"):
+        run(folder, str(table), output, id="kye")
+    assert pq.read_table(output)["id"].to_pylist() == ["b"]
 
 
 def test_an_empty_line_of_a_text_file_is_a_text_so_that_rows_and_lines_agree(
