@@ -11,6 +11,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -290,7 +291,10 @@ def refuse_missing(required: Mapping[str, str], there: Collection[str], place: s
         if column not in there:
             if len(there) == 1 and (mark := next((mark for mark in SEPARATORS if mark in "".join(there)), None)):
                 raise DataError(f"{place}: one column, {_quoted(there)}: {_separated_by(mark)}")
-            error = ColumnError(f"{place}: no column '{column}': the columns are {_quoted(islice(there, 20)) or 'none'}")
+            by_case = {str(each).casefold(): each for each in there}
+            alike = get_close_matches(column.casefold(), by_case, 1, cutoff=0.85)  # a letter of six: labl, Label, topics
+            meant = f" (did you mean {by_case[alike[0]]!r:.100}?)" if alike else ""
+            error = ColumnError(f"{place}: no column '{column}'{meant}: the columns are {_quoted(islice(there, 20)) or 'none'}")
             error.column, error.role = column, role
             raise error
 

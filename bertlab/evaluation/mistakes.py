@@ -66,9 +66,12 @@ def of_sets(gold: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray, 
 
 
 def suspected_in_sets(gold: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """(n, K) bool: which labels are likely given wrongly, or wrongly left out; each label is two classes on its own."""
+    """(n, K) bool: which labels are likely given wrongly, or wrongly left out; each label is two classes on its own.
+
+    Of one that the model gives to no text nothing is suspected: it says how rare the label is, and nothing of any text.
+    """
     found = np.zeros(gold.shape, dtype=bool)
-    for label in range(gold.shape[1]):
+    for label in np.flatnonzero((probabilities > 0.5).any(0)).tolist():
         for suspect in likely_label_errors(*as_classes(gold, probabilities, label)):
             found[suspect.row, label] = True
     return found

@@ -20,6 +20,7 @@ AREAS = {
     "roc_auc": ("ROC-AUC", "how often a text of the class ranks above another; 0.5 by lot"),
     "pr_auc": ("PR-AUC", "precision, averaged over recall"),
 }
+FEW_LEAKS = 0.01  # of the texts: from here on a leak is a warning, below a note
 
 
 def leak_lines(leakage: dict[str, Any] | None, split: str = "test") -> list[str]:
@@ -33,18 +34,23 @@ def leak_lines(leakage: dict[str, Any] | None, split: str = "test") -> list[str]
 def seen_lines(leakage: dict[str, Any], split: str) -> list[str]:
     """What of a split is in train, and in which part of it (`of_train`), where that is known."""
     rows, seen = leakage["rows"], leakage["equal"] + leakage["near"]
+    share = seen / max(1, rows)
     train = f"train ({leakage['of_train']})" if leakage.get("of_train") else "train"
     if not seen:
         lines = [f"leaks       none of {rows:,} {split} texts is in {train}, equal or nearly (from similarity {leakage['threshold']} on)"]
     else:
-        mostly = "most of it was learnt from, so that no score of it says anything of other texts"
+        if share > 0.5:
+            so = "most of it was learnt from, so that no score of it says anything of other texts"
+        else:
+            so = f"the scores flatter, accuracy by up to {share:.1%}"
         lines = [
-            f"warning: {seen:,} of {rows:,} {split} texts {'is' if seen == 1 else 'are'} in {train} or nearly so, "
-            f"{leakage['equal']:,} equal and {leakage['near']:,} nearly (from similarity {leakage['threshold']} on): "
-            f"{mostly if 2 * seen > rows else 'the scores flatter'}"
+            f"{'warning' if share >= FEW_LEAKS else 'note'}: {seen:,} of {rows:,} {split} texts {'is' if seen == 1 else 'are'} in {train} "
+            f"or nearly so, {leakage['equal']:,} equal and {leakage['near']:,} nearly (from similarity {leakage['threshold']} on): {so}"
         ]
-        for leak in leakage["leaks"][:SHOWN]:
-            nearly = "of the same runs of words as" if leak["similarity"] == 1 else f"{leak['similarity']:.0%} like"
+        firsts = {leak["equal"]: leak for leak in reversed(leakage["leaks"])}.values()  # one of each kind, then the others
+        shown = [*sorted(firsts, key=lambda leak: not leak["equal"]), *(leak for leak in leakage["leaks"] if leak not in firsts)]
+        for leak in shown[:SHOWN]:
+            nearly = "of the same phrases as" if leak["similarity"] == 1 else f"{leak['similarity']:.0%} like"
             lines.append(f"            {inert(leak['test_id'])} is {'equal to' if leak['equal'] else nearly} {inert(leak['train_id'])}")
         if seen > SHOWN:
             lines.append(f"            and {seen - SHOWN:,} more")
@@ -86,11 +92,14 @@ def probability_lines(metrics: dict[str, Any]) -> list[str]:
             f"            at dev's temperature {metrics['calibration']['temperature']:.3f} (above 1 less sure of itself, below 1 surer): "
             f"ECE {after['ece']:.3f}{between(after['intervals']['ece'])}, NLL {after['nll']:.3f}"
         )
+        if after["nll"] > before["nll"]:
+            lines.append("            (worse than without, by NLL: these texts are not like dev's, or dev is small)")
     if thresholds := metrics.get("at_thresholds"):
         macro, plain = thresholds["macro"]["f1"], metrics["macro"]["f1"]
         lines.append(
             f"thresholds  chosen on dev: macro-F1 {macro:.3f}{between(thresholds['intervals']['macro']['f1'])}, with one of 0.5 {plain:.3f}"
         )
+        lines.append("            (predict answers with 0.5, as the scores above; these are in bertlab.json, for predict --probabilities)")
     return lines
 
 
@@ -158,9 +167,10 @@ def mistake_lines(mistakes: Sequence[dict[str, Any]], most: int = 5) -> list[str
         return []
     by = "error" if "error" in mistakes[0] else "probability"
     suspected = "likely_label_error" in mistakes[0]
-    heading = ["furthest off" if by == "error" else "most confidently wrong", "gold", "predicted", by, *["suspected"] * suspected]
+    of_sets = ["surest wrong"] * ("missing" in mistakes[0])
+    heading = ["furthest off" if by == "error" else "most confidently wrong", "gold", "predicted", *of_sets, by, *["suspected"] * suspected]
     cells = [
-        [as_cell(each["gold"]), as_cell(each["predicted"]), f"{each[by]:.3f}"]
+        [as_cell(each["gold"]), as_cell(each["predicted"]), *([surest_wrong(each)] if of_sets else []), f"{each[by]:.3f}"]
         + (["yes" if each["likely_label_error"] else ""] if suspected else [])
         for each in mistakes[:most]
     ]
@@ -168,10 +178,15 @@ def mistake_lines(mistakes: Sequence[dict[str, Any]], most: int = 5) -> list[str
     others = sum(2 + max(map(len, column)) for column in zip(heading[1:], *cells, strict=True))
     room = max(len(heading[0]), shutil.get_terminal_size((120, 24)).columns - others)
     rows = [[clipped(each["text"], min(room, LONGEST_TEXT)), *its] for each, its in zip(mistakes, cells, strict=False)]
-    count = f"{len(mistakes):,} {'differ' if by == 'error' else 'wrong'}"
+    count = f"{len(mistakes):,} {'differ, those furthest off first' if by == 'error' else 'wrong'}"
     if suspected:
         count += f", {first_words(sum(each['likely_label_error'] for each in mistakes))}"
     return [table(heading, rows), f"{count}: {MISTAKES}"]
+
+
+def surest_wrong(mistake: dict[str, Any]) -> str:
+    """Of a set of labels the wrong decision whose probability is told: "no joy" where joy is gold and not given, else the label given."""
+    return clipped(("no " if mistake["about"] in mistake["missing"] else "") + mistake["about"])
 
 
 def first_words(count: int) -> str:

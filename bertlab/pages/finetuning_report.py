@@ -14,7 +14,7 @@ import numpy as np
 from markupsafe import Markup
 
 from bertlab.pages.charts import Series, interval_chart, line_chart, shaded_table
-from bertlab.pages.evaluation import MISTAKES, as_cell, clipped, first_words, weak_lines
+from bertlab.pages.evaluation import MISTAKES, as_cell, clipped, first_words, surest_wrong, weak_lines
 from bertlab.pages.figures import most_frequent
 from bertlab.pages.html import element, join, number, section, soft, table
 from bertlab.pages.scored import Path_, Scored, verdict
@@ -222,18 +222,19 @@ def _mistakes(scored: Scored) -> Markup | None:
     if not first:
         return section("Most confidently wrong", element("p", "No answer is wrong."))
     by = "error" if "error" in first[0] else "probability"
-    suspected = "likely_label_error" in first[0]
+    suspected, of_sets = "likely_label_error" in first[0], "missing" in first[0]
     rows = [
         [
             element("bdi", clipped(each["text"]) + (f" / {clipped(each['text_b'])}" if "text_b" in each else "")),
             element("bdi", as_cell(each["gold"])),
             element("bdi", as_cell(each["predicted"])),
+            *([element("bdi", surest_wrong(each))] if of_sets else []),
             number(each[by], f"mistakes.{place}.{by}"),
             *(["yes" if each["likely_label_error"] else ""] if suspected else []),
         ]
         for place, each in enumerate(first)
     ]
-    columns = ["text", "gold", "answered", by, *(["label suspected"] if suspected else [])]
+    columns = ["text", "gold", "answered", *(["surest wrong"] if of_sets else []), by, *(["label suspected"] if suspected else [])]
     shown = table(columns, rows, "mistakes", prose=True)
     if not suspected:
         return section("Furthest off" if by == "error" else "Most confidently wrong", shown)

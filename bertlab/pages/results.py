@@ -1,6 +1,7 @@
 """What a fine-tuning says and leaves of one task: its opening lines, metrics.json, the predictions of every seed, mistakes and pictures of
 the best one, and its model folder with its facts."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from bertlab.model.folder import save_model
 from bertlab.pages.card import classifier_card
 from bertlab.pages.evaluation import MISTAKES, SHOWN, conflict_lines, probability_lines, seen_lines, write_mistakes
 from bertlab.pages.figures import figures_in, write_figures
-from bertlab.pages.screen import counted, inert, metric_words
+from bertlab.pages.screen import counted, inert, metric_words, no_label_lines
 from bertlab.tasks import measures
 from bertlab.tasks.choosing import TASKS
 from bertlab.tasks.contract import Task, calibrated_of
@@ -25,6 +26,7 @@ from bertlab.tasks.shots import Shots
 from bertlab.tasks.start import Start
 from bertlab.training.runlog import run_files
 
+FEWEST_JOINED = 3  # fewer labels that are others joined may be so by chance
 FEW, NAMED = 5, 5  # classes with fewer training examples than this are told, and so many of them by name
 
 
@@ -35,7 +37,7 @@ def opening(data: Data, reason: str, leaks: Mapping[str, Any], *, few: bool = Fa
     for split, encoded in data.encoded.items():
         cut = "".join(f", {count:,} {name}" for name, count in what_was_cut(encoded).items())
         lines.append(f"{split:5} {len(data.splits[split]):,} examples of {data.of}, {encoded.lengths.mean():.0f} tokens on average{cut}")
-    lines += [*alike_lines(data.labels.names), *wordless_lines(data), *([] if few else rare_lines(data))]
+    lines += [*alike_lines(data.labels.names), *joined_lines(data), *wordless_lines(data), *([] if few else rare_lines(data))]
     lines += [line for split, found in leaks.items() for line in seen_lines(found, split)]
     conflicts = measures.conflicts_of(data)
     return [*lines, *conflict_lines(len(conflicts), [conflict.rows for conflict in conflicts], list(data.splits))]
@@ -50,6 +52,20 @@ def alike_lines(names: Sequence[str]) -> list[str]:
     is_written = "label is" if len(alike) == 1 else "labels are"
     ways = f"{len(alike):,} {is_written} written in ways that differ only in case, spaces or Unicode form ({named})"
     return [f"warning: {ways}, and each way is learnt as a label of its own: write them alike"]
+
+
+def joined_lines(data: Data) -> list[str]:
+    """In a line which mark seems to stand between several labels of a text, where one label a text is learnt."""
+    if data.task.name != "single-label":
+        return []
+    for mark in ("|", ";", ","):
+        parts_of = {name: [part.strip() for part in name.split(mark)] for name in data.labels.names}
+        times = Counter(part for parts in parts_of.values() for part in parts)
+        joined = [name for name, parts in parts_of.items() if len(parts) > 1 and all(times[part] > 1 for part in parts)]
+        if len(joined) >= FEWEST_JOINED:
+            several = f"{len(joined):,} labels, as {inert(repr(joined[0]))}, are names of other labels with {mark!r} between"
+            return [f"note: {several}: if a text may have several, give --label-separator '{mark}', and each is learnt as one"]
+    return []
 
 
 def wordless_lines(data: Data) -> list[str]:
@@ -238,6 +254,7 @@ def lines_of_test(task: Task, metrics: Mapping[str, Any]) -> list[str]:
     over_seeds = f"{metric_words(first)} over seeds {spread['mean']:.3f}"
     return [
         f"test       {headline_words(task, metrics['test'])} ({which})",
+        *(f"           {line}" for line in no_label_lines(metrics["test"])),
         *([] if spread["sd"] is None else [f"           {over_seeds} (sd {spread['sd']:.3f})"]),
         *(f"           {name}: {metric_words(first)} {task.score(baseline):.3f}" for name, baseline in metrics["baselines"].items()),
         *verdict_lines(metrics),

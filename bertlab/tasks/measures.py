@@ -148,7 +148,7 @@ def leakage(train: Rows | None, rows: Rows, of_train: str | None = None) -> dict
 
 def leaks_of(data: Data) -> dict[str, Any]:
     """`leakage` of dev and of test, as far as there are any, in what is learnt from."""
-    of_train = None if "dev" in data.files else "without the rows cut off for dev"
+    of_train = None if "dev" in data.files else "what was left of it when dev was cut off"
     return {split: leakage(data.splits["train"], data.splits[split], of_train) for split in ("dev", "test") if split in data.splits}
 
 

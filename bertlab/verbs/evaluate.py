@@ -342,6 +342,7 @@ def _leave(config: Config, out: Path, metrics: dict[str, Any], write: Callable[[
     from bertlab.model.facts import fetch, model_origin
     from bertlab.pages.evaluation import MISTAKES
     from bertlab.pages.figures import FOLDER, figures_in
+    from bertlab.pages.report import page_of
 
     origins: dict[str, Any] = {
         name: {"path": path, "sha256": sha256_file(Path(path))}
@@ -365,4 +366,6 @@ def _leave(config: Config, out: Path, metrics: dict[str, Any], write: Callable[[
     write_sealed(out / MANIFEST, {"from": origins, "files": hash_some(out, files)})
     print("\n".join(lines))
     print(f"predictions {out / PREDICTIONS}\nmetrics     {out / 'metrics.json'}")
+    if (page := page_of(out)).exists():
+        print(f"note: {page} is a page of earlier scores: bertlab report {out} makes it anew")
     return metrics

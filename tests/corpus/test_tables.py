@@ -14,7 +14,7 @@ import pytest
 from bertlab.corpus.labelled import read_labelled
 from bertlab.corpus.related import Names, read_related
 from bertlab.corpus.sources import File, How, documents
-from bertlab.corpus.tables import rows
+from bertlab.corpus.tables import refuse_missing, rows
 from bertlab.corpus.texts import texts
 from bertlab.errors import ColumnError, DataError
 
@@ -88,6 +88,16 @@ def test_a_label_or_a_second_text_is_missing_in_the_same_line_as_a_text(tmp_path
             read()
         assert str(caught.value) == f"{path}{place}: no column '{column}': the columns are 'text', 'topic'"
         assert (caught.value.column, caught.value.role) == (column, role)
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"), [("Topic", "topic"), ("topics", "topic"), ("tpic", "topic"), ("text_b", None), ("label", None), ("id", None)]
+)
+def test_a_column_that_is_nearly_there_is_named(asked: str, meant: str | None) -> None:
+    with pytest.raises(ColumnError) as raised:
+        refuse_missing({asked: "label"}, ["text", "topic"], "a.csv:1")
+    assert (f"no column '{asked}' (did you mean '{meant}'?): the columns" in str(raised.value)) == (meant is not None)
+    assert ("did you mean" in str(raised.value)) == (meant is not None)
 
 
 def test_a_row_of_jsonl_that_lacks_a_column_is_told_by_its_own_line(tmp_path: Path) -> None:

@@ -71,3 +71,13 @@ def test_answers_that_match_no_right_one_exactly_are_wrong_and_say_what_they_sha
     found = of_answers(gold, ["river", "sea", "Stone", ""], [0.4, 0.9, 0.99, 0.5])
     assert [(each["row"], each["predicted"], each["gold"]) for each in found] == [(1, "sea", []), (0, "river", ["the old river"])]
     assert found[0]["f1"] == 0.0 and found[1]["f1"] == pytest.approx(2 / 3)  # of "old river", articles not counted
+
+
+def test_of_a_label_that_no_text_is_given_nothing_is_suspected() -> None:
+    """A model that says of every text how rare a label is knows none of them."""
+    draw = np.random.default_rng(0)
+    gold = draw.random((300, 2)) < 0.1
+    probabilities = np.stack([draw.normal(0.1, 0.01, 300), np.where(gold[:, 1], 0.9, 0.1)], 1)
+    probabilities[np.flatnonzero(gold[:, 1])[0], 1] = 0.02
+    assert not suspected_in_sets(gold, probabilities)[:, 0].any()
+    assert np.argwhere(suspected_in_sets(gold, probabilities)).tolist() == [[np.flatnonzero(gold[:, 1])[0], 1]]

@@ -31,7 +31,8 @@ def test_leaks_are_counted_and_the_first_named() -> None:
     train = labelled("train", ["a river", long, "a stone"], ["x", "y", "x"])
     found = find_leaks(train, labelled("test", ["A RIVER", long + " twelve", "birds sing here", "a hill"], ["z", "y", "x", "x"]))
     assert leak_lines(found.as_json()) == [
-        "warning: 2 of 4 test texts are in train or nearly so, 1 equal and 1 nearly (from similarity 0.7 on): the scores flatter",
+        "warning: 2 of 4 test texts are in train or nearly so, 1 equal and 1 nearly (from similarity 0.7 on): "
+        "the scores flatter, accuracy by up to 50.0%",
         "            test:0 is equal to train:0",
         "            test:1 is 90% like train:1",
         "warning: 1 text has different labels in different rows of train and test: one of them is wrong",
@@ -39,14 +40,18 @@ def test_leaks_are_counted_and_the_first_named() -> None:
     ]
     seen = find_leaks(train, train).as_json()
     seen["leaks"][0] |= {"equal": False}
-    first, second, *_ = leak_lines(seen, "dev")
+    first, _, second, *_ = leak_lines(seen, "dev")  # one of each kind before the others
     assert first.endswith("no score of it says anything of other texts")
-    assert second.endswith("train:0 is of the same runs of words as train:0")
+    assert second.endswith("train:0 is of the same phrases as train:0")
     clean = find_leaks(train, labelled("dev", ["quite another"], ["x"])).as_json()
     assert leak_lines(clean, "dev") == ["leaks       none of 1 dev texts is in train, equal or nearly (from similarity 0.7 on)"]
     assert leak_lines(clean | {"of_train": "the whole file"})[0].startswith(
         "leaks       none of 1 test texts is in train (the whole file), equal"
     )
+    few = leak_lines(seen | {"rows": 400, "equal": 1, "near": 2})[0]
+    assert few.startswith("note: 3 of 400") and few.endswith("the scores flatter, accuracy by up to 0.8%")
+    one_of_each = seen | {"leaks": [*([seen["leaks"][0]] * 4), seen["leaks"][1]]}
+    assert "is equal to" in leak_lines(one_of_each)[1] and "the same phrases as" in leak_lines(one_of_each)[2]
     assert leak_lines(None) == ["leaks       not looked for: give --train to know whether training has seen these texts"]
 
 
@@ -71,8 +76,12 @@ def test_numbers_stand_with_their_intervals_before_and_after_the_temperature() -
     assert f"at dev's temperature {learnt['temperature']:.3f} (above 1 less sure of itself, below 1 surer): ECE" in after
     assert f"ECE {found['calibration']['after']['ece']:.3f} (0." in after
     assert max(map(len, (roc, pr, before, words, after))) <= 129  # finetune puts eleven blanks before them
+    assert not any("worse than without" in line for line in probability_lines(found))
+    found["calibration"]["after"]["nll"] = found["calibration"]["before"]["nll"] + 0.1
+    assert "worse than without" in probability_lines(found)[-1]
     metrics = found | {"macro": {"f1": 0.5}, "at_thresholds": {"macro": {"f1": 0.625}, "intervals": {"macro": {"f1": {"low": None}}}}}
-    assert probability_lines(metrics)[-1] == "thresholds  chosen on dev: macro-F1 0.625, with one of 0.5 0.500"
+    *_, thresholds, use = probability_lines(metrics)
+    assert thresholds == "thresholds  chosen on dev: macro-F1 0.625, with one of 0.5 0.500" and "predict answers with 0.5" in use
     assert probability_lines({"spearman": 0.3}) == []
     assert between({"low": 0.1, "high": 0.25}) == " (0.100 to 0.250)"
 
@@ -107,12 +116,19 @@ def test_the_file_of_mistakes_has_a_line_each(tmp_path: Path) -> None:
 
 def test_mistakes_of_every_kind_have_a_table() -> None:
     sets = {"text": "a", "gold": ["x", "y"], "predicted": [], "probability": 0.9, "likely_label_error": False}
+    sets |= {"missing": ["x", "y"], "too_many": [], "about": "y"}
     shown, count = mistake_lines([sets])
-    assert "x; y" in shown and shown.splitlines()[2].split() == ["a", "x;", "y", "-", "0.900"] and "0 of them to look at first" in count
+    assert (
+        "x; y" in shown
+        and shown.splitlines()[2].split() == ["a", "x;", "y", "-", "no", "y", "0.900"]
+        and "0 of them to look at first" in count
+    )
+    given = sets | {"predicted": ["z"], "too_many": ["z"], "about": "z"}
+    assert mistake_lines([given])[0].splitlines()[2].split() == ["a", "x;", "y", "z", "z", "0.900"]
     number = {"text": "b", "gold": 1.5, "predicted": -2.0, "error": -3.5}
     shown, count = mistake_lines([number])
     assert shown.startswith("furthest off") and shown.splitlines()[2].split() == ["b", "1.5", "-2", "-3.500"]
-    assert count == "1 differ: mistakes.jsonl"
+    assert count == "1 differ, those furthest off first: mistakes.jsonl"
     answer = {"text": "who?", "text_b": "a context", "gold": ["he"], "predicted": "", "f1": 0.0, "probability": 0.5}
     assert mistake_lines([answer])[0].splitlines()[2].split() == ["who?", "he", "-", "0.500"]
 

@@ -67,9 +67,12 @@ def test_a_leak_is_said_in_sentences_and_warns(topics: Path, metrics_of: Any) ->
     metrics = metrics_of(topics)
     assert not said(topics, metrics)[1]
     leak = {"test_id": "test:1", "train_id": "train:7", "equal": True, "similarity": 1.0}
-    metrics["leakage"]["test"] |= {"equal": 1, "leaks": [leak]}
+    metrics["leakage"]["test"] |= {"equal": 2, "leaks": [leak]}
     text, warns = said(topics, metrics)
-    assert "warning: 1 of 120 test texts is in train or nearly so, 1 equal" in text and "test:1 is equal to train:7" in text and warns
+    assert "warning: 2 of 120 test texts are in train or nearly so" in text and warns
+    metrics["leakage"]["test"] |= {"equal": 1}
+    text, warns = said(topics, metrics)
+    assert "note: 1 of 120 test texts is in train or nearly so, 1 equal" in text and "test:1 is equal to train:7" in text and not warns
 
 
 def test_scores_stand_where_each_kind_of_folder_has_them(tmp_path: Path, topics: Path, metrics_of: Any) -> None:

@@ -124,10 +124,13 @@ def test_columns_may_have_other_names_and_the_scores_are_shown(
     rows = rows_of_topics(12)
     plain, _ = run(folders["classifier"], write(tmp_path / "plain.jsonl", rows), tmp_path / "plain")
     renamed = [{"said": row["text"], "kind": row["label"], "text": "not this"} for row in rows]
-    assert "replace" not in capsys.readouterr().out
+    assert "replace" not in (shown := capsys.readouterr().out) and "earlier scores" not in shown
+    (tmp_path / "plain.html").write_text("a page of the first scores")
     other, _ = run(folders["classifier"], write(tmp_path / "other.jsonl", renamed), tmp_path / "plain", text="said", label="kind")
     assert all(plain[name] == other[name] for name in plain if name != "data")
     shown = capsys.readouterr().out
+    page, out = tmp_path / "plain.html", tmp_path / "plain"
+    assert f"note: {page} is a page of earlier scores: bertlab report {out} makes it anew" in shown
     assert f"accuracy {plain['accuracy']:.3f} of 12" in shown and str(tmp_path / "plain" / "metrics.json") in shown
     assert (
         f"note: {tmp_path / 'plain'} held the scores of {folders['classifier']} on {tmp_path / 'plain.jsonl'}: these replace them" in shown

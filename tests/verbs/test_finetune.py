@@ -295,7 +295,7 @@ def test_texts_of_test_that_are_in_train_are_told(base: str, files: dict[str, st
     warnings = [line for line in opening(data, "as asked", leaks_of(data)) if line.startswith("warning")]
     assert warnings[-1].startswith("warning: 160 of 160 test texts are in train or nearly so, 160 equal and 0 nearly")
     cut = read(config(base, files | {"test": files["train"]}, tmp_path))
-    kept, texts = len(cut.splits["train"]), "test texts are in train (without the rows cut off for dev) or nearly so"
+    kept, texts = len(cut.splits["train"]), "test texts are in train (what was left of it when dev was cut off) or nearly so"
     (line,) = [line for line in opening(cut, "as asked", leaks_of(cut)) if texts in line]
     assert kept < 160 and line.startswith(f"warning: {leaks_of(cut)['test']['equal'] + leaks_of(cut)['test']['near']} of 160 {texts}")
 
@@ -331,6 +331,23 @@ def test_classes_of_few_examples_are_told_the_rarest_first_and_at_most_five_of_t
     assert told(many) == ["warning: 7 classes have fewer than 5 training examples: one 1, two 2, more 0 3, more 1 3, more 2 3 and 2 others"]
     assert told({"plenty": 5, "four": 4}) == ["warning: 1 class has fewer than 5 training examples: four 4"]
     assert told({"plenty": 5, "as many": 5}) == told(counts, few=True) == []
+
+
+def test_labels_that_are_others_joined_are_told_with_the_mark(base: str, tmp_path: Path) -> None:
+    def told(*labels: str) -> list[str]:
+        rows = [{"text": f"the {label} {number}", "label": label} for label in labels for number in range(5)]
+        file = write(tmp_path / "train.csv", rows)
+        data = read(config(base, {"train": file, "dev": file}, tmp_path))
+        return [line for line in opening(data, "as asked", {}) if "--label-separator" in line]
+
+    for mark in "|;,":
+        joined = [f"sea{mark}sky", f"sky {mark} moss", f"sea{mark}moss"]
+        assert told(*joined) == [
+            f"note: 3 labels, as 'sea{mark}moss', are names of other labels with '{mark}' between: if a text may have several, give "
+            f"--label-separator '{mark}', and each is learnt as one"
+        ]
+    assert told("sea|sky", "sky", "sea", "moss") == [], "one may be so by chance"
+    assert told("Society, politics and law", "Arts, letters", "Earth, moon", "People") == []
 
 
 def test_labels_that_differ_only_in_case_or_spaces_are_told(base: str, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -98,6 +99,20 @@ def test_answers_are_no_labels_to_score_the_model_by_until_somebody_copies_them(
     copy = tmp_path / "pseudo-labels.csv"
     copy.write_bytes(output.read_bytes())
     assert evaluate.run(replace(scored, data=str(copy)))["accuracy"] == 1
+
+
+def test_texts_that_get_no_label_at_all_are_counted(
+    every_model: dict[str, str], texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs_of, most = inference.LoadedModel.outputs_of, [[0.4], [0.4], *[[1.0]] * (len(texts) - 2)]
+    source = table(tmp_path / "t.jsonl", texts)
+    answered(every_model["several"], source, tmp_path / "a.jsonl")
+    answered(every_model["single"], source, tmp_path / "b.jsonl")
+    assert "no label at all" not in capsys.readouterr().out
+    monkeypatch.setattr(inference.LoadedModel, "outputs_of", lambda *given: np.minimum(outputs_of(*given), most))
+    found = answered(every_model["several"], source, tmp_path / "c.jsonl")
+    assert [not each["labels"] for each in found] == [True, True] + [False] * (len(texts) - 2)
+    assert f"2 of {len(texts)} texts got no label at all: no label's probability is above 0.5" in capsys.readouterr().out
 
 
 def test_columns_that_are_to_be_kept_stand_beside_the_answers_of_their_rows(
