@@ -104,15 +104,15 @@ def test_answers_are_no_labels_to_score_the_model_by_until_somebody_copies_them(
 def test_texts_that_get_no_label_at_all_are_counted(
     every_model: dict[str, str], texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    outputs_of, most = inference.LoadedModel.outputs_of, [[0.4], [0.4], *[[1.0]] * (len(texts) - 2)]
+    outputs_of = inference.LoadedModel.outputs_of
     source = table(tmp_path / "t.jsonl", texts)
     answered(every_model["several"], source, tmp_path / "a.jsonl")
     answered(every_model["single"], source, tmp_path / "b.jsonl")
     assert "no label at all" not in capsys.readouterr().out
-    monkeypatch.setattr(inference.LoadedModel, "outputs_of", lambda *given: np.minimum(outputs_of(*given), most))
+    monkeypatch.setattr(inference.LoadedModel, "outputs_of", lambda *given: np.minimum(outputs_of(*given), 0.5))
     found = answered(every_model["several"], source, tmp_path / "c.jsonl")
-    assert [not each["labels"] for each in found] == [True, True] + [False] * (len(texts) - 2)
-    assert f"2 of {len(texts)} texts got no label at all: no label's probability is above 0.5" in capsys.readouterr().out
+    assert not any(each["labels"] for each in found)
+    assert f"{len(texts)} of {len(texts)} texts got no label at all: no label's probability is above 0.5" in capsys.readouterr().out
 
 
 def test_columns_that_are_to_be_kept_stand_beside_the_answers_of_their_rows(
