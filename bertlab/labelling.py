@@ -35,7 +35,7 @@ from bertlab.tasks.measures import as_texts, without_known_tokens
 SLICE = 4096  # rows: what a cut-off costs at most
 WITHIN_CELL = "|"  # between several labels in one cell of CSV or TSV
 Kept = dict[str, list[Any]]  # further columns of the input, a value a row
-LAYOUT = 2  # of a slice's piece: it goes up when rows have other columns, so that one of before is not gone on with
+LAYOUT = 3  # of a slice's piece: it goes up when rows have other columns, so that one of before is not gone on with
 
 
 @dataclass(frozen=True)
@@ -74,20 +74,22 @@ def compute(model: LoadedModel, rows: Rows, kept: Kept, folder: Path, form: Form
 
 def assemble(made: Sequence[Path], output: Path, form: Form) -> dict[str, Any]:
     """Make `output` of all parts; counts over them: what was `cut` of the texts, how many rows have UNSEEN and which come first, how
-    many are `given` each name.
+    many are `given` each name, and how many `none`.
 
     Raises CorruptError for a part that is not what was written.
     """
     found: dict[str, Counter[str]] = {"cut": Counter(), "given": Counter()}
     unseen: list[str] = []
+    none = 0
     with whole_file(output) as temporary, _opened(temporary, form) as append:
         for part in made:
             table, facts = read_part(part)
             append(table)
             unseen += facts["unseen"]
+            none += facts["none"]
             for name, counts in found.items():
                 counts.update(facts[name])
-    return {UNSEEN: len(unseen), "first_of_these": unseen[:3]} | {name: dict(counts) for name, counts in found.items()}
+    return {UNSEEN: len(unseen), "first_of_these": unseen[:3], "none": none} | {name: dict(counts) for name, counts in found.items()}
 
 
 # ---- a slice
@@ -104,6 +106,7 @@ def _answered(model: LoadedModel, rows: Rows, kept: Kept, folder: Path, form: Fo
         "cut": what_was_cut(examples),
         "unseen": [id for id, nothing in zip(texts.ids, unseen, strict=True) if nothing],
         "given": Counter(name for answer in answers for name in set(answer.given)),
+        "none": sum(not answer.given for answer in answers),
     }
     if form.ending == ".parquet":
         table = _predictions(model, rows, outputs, folder / f"slice{form.ending}")

@@ -51,7 +51,7 @@ def set_metrics(gold: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -
 
     Returns exact_match; hamming_loss (the share of the n K decisions that are wrong); macro_mcc (the mean of the labels' Matthews'
     correlations, 0 for one that gold or predictions always or never have); per_class {name: precision, recall, f1, support}; micro, macro
-    and weighted averages; labels_per_example of both; n.
+    and weighted averages; labels_per_example of both; no_label, the share of examples without any, of both; n.
     """
     from bertlab.evaluation.resampling import SET_AVERAGES, f1_of_classes, units_of_sets
 
@@ -70,6 +70,7 @@ def set_metrics(gold: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -
         "per_class": {name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(s)} for name, p, r, f, s in rows},
         **{kind: {part: averages[f"{kind}_{part}"] for part in ("precision", "recall", "f1")} for kind in ("micro", "macro", "weighted")},
         "labels_per_example": {"gold": float(gold.sum(1).mean()), "predicted": float(predicted.sum(1).mean())},
+        "no_label": {"gold": float((~gold.any(1)).mean()), "predicted": float((~predicted.any(1)).mean())},
     }
 
 

@@ -13,7 +13,7 @@ from bertlab.model.folder import save_model
 from bertlab.pages.card import classifier_card
 from bertlab.pages.evaluation import MISTAKES, SHOWN, conflict_lines, probability_lines, seen_lines, write_mistakes
 from bertlab.pages.figures import figures_in, write_figures
-from bertlab.pages.screen import inert, metric_words
+from bertlab.pages.screen import inert, metric_words, no_label_lines
 from bertlab.tasks import measures
 from bertlab.tasks.choosing import TASKS
 from bertlab.tasks.contract import Task, calibrated_of
@@ -237,6 +237,7 @@ def lines_of_test(task: Task, metrics: Mapping[str, Any]) -> list[str]:
     deviation = "" if spread["sd"] is None else f" (sd {spread['sd']:.3f})"
     return [
         f"test       {headline_words(task, metrics['test'])} (the seed chosen on dev)",
+        *(f"           {line}" for line in no_label_lines(metrics["test"])),
         f"           {metric_words(first)} over seeds {spread['mean']:.3f}{deviation}",
         *(f"           {name}: {metric_words(first)} {task.score(baseline):.3f}" for name, baseline in metrics["baselines"].items()),
         *verdict_lines(metrics),

@@ -15,7 +15,7 @@ from bertlab.disk import read_object
 from bertlab.evaluation.comparable import lower_is_better
 from bertlab.pages.evaluation import leak_lines
 from bertlab.pages.html import element, join, number
-from bertlab.pages.screen import metric_words
+from bertlab.pages.screen import metric_words, no_label_lines
 from bertlab.tasks.choosing import TASKS
 from bertlab.tasks.contract import Task
 from bertlab.tasks.measures import AGAINST
@@ -121,6 +121,7 @@ def verdict(scored: Scored) -> Markup:
         wrong = wrong or line.startswith("warning")
         lines.append(line)
     beaten = any(isinstance(line, str) and "is better than the model" in line for line in lines)
+    lines += [f"{line[0].upper()}{line[1:]}." for line in no_label_lines(scored.at(*scored.scores) or {})]
     lines += _calibrated(scored)
     return element("div", *(element("p", line) for line in lines), class_="wrong" if wrong or beaten or split == "dev" else "wrong plain")
 
@@ -169,7 +170,19 @@ def _calibrated(scored: Scored) -> list[Markup]:
         return []
     place = (*scored.probabilities, "calibration", "before")
     trust = before["ece"] <= before["by_chance"]["high"]
-    return [
-        join("Its probabilities ", "can" if trust else "cannot", " be taken at their word: they miss by ", scored.number(*place, "ece"),
-             " on average (ECE), where a calibrated model would show up to ", scored.number(*place, "by_chance", "high"), ".")
-    ]  # fmt: skip
+    misses = join("they miss by ", scored.number(*place, "ece"), " on average (ECE), where a calibrated model would show up to ",
+                  scored.number(*place, "by_chance", "high"))  # fmt: skip
+    if trust and not _tells_apart(scored):
+        area = scored.number(*scored.probabilities, "roc_auc", "macro")
+        return [join("Its probabilities say how often each label occurs, and hardly of which texts (ROC-AUC ", area, "): ", misses,
+                     ", as those of whoever answers to every text alike.")]  # fmt: skip
+    return [join("Its probabilities ", "can" if trust else "cannot", " be taken at their word: ", misses, ".")]
+
+
+def _tells_apart(scored: Scored) -> bool:
+    """Whether the probabilities rank texts better than by lot, and some text is answered: the share of each class, said of every text, is
+    calibrated too (Murphy 1973: reliability without resolution)."""
+    interval = scored.at(*scored.probabilities, "intervals", "roc_auc", "macro") or scored.at("intervals", "roc_auc", "macro") or {}
+    area, low = scored.at(*scored.probabilities, "roc_auc", "macro"), interval.get("low")
+    nobody_answered = scored.at(*scored.scores, "no_label", "predicted") == 1
+    return not nobody_answered and area is not None and (area if low is None else low) > 0.5

@@ -9,6 +9,12 @@ _CONTROL = dict.fromkeys((*range(32), *range(127, 160), 0x61C, 0x200E, 0x200F, *
 
 OF_SETS = ("macro_mcc", "hamming_loss")  # what is told of sets of labels beside exact match and the averages
 
+# what to do where several labels a text are learnt, and too few texts get one
+MORE_LABELS = (
+    "of no label a probability is above 0.5. Train longer (--epochs) or on more rows, or take lower thresholds: those that dev chose are "
+    "in the model's bertlab.json, to hold against predict --probabilities"
+)
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns padded to their widest cell: the first to the left, numbers to the right."""
@@ -51,7 +57,18 @@ def class_table(metrics: dict[str, Any]) -> str:
         lines.append(f"{metric_words(name)} {metrics[name]:.3f} of {metrics['n']:,}{of_sets}")
     else:
         lines.append(f"entities of {metrics['n']:,} sentences; strict IOB2 micro-F1 {metrics['strict']['f1']:.3f}")
+    lines += no_label_lines(metrics)
     return "\n".join([*lines, *absent_lines(metrics.get("per_class", {})), *interval_lines(metrics.get("intervals", {}))])
+
+
+def no_label_lines(metrics: dict[str, Any]) -> list[str]:
+    """In a line to how many texts no label was given at all, and how many have none; nothing where all have one, or each has one."""
+    found, n = metrics.get("no_label"), metrics.get("n", 0)
+    if not found or not any(found.values()):
+        return []
+    gold, given = (round(found[key] * n) for key in ("gold", "predicted"))
+    silent = f"no label at all was given to {given:,} of {n:,} texts ({found['predicted']:.1%}); {gold:,} ({found['gold']:.1%}) have none"
+    return [silent + (f": {MORE_LABELS}" if given > gold else "")]
 
 
 def absent_lines(per_class: dict[str, Any]) -> list[str]:

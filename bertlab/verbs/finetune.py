@@ -116,9 +116,12 @@ def _finetune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
 
 def _summary(config: Config, out: Path, data: "Data", metrics: dict[str, Any]) -> str:
     from bertlab.pages.results import failed_lines, headline_words, lines_of_test
+    from bertlab.pages.screen import no_label_lines
     from bertlab.tasks.measures import AGAINST
 
     lines = [f"dev        {headline_words(data.task, metrics['dev'])} (best of {config.seeds} seeds, chosen on these)"]
+    if "test" not in metrics:
+        lines += [f"           {line}" for line in no_label_lines(metrics["dev"])]
     lines += [*failed_lines(data.task, metrics), *lines_of_test(data.task, metrics)]
     lines += [f"model      {out / 'model'}", f"report     {out / 'report.html'}"]
     if metrics.get(AGAINST, {}).get("better") == "baseline":

@@ -161,7 +161,7 @@ def _file(source: str, work: Path) -> Path:
 
 def _summary(facts: dict[str, Any], output: str, model: "LoadedModel") -> str:
     from bertlab.evaluation.predictions import UNSEEN
-    from bertlab.pages.screen import inert, table
+    from bertlab.pages.screen import MORE_LABELS, inert, table
 
     rows, lines = facts["rows"], []
     if given := sorted(facts["given"].items(), key=lambda each: (-each[1], each[0])):
@@ -169,6 +169,8 @@ def _summary(facts: dict[str, Any], output: str, model: "LoadedModel") -> str:
         lines.append(table(["given", "texts", "of all"], cells))
         if len(given) > MOST_NAMES:
             lines.append(f"and {len(given) - MOST_NAMES:,} more")
+    if model.task is not None and model.task.exclusive is False and facts["none"]:
+        lines.append(f"{facts['none']:,} of {rows:,} texts got no label at all: {MORE_LABELS}")
     for what, count in facts["cut"].items():
         lines.append(f"{count:,} {what}: longer than {model.max_length} tokens")
     if unseen := facts[UNSEEN]:

@@ -72,7 +72,9 @@ def test_numbers_stand_with_their_intervals_before_and_after_the_temperature() -
     assert f"ECE {found['calibration']['after']['ece']:.3f} (0." in after
     assert max(map(len, (roc, pr, before, words, after))) <= 129  # finetune puts eleven blanks before them
     metrics = found | {"macro": {"f1": 0.5}, "at_thresholds": {"macro": {"f1": 0.625}, "intervals": {"macro": {"f1": {"low": None}}}}}
-    assert probability_lines(metrics)[-1] == "thresholds  chosen on dev: macro-F1 0.625, with one of 0.5 0.500"
+    thresholds, used = probability_lines(metrics)[-2:]
+    assert thresholds == "thresholds  chosen on dev: macro-F1 0.625, with one of 0.5 0.500"
+    assert "predict answers with 0.5" in used and len(used) <= 129
     assert probability_lines({"spearman": 0.3}) == []
     assert between({"low": 0.1, "high": 0.25}) == " (0.100 to 0.250)"
 

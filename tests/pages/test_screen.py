@@ -8,7 +8,7 @@ import pytest
 
 from bertlab.evaluation.intervals import of_set_metrics
 from bertlab.evaluation.metrics import classification_metrics, set_metrics
-from bertlab.pages.screen import absent_lines, class_table, inert, table
+from bertlab.pages.screen import MORE_LABELS, absent_lines, class_table, inert, no_label_lines, table
 
 HOSTILE = [
     "\x1b[2J\x1b]0;owned\x07",  # clears the screen, names the window
@@ -76,6 +76,13 @@ def test_a_class_without_an_example_is_told_with_the_most_that_macro_f1_can_be()
     assert absent_lines({name: {"support": 0} for name in "ab"}) == []
 
 
+def test_texts_that_got_no_label_are_counted_and_what_to_do_is_said() -> None:
+    line = "no label at all was given to 3 of 4 texts (75.0%); 1 (25.0%) have none"
+    assert no_label_lines({"n": 4, "no_label": {"gold": 0.25, "predicted": 0.75}}) == [f"{line}: {MORE_LABELS}"]
+    assert no_label_lines({"n": 4, "no_label": {"gold": 0.25, "predicted": 0.25}})[0].endswith("have none")
+    assert no_label_lines({"n": 4}) == [] == no_label_lines({"n": 4, "no_label": {"gold": 0.0, "predicted": 0.0}})
+
+
 def test_the_class_table_shows_the_numbers_of_the_metrics() -> None:
     metrics = classification_metrics([0, 0, 0, 1], [0, 0, 1, 1], ["no", "yes"])
     lines = class_table(metrics).splitlines()
@@ -90,7 +97,8 @@ def test_the_class_table_shows_the_numbers_of_the_metrics() -> None:
 def test_sets_of_labels_have_their_correlation_and_their_loss_with_intervals() -> None:
     gold, predicted = np.array([[1, 0], [1, 1], [0, 0], [0, 1]], bool), np.array([[1, 0], [1, 1], [0, 0], [1, 1]], bool)
     metrics = set_metrics(gold, predicted, ["no", "yes"]) | {"intervals": of_set_metrics(gold, predicted, ["no", "yes"], resamples=500)}
-    *_, whole, between = class_table(metrics).splitlines()
+    *_, whole, none, between = class_table(metrics).splitlines()
+    assert none == "no label at all was given to 1 of 4 texts (25.0%); 1 (25.0%) have none"
     assert whole == f"exact match 0.750 of 4, macro-MCC {(1 / 3**0.5 + 1) / 2:.3f}, Hamming loss 0.125"
     assert re.fullmatch(
         r"with 95% confidence exact match .*, macro-F1 .*, macro-MCC [\d.]+ to [\d.]+, Hamming loss [\d.]+ to [\d.]+", between
