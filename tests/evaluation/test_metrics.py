@@ -111,6 +111,8 @@ def test_sets_of_labels_have_the_numbers_worked_out_by_hand() -> None:
     assert metrics["micro"] == pytest.approx({"precision": 3 / 4, "recall": 3 / 4, "f1": 3 / 4})
     assert metrics["macro"]["f1"] == pytest.approx((4 / 5 + 2 / 3) / 3)
     assert metrics["labels_per_example"] == {"gold": 4 / 4, "predicted": 4 / 4}
+    assert metrics["no_label"] == {"gold": 1 / 4, "predicted": 1 / 4}
+    assert set_metrics(gold, predicted & False, NAMES)["no_label"] == {"gold": 1 / 4, "predicted": 1.0}
     # ale 2 right, 1 too much, 1 rightly left out; bread 1, none, 2 and 1 left out wrongly; cheese, which nobody has, counts as 0
     assert metrics["macro_mcc"] == pytest.approx((2 * (2 * 1 - 1 * 0) / (2 * 2 * 3 * 1) ** 0.5 + 0) / 3)
 

@@ -75,6 +75,18 @@ def test_a_leak_is_said_in_sentences_and_warns(topics: Path, metrics_of: Any) ->
     assert "note: 1 of 120 test texts is in train or nearly so, 1 equal" in text and "test:1 is equal to train:7" in text and not warns
 
 
+def test_probabilities_that_tell_no_texts_apart_are_not_praised(topics: Path, metrics_of: Any) -> None:
+    metrics = metrics_of(topics)
+    metrics["test_probabilities"]["calibration"]["before"] |= {"ece": 0.003, "by_chance": {"mean": 0.002, "high": 0.004}}
+    assert "Its probabilities can be taken at their word" in said(topics, metrics)[0]
+    metrics["test"]["no_label"] = {"gold": 0.0, "predicted": 1.0}
+    text, _ = said(topics, metrics)
+    assert "at their word" not in text and "hardly of which texts (ROC-AUC" in text and "No label at all was given to 120 of 120" in text
+    del metrics["test"]["no_label"]
+    metrics["test_probabilities"]["intervals"]["roc_auc"]["macro"] = {"low": 0.45, "high": 0.6}
+    assert "at their word" not in said(topics, metrics)[0]
+
+
 def test_scores_stand_where_each_kind_of_folder_has_them(tmp_path: Path, topics: Path, metrics_of: Any) -> None:
     of_run, of_evaluate = read_scored(topics, "run"), metrics_of(topics)["test"] | {"intervals": metrics_of(topics)["test_intervals"]}
     write_json(tmp_path / "metrics.json", of_evaluate)

@@ -76,6 +76,13 @@ def test_a_class_without_an_example_is_told_with_the_most_that_macro_f1_can_be()
     assert absent_lines({name: {"support": 0} for name in "ab"}) == []
 
 
+def test_texts_that_got_no_label_are_counted_and_what_to_do_is_said() -> None:
+    line = "no label at all was given to 3 of 4 texts (75.0%); 1 (25.0%) have none"
+    assert no_label_lines({"n": 4, "no_label": {"gold": 0.25, "predicted": 0.75}}) == [f"{line}: {MORE_LABELS}"]
+    assert no_label_lines({"n": 4, "no_label": {"gold": 0.25, "predicted": 0.25}})[0].endswith("have none")
+    assert no_label_lines({"n": 4}) == [] == no_label_lines({"n": 4, "no_label": {"gold": 0.0, "predicted": 0.0}})
+
+
 def test_the_class_table_shows_the_numbers_of_the_metrics() -> None:
     metrics = classification_metrics([0, 0, 0, 1], [0, 0, 1, 1], ["no", "yes"])
     lines = class_table(metrics).splitlines()

@@ -238,6 +238,17 @@ def test_csv_has_a_column_a_class_and_several_labels_in_a_cell(every_model: dict
                 assert [float(cells[name]) for name in classes] == list(row["probabilities"].values())
 
 
+def test_texts_that_got_no_label_are_counted(
+    every_model: dict[str, str], texts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = table(tmp_path / "t.jsonl", texts)
+    none = sum(not each["labels"] for each in answered(every_model["several"], source, tmp_path / "a.jsonl"))
+    said = f"{none:,} of {len(texts)} texts got no label at all: of no label a probability is above 0.5"
+    assert (said in capsys.readouterr().out) == (none > 0)
+    answered(every_model["number"], source, tmp_path / "n.jsonl")
+    assert "no label at all" not in capsys.readouterr().out
+
+
 def test_rows_say_of_which_texts_the_model_saw_nothing(every_model: dict[str, str], texts: list[str], tmp_path: Path) -> None:
     said = [*texts[1:9], " \n", "\u6cb3\u5ddd", "the \u6cb3\u5ddd", "\u6cb3", "the sea"]  # a slice without any first
     nothing = [*[False] * 8, True, True, False, True, False]
