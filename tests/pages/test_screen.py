@@ -100,7 +100,9 @@ def test_sets_of_labels_have_their_correlation_and_their_loss_with_intervals() -
     *_, whole, none, between = class_table(metrics).splitlines()
     assert none == "no label at all was given to 1 of 4 texts (25.0%); 1 (25.0%) have none"
     silent = set_metrics(gold, gold & False, ["no", "yes"])
-    assert "given to 4 of 4 texts (100.0%); 1 (25.0%) have none: no label's probability is above 0.5. Train longer" in class_table(silent)
+    assert "given to 4 of 4 texts (100.0%); 1 (25.0%) have none: no label's probability is above 0.5 there. Train longer" in class_table(
+        silent
+    )
     assert "no label at all" not in class_table(set_metrics(gold | True, gold | True, ["no", "yes"]))
     assert whole == f"exact match 0.750 of 4, macro-MCC {(1 / 3**0.5 + 1) / 2:.3f}, Hamming loss 0.125"
     assert re.fullmatch(
