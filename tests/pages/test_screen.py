@@ -8,7 +8,7 @@ import pytest
 
 from bertlab.evaluation.intervals import of_set_metrics
 from bertlab.evaluation.metrics import classification_metrics, set_metrics
-from bertlab.pages.screen import absent_lines, class_table, counted, inert, table
+from bertlab.pages.screen import MORE_LABELS, absent_lines, class_table, counted, inert, no_label_lines, table
 
 HOSTILE = [
     "\x1b[2J\x1b]0;owned\x07",  # clears the screen, names the window
