@@ -69,7 +69,8 @@ def run(config: Config) -> dict[str, Any]:
         out=base,
         preset="tiny",
         steps=config.steps,
-        muon_learning_rate=5e-3,  # so few steps take twice the default
+        learning_rate=3e-3,  # so few steps take more than the defaults
+        muon_learning_rate=5e-3,
         heldout_batches=12,
         device=config.device,
     )

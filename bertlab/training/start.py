@@ -16,7 +16,7 @@ from bertlab.tokens.extension import extends
 
 # Peak rates by width. AdamW's (and of what Muon leaves to it): 1e-4 is the paper's for base. Those of 128 and 256, and Muon's there, are
 # the best of a few tried (docs/performance.md); of 512, and Muon's above, what follows from them when a rate falls as the width grows.
-LEARNING_RATES = {128: 3e-3, 256: 1e-3, 512: 5e-4, 768: 1e-4, 1024: 1e-4}
+LEARNING_RATES = {128: 1e-3, 256: 1e-3, 512: 5e-4, 768: 1e-4, 1024: 1e-4}
 MUON_LEARNING_RATES = {128: 2.5e-3, 256: 1.5e-3, 512: 7.5e-4, 768: 5e-4, 1024: 4e-4}
 
 

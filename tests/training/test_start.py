@@ -31,7 +31,7 @@ def corpus(tokenizer: Tokenizer) -> Any:
 
 
 def test_rates_are_the_papers_for_base_and_smaller_where_a_model_is_gone_on_with() -> None:
-    assert [default_learning_rate(width, False) for width in (128, 256, 512, 768, 1024)] == [3e-3, 1e-3, 5e-4, 1e-4, 1e-4]
+    assert [default_learning_rate(width, False) for width in (128, 256, 512, 768, 1024)] == [1e-3, 1e-3, 5e-4, 1e-4, 1e-4]
     assert [default_learning_rate(width, True) for width in (128, 512, 767, 768, 1024)] == [1e-4, 1e-4, 1e-4, 2e-5, 2e-5]
     assert default_learning_rate(384, False) == 1e-4  # a width that no preset has
 
