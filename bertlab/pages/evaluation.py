@@ -167,7 +167,7 @@ def mistake_lines(mistakes: Sequence[dict[str, Any]], most: int = 5) -> list[str
         return []
     by = "error" if "error" in mistakes[0] else "probability"
     suspected = "likely_label_error" in mistakes[0]
-    of_sets = ["surest wrong"] * ("missing" in mistakes[0])
+    of_sets = ["surest wrong"] * ("about" in mistakes[0])
     heading = ["furthest off" if by == "error" else "most confidently wrong", "gold", "predicted", *of_sets, by, *["suspected"] * suspected]
     cells = [
         [as_cell(each["gold"]), as_cell(each["predicted"]), *([surest_wrong(each)] if of_sets else []), f"{each[by]:.3f}"]

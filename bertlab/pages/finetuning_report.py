@@ -222,7 +222,7 @@ def _mistakes(scored: Scored) -> Markup | None:
     if not first:
         return section("Most confidently wrong", element("p", "No answer is wrong."))
     by = "error" if "error" in first[0] else "probability"
-    suspected, of_sets = "likely_label_error" in first[0], "missing" in first[0]
+    suspected, of_sets = "likely_label_error" in first[0], "about" in first[0]
     rows = [
         [
             element("bdi", clipped(each["text"]) + (f" / {clipped(each['text_b'])}" if "text_b" in each else "")),

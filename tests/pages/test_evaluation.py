@@ -125,6 +125,8 @@ def test_mistakes_of_every_kind_have_a_table() -> None:
     )
     given = sets | {"predicted": ["z"], "too_many": ["z"], "about": "z"}
     assert mistake_lines([given])[0].splitlines()[2].split() == ["a", "x;", "y", "z", "z", "0.900"]
+    entity = {"text": "to Rome", "gold": ["LOC Rome"], "predicted": [], "missing": ["LOC Rome"], "too_many": [], "probability": 0.7}
+    assert mistake_lines([entity])[0].splitlines()[2].split() == ["to", "Rome", "LOC", "Rome", "-", "0.700"]
     number = {"text": "b", "gold": 1.5, "predicted": -2.0, "error": -3.5}
     shown, count = mistake_lines([number])
     assert shown.startswith("furthest off") and shown.splitlines()[2].split() == ["b", "1.5", "-2", "-3.500"]

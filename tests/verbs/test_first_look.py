@@ -97,7 +97,6 @@ CASES: list[tuple[str, int, str]] = [
     ("predict --model single --input good.csv --text body --output new.csv", 3, "no column 'body'"),
     ("predict --model single --input good.csv --id key --output new.csv", 3, "no column 'key'"),
     ("predict --model answers --input one.jsonl --output new.jsonl", 3, "no column 'question'"),
-    ("predict --model tags --input one.jsonl --text text --output new.csv", 3, "no cell of .csv holds"),
     ("predict --model single --input good.csv --output theirs.csv", 2, "was not written by bertlab"),
     ("evaluate --model words --data good.csv --out new", 2, "has no classifier: fine-tune it first"),
     ("evaluate --model single --data odd.csv --out new", 3, "no column 'label'"),
