@@ -118,9 +118,10 @@ _TABLES = re.compile(
 )
 _HTML_TABLE = re.compile("<table", re.IGNORECASE)
 # What goes with an opening that never closes: a template's line, a table's rows, a link's target and options.
-_STRAY_TEMPLATE = re.compile(r"\{\{[^\n]*+(?:\n[ \t]*+\|[^\n]*+)*+")
-_STRAY_TABLE = re.compile(r"\n?[^\n]*+(?:\n[ \t]*+[|!][^\n]*+)*+")
-_STRAY_LINK = re.compile(r"\[\[(?:[^\[\]|\n]{0,200}+\|)*+")
+# No possessive groups here: in Python 3.11.2 (not in 3.11.7) one that fails in its middle keeps what it took.
+_STRAY_TEMPLATE = re.compile(r"\{\{[^\n]*+(?:\n[ \t]*+\|[^\n]*+)*")
+_STRAY_TABLE = re.compile(r"\n?[^\n]*+(?:\n[ \t]*+[|!][^\n]*+)*")
+_STRAY_LINK = re.compile(r"\[\[(?:[^\[\]|\n]{0,200}+\|)*")
 
 Pair = tuple[int, int, str, int]  # start, end, what replaces it, levels of pairs in it; a list of them is in order, and none in another
 Replacement = Callable[[str, Callable[[], str]], str | None]
