@@ -34,6 +34,19 @@ def silent() -> Iterator[Report]:
     yield lambda done, more: None
 
 
+def averaged(unit: str) -> Callable[[float], str]:
+    """A function that is told what more was done, and says how much a second that is from now on: over the time that a progress begun with
+    it has for its own rate."""
+    done, began = 0.0, time.monotonic()
+
+    def words(more: float) -> str:
+        nonlocal done
+        done += more
+        return f"{done / max(time.monotonic() - began, 1e-9):,.0f} {unit}/s"
+
+    return words
+
+
 class _Work:
     """What is known of the work: the clock when it began, and at its first call, with what was done by then."""
 

@@ -40,16 +40,25 @@ class Stop:
 
 @contextmanager
 def raise_when_asked() -> Iterator[None]:
-    """Turn the signals of pre-emption into `Preempted` (SIGINT is KeyboardInterrupt by Python's own doing).
+    """Turn SIGINT into KeyboardInterrupt and the signals of pre-emption into `Preempted`.
 
-    A signal that was ignored when Python started (nohup) stays ignored.
+    Compiled code that was calling Python when it came may make an error of its own of it (torch.tensor: a ValueError); whatever ends the
+    block after a signal is the signal's. One that was ignored when Python started (nohup) stays ignored.
     """
+    asked: type[KeyboardInterrupt] | None = None
 
     def end(number: int, frame: FrameType | None) -> None:
-        raise Preempted("")
+        nonlocal asked
+        asked = KeyboardInterrupt if number == signal.SIGINT else Preempted
+        raise asked
 
-    with _handled(PREEMPTION, end):
-        yield
+    with _handled((signal.SIGINT, *PREEMPTION), end):
+        try:
+            yield
+        except Exception as error:
+            if asked is None:
+                raise
+            raise asked from error
 
 
 @contextmanager

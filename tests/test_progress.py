@@ -3,7 +3,7 @@
 import pytest
 
 from bertlab import progress as module
-from bertlab.progress import progress
+from bertlab.progress import averaged, progress
 
 
 def test_lines_tell_amount_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,3 +64,13 @@ def test_an_hour_leaves_lines_by_the_minute(monkeypatch: pytest.MonkeyPatch, cap
             report(now, "")
             told += [second] * bool(capsys.readouterr().err)
     assert told[:12] == list(range(5, 61, 5)) and told[-1] - told[-2] == 60 and len(told) < 100
+
+
+def test_a_speed_is_that_of_all_that_was_done_since_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 10.0
+    monkeypatch.setattr("bertlab.progress.time.monotonic", lambda: clock)
+    speed = averaged("tokens")
+    clock = 12.0
+    assert speed(3000) == "1,500 tokens/s"
+    clock = 14.0
+    assert speed(9000) == "3,000 tokens/s", "12,000 in 4 seconds, not 9,000 in 2"

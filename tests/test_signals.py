@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from bertlab import signals
 from bertlab.signals import PREEMPTION, Preempted, held_back, raise_when_asked, saying_what_is_kept, stop_politely
@@ -27,6 +28,23 @@ def test_a_signal_of_preemption_is_an_exception_while_a_verb_runs_and_what_it_wa
     with pytest.raises(Preempted), raise_when_asked():
         signal.raise_signal(number)
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize(("number", "wanted"), [(signal.SIGTERM, Preempted), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_that_torch_makes_an_error_of_is_a_signal(number: signal.Signals, wanted: type[BaseException]) -> None:
+    class Sequence:
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, place: int) -> float:  # as that of torch.UntypedStorage, which is Python
+            signal.raise_signal(number)
+            return 0.0
+
+    with pytest.raises(wanted) as ended, raise_when_asked():
+        torch.tensor(Sequence())
+    assert type(ended.value) is wanted and isinstance(ended.value.__cause__, ValueError)
+    with pytest.raises(ValueError, match="nobody asked"), raise_when_asked():
+        raise ValueError("nobody asked")
 
 
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), *((number, Preempted) for number in PREEMPTION)])

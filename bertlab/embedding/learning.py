@@ -5,7 +5,6 @@ batches beside it. Measured before the first step too: where no step makes the v
     OUT/checkpoints   weights, moments and history, at every measurement      OUT/best   the weights of the best measurement
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +25,7 @@ from bertlab.errors import ConfigError
 from bertlab.model.encoder import Bert
 from bertlab.model.heads import BertForPreTraining
 from bertlab.model.pooling import Pooling, Recorded
-from bertlab.progress import progress, silent
+from bertlab.progress import averaged, progress, silent
 from bertlab.signals import stop_politely
 from bertlab.tokens.tokenizer import Tokenizer
 from bertlab.training import checkpoint, loop
@@ -109,14 +108,13 @@ def learn(
             checkpoint.save_checkpoint(out / "best", done, wrapped.model, [], found, keep=1, run=run_sha256(out))
 
     ended = start
-    tokens, began = 0, time.monotonic()  # as the progress counts its steps/s
+    speed = averaged("tokens")
 
     def after_step(result: loop.StepResult) -> None:
-        nonlocal ended, tokens
+        nonlocal ended
         done = ended = result.step + 1
-        tokens += result.tokens
         loss = sum(result.losses.values())
-        report(done, f"loss {loss:.3f}, {tokens / (time.monotonic() - began):,.0f} tokens/s")
+        report(done, f"loss {loss:.3f}, {speed(result.tokens)}")
         if log is None:
             return
         figures = {name: value for name, value in vars(result).items() if name != "asked"}

@@ -4,7 +4,6 @@ What an epoch costs beside training is one run over dev without gradients and, a
 seeds keep the model of the best one.
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from bertlab.batches.labelled import Examples
 from bertlab.disk import make_folder
 from bertlab.model.encoder import Bert
 from bertlab.model.learnt_parts import add_adapters, begin_anew, freeze, merge_adapters
-from bertlab.progress import Report, progress, silent
+from bertlab.progress import Report, averaged, progress, silent
 from bertlab.signals import saying_what_is_kept
 from bertlab.tasks.contract import Head, Outputs, Task
 from bertlab.tasks.data import Data, State, labels_of
@@ -71,13 +70,12 @@ def train_seed(
     scores: list[float] = []
     first = next(iter(task.scores))
 
-    tokens, began = 0, time.monotonic()  # as the progress counts its steps/s
+    speed = averaged("tokens")
 
     def after_step(result: loop.StepResult) -> bool:
-        nonlocal tokens
-        done, tokens = result.step + 1, tokens + result.tokens
+        done = result.step + 1
         of_dev = f", dev {first.replace('_', '-')} {scores[-1]:.3f}" if scores else ""
-        report(done, f"loss {result.losses['loss']:.3f}{of_dev}, {tokens / (time.monotonic() - began):,.0f} tokens/s")
+        report(done, f"loss {result.losses['loss']:.3f}{of_dev}, {speed(result.tokens)}")
         if tracker and (done % TOLD_EVERY == 0 or done == steps):
             tracker.log(loss_of(seed, result), step=done)
         if done % per_epoch:

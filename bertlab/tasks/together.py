@@ -6,7 +6,6 @@ chance but the order. An epoch is as many steps as one pass over the examples of
 mean of the tasks' scores on dev. A head that a step has no use for has no gradient in it, in one process or in many.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from bertlab.batches import randomness
 from bertlab.batches.flat import LabelledBatch
 from bertlab.model.encoder import Bert
+from bertlab.progress import averaged
 from bertlab.signals import saying_what_is_kept
 from bertlab.tasks.contract import Head, Outputs
 from bertlab.tasks.data import Data, State, labels_of
@@ -151,12 +151,11 @@ def train_together(
     best_weights: dict[str, Tensor] = {}
     history: list[dict[str, Any]] = []
 
-    tokens, began = 0, time.monotonic()  # as the progress counts its steps/s
+    speed = averaged("tokens")
 
     def after_step(result: loop.StepResult) -> bool:
-        nonlocal tokens
-        done, tokens = result.step + 1, tokens + result.tokens
-        report(done, f"loss {result.losses['loss']:.3f}, {tokens / (time.monotonic() - began):,.0f} tokens/s")
+        done = result.step + 1
+        report(done, f"loss {result.losses['loss']:.3f}, {speed(result.tokens)}")
         if tracker and (done % TOLD_EVERY == 0 or done == steps):
             tracker.log(loss_of(seed, result), step=done)
         if done % per_epoch and done < steps:

@@ -268,18 +268,18 @@ def _compute(
     main: bool,
 ) -> None:
     from bertlab.embedding import job as jobs
-    from bertlab.progress import progress, silent
+    from bertlab.progress import averaged, progress, silent
 
     if before and main:
         print(f"going on: {before:,} parts were there already", file=sys.stderr)
-    texts, tokens, began = 0, 0, time.monotonic()
+    texts, speed = 0, averaged("tokens")
     watch = progress("embedding", "texts", sum(each.rows for each in share)) if main else silent()
     with watch as report:
 
         def passing(more_texts: int, more_tokens: int) -> None:
-            nonlocal texts, tokens
-            texts, tokens = texts + more_texts, tokens + more_tokens
-            report(texts, f"{tokens / (time.monotonic() - began):,.0f} tokens/s")
+            nonlocal texts
+            texts += more_texts
+            report(texts, speed(more_tokens))
 
         jobs.compute(source, job, share, folder, embedder, what, kept, passing)
 

@@ -25,7 +25,7 @@ import torch
 from accelerate import Accelerator
 
 import bertlab
-from bertlab import cli
+from bertlab import cli, progress
 from bertlab.batches.labelled import encode_examples
 from bertlab.config import save
 from bertlab.corpus.labelled import Labelled, overlap, read_labelled
@@ -317,15 +317,19 @@ def test_what_is_wrong_with_labels_is_told_once_and_of_all_splits(base: str, tmp
     ]  # fmt: skip
 
 
+def opening_of(base: str, folder: Path, counts: dict[str, int], **more: Any) -> list[str]:
+    """What is said before training on so many rows of each label."""
+    rows = [{"text": f"the {label} {number}", "label": label} for label, count in counts.items() for number in range(count)]
+    file = write(folder / "train.csv", rows)
+    return opening(read(config(base, {"train": file, "dev": file}, folder)), "as asked", {}, **more)
+
+
 def test_classes_of_few_examples_are_told_the_rarest_first_and_at_most_five_of_them(base: str, tmp_path: Path) -> None:
     counts = {"plenty": 5, "four": 4, "one": 1, "two": 2}
     many = counts | {f"more {number}": 3 for number in range(4)}
 
     def told(counts: dict[str, int], **more: Any) -> list[str]:
-        rows = [{"text": f"the {label} {number}", "label": label} for label, count in counts.items() for number in range(count)]
-        file = write(tmp_path / "train.csv", rows)
-        data = read(config(base, {"train": file, "dev": file}, tmp_path))
-        return [line for line in opening(data, "as asked", {}, **more) if "examples:" in line]
+        return [line for line in opening_of(base, tmp_path, counts, **more) if "examples:" in line]
 
     assert told(counts) == ["warning: 3 classes have fewer than 5 training examples: one 1, two 2, four 4"]
     assert told(many) == ["warning: 7 classes have fewer than 5 training examples: one 1, two 2, more 0 3, more 1 3, more 2 3 and 2 others"]
@@ -335,10 +339,7 @@ def test_classes_of_few_examples_are_told_the_rarest_first_and_at_most_five_of_t
 
 def test_labels_that_are_others_joined_are_told_with_the_mark(base: str, tmp_path: Path) -> None:
     def told(*labels: str) -> list[str]:
-        rows = [{"text": f"the {label} {number}", "label": label} for label in labels for number in range(5)]
-        file = write(tmp_path / "train.csv", rows)
-        data = read(config(base, {"train": file, "dev": file}, tmp_path))
-        return [line for line in opening(data, "as asked", {}) if "--label-separator" in line]
+        return [line for line in opening_of(base, tmp_path, dict.fromkeys(labels, 5)) if "--label-separator" in line]
 
     for mark in "|;,":
         joined = [f"sea{mark}sky", f"sky {mark} moss", f"sea{mark}moss"]
@@ -352,10 +353,7 @@ def test_labels_that_are_others_joined_are_told_with_the_mark(base: str, tmp_pat
 
 def test_labels_that_differ_only_in_case_or_spaces_are_told(base: str, tmp_path: Path) -> None:
     def told(*labels: str) -> list[str]:
-        rows = [{"text": f"the {label} {number}", "label": label} for label in labels for number in range(5)]
-        file = write(tmp_path / "train.csv", rows)
-        data = read(config(base, {"train": file, "dev": file}, tmp_path))
-        return [line for line in opening(data, "as asked", {}) if "written" in line]
+        return [line for line in opening_of(base, tmp_path, dict.fromkeys(labels, 5)) if "written" in line]
 
     only = "that differ only in case, spaces or Unicode form"
     own = "and each way is learnt as a label of its own: write them alike"
@@ -518,7 +516,7 @@ def test_tokens_a_second_are_over_the_same_time_as_steps(
 ) -> None:
     told: list[float] = []
     clock = itertools.count()
-    monkeypatch.setattr(seeds, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))  # a second a step
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))  # a second a step
 
     @contextmanager
     def watched(*_: Any) -> Iterator[Any]:
