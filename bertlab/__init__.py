@@ -10,7 +10,7 @@ make_pipeline(bertlab.BertEmbedder("RUN/model"), LogisticRegression())   # a tra
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from bertlab.embedding.estimator import BertEmbedder as BertEmbedder
@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(folder: str, device: str | None = None) -> LoadedModel:
-    """Open a model folder (ours, a published BERT's, or `hf:name`) on `device` (default: the GPU where there is one)."""
+def load(folder: str, device: str | None = None, *, thresholds: Literal["dev"] | None = None) -> LoadedModel:
+    """Open a model folder (ours, a published BERT's, or `hf:name`) on `device` (default: the GPU where there is one).
+
+    thresholds="dev": `predict` gives labels, of several a text or of two classes, at the thresholds that dev chose, as
+    `bertlab predict --thresholds dev`.
+    """
     from bertlab.inference import LoadedModel  # torch takes seconds to import: only when a model is wanted
 
-    return LoadedModel(folder, device)
+    return LoadedModel(folder, device, thresholds=thresholds)
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from bertlab.model.heads import BertForPreTraining
 from bertlab.model.pooling import POOLINGS, Pooling, recorded
 from bertlab.tasks import choosing
 from bertlab.tasks.contract import Labels, Task
-from bertlab.tasks.measures import LEARNT, with_temperature, without_known_tokens
+from bertlab.tasks.measures import LEARNT, at_thresholds, with_temperature, without_known_tokens
 from bertlab.tokens import tokenizer
 from bertlab.training.forward import in_order
 from bertlab.training.processes import Precision, choose_device
@@ -39,7 +39,9 @@ class LoadedModel:
     """A model folder, opened once. Attributes: model, tokenizer, device, max_length, pooling; of a fine-tuned one task and labels (its
     classes in order), else None."""
 
-    def __init__(self, folder: str, device: str | None = None, precision: Precision = "fp32") -> None:
+    def __init__(
+        self, folder: str, device: str | None = None, precision: Precision = "fp32", thresholds: Literal["dev"] | None = None
+    ) -> None:
         self.folder = fetch(folder)
         self.device = choose_device(device)
         self.precision: Precision = precision
@@ -51,7 +53,10 @@ class LoadedModel:
         self.model: Bert | WithHead
         if architecture in {task.head.__name__ for task in choosing.TASKS.values()}:
             self.task, known = choosing.of_folder(self.folder)
-            self.known = with_temperature(known, load_facts(self.folder).get(LEARNT))
+            learnt = load_facts(self.folder).get(LEARNT)
+            self.known = with_temperature(known, learnt)
+            if thresholds == "dev":
+                self.known = at_thresholds(self.known, learnt, folder)
             self.labels = self.known.names
             self.model, self.absent = load_model(self.folder, self.task.head)
         elif architecture in ("BertForPreTraining", "BertForMaskedLM"):
@@ -82,6 +87,7 @@ class LoadedModel:
         """Answers by the folder's task to texts, or to pairs (texts[i], texts_b[i]): a Prediction, a LabelSet or an Estimate each; Entities
         of sentences (texts, or lists of words); an Answer to each of (questions, contexts). The same as `bertlab predict` writes:
         probabilities at the temperature that dev taught, where it taught one, and no_known_tokens where the model saw nothing of a text.
+        Labels are given at 0.5 or, of a model opened so, at dev's thresholds, by the model's own probabilities.
 
         Raises ConfigError for a folder that was not fine-tuned.
         """

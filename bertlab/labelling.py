@@ -49,7 +49,7 @@ class Form:
 def job_sha256(model: LoadedModel, files: dict[str, str], data: dict[str, Any], form: Form) -> str:
     """Of everything that the file depends on: `files` are the sha256 of the model's, `data` says which texts, and their columns."""
     facts: dict[str, Any] = {"model": files, "data": data, "form": asdict(form), "precision": model.precision, "device": model.device.type}
-    facts |= {"layout": LAYOUT, "bertlab": bertlab.__version__, "torch": torch.__version__}
+    facts |= {"thresholds": model.known.thresholds, "layout": LAYOUT, "bertlab": bertlab.__version__, "torch": torch.__version__}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

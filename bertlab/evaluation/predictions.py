@@ -32,12 +32,14 @@ def write_predictions(
     ids: Sequence[str],
     text_hashes: Sequence[str],
     gold: Sequence[int] | None,
+    predicted: np.ndarray | None = None,
     probabilities: np.ndarray,
     calibrated: np.ndarray | None = None,
     names: Sequence[str],
 ) -> None:
-    """Write n rows: class numbers `gold` (n,) or None where unknown, probabilities and calibrated ones (n, K) over `names`."""
-    predicted = probabilities.argmax(1)
+    """Write n rows: class numbers `gold` (n,) or None where unknown, `predicted` (n,) or None for the likeliest, probabilities and
+    calibrated ones (n, K) over `names`."""
+    predicted = probabilities.argmax(1) if predicted is None else predicted
     columns = {
         "gold": pa.array([names[number] for number in gold] if gold is not None else [None] * len(ids), pa.string()),
         "predicted": pa.array([names[number] for number in predicted], pa.string()),

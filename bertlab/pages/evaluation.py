@@ -99,7 +99,7 @@ def probability_lines(metrics: dict[str, Any]) -> list[str]:
         lines.append(
             f"thresholds  chosen on dev: macro-F1 {macro:.3f}{between(thresholds['intervals']['macro']['f1'])}, with one of 0.5 {plain:.3f}"
         )
-        lines.append("            (predict answers with 0.5, as the scores above; these are in bertlab.json, for predict --probabilities)")
+        lines.append("            (predict answers with 0.5, as the scores above; with these, which bertlab.json has, by --thresholds dev)")
     return lines
 
 

@@ -11,8 +11,8 @@ OF_SETS = ("macro_mcc", "hamming_loss")  # what is told of sets of labels beside
 
 # what to do where several labels a text are learnt, and too few texts get one
 MORE_LABELS = (
-    "no label's probability is above 0.5 there. Train longer (--epochs) or on more rows, or hold predict --probabilities against the "
-    "thresholds that dev chose (bertlab.json)"
+    "no label's probability is above 0.5 there. Train longer (--epochs) or on more rows, or have labels given at the thresholds that dev "
+    "chose (predict --thresholds dev)"
 )
 
 

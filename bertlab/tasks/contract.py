@@ -38,7 +38,8 @@ class Labels:
     """What is known of the labels, from train alone: the names in the order of the logits; of numbers their mean and deviation.
 
     A model folder's logits are numbers as they are: centre 0, scale 1. `tuned` is what was set on dev for the model at hand, and
-    `temperature` what dev taught of its probabilities (evaluation/probabilities.py; None: nothing, or there are none).
+    `temperature` what dev taught of its probabilities (evaluation/probabilities.py; None: nothing, or there are none). `thresholds` are
+    dev's, by label, where somebody asked to be answered at them (None: at 0.5, or with the likeliest class).
     """
 
     names: list[str]
@@ -46,6 +47,7 @@ class Labels:
     scale: float = 1.0
     tuned: dict[str, Any] = field(default_factory=dict)
     temperature: float | None = None
+    thresholds: dict[str, Any] | None = None
 
 
 class Run(Protocol):

@@ -19,7 +19,7 @@ from bertlab.corpus.labelled_tokens import LabelledTokens
 from bertlab.corpus.leakage import Conflict, conflicting_labels, find_leaks
 from bertlab.corpus.questions import Questions
 from bertlab.disk import sha256_file
-from bertlab.errors import BertlabError, CorruptError
+from bertlab.errors import BertlabError, ConfigError, CorruptError
 from bertlab.evaluation.alignment import NUMBERS, align, read_predictions
 from bertlab.evaluation.comparable import compared_models, known_metrics
 from bertlab.evaluation.curves import one_hot
@@ -77,6 +77,23 @@ def with_temperature(labels: Labels, learnt: Any) -> Labels:
             f"{LEARNT}: {str(temperature)[:50]!r} is no temperature: the model's bertlab.json is damaged: copy the folder again"
         )
     return replace(labels, temperature=temperature)
+
+
+def at_thresholds(labels: Labels, learnt: Any, folder: str) -> Labels:
+    """The labels, to be given at the thresholds that dev chose.
+
+    Raises ConfigError for a model without any, CorruptError for what `learnt_on_dev` never leaves.
+    """
+    thresholds = learnt.get("thresholds") if isinstance(learnt, dict) else None
+    if not thresholds:
+        raise ConfigError(
+            f"{folder} has no thresholds: dev chooses them for several labels a text, and for two classes. Without --thresholds dev "
+            "a label is given above 0.5, or the likeliest class"
+        )
+    known = labels.names if len(thresholds) > 1 else labels.names[-1:]
+    if list(thresholds) != known or not all(isinstance(each.get("value"), float) for each in thresholds.values()):
+        raise CorruptError(f"{LEARNT}: its thresholds are not of {', '.join(known)[:50]}: the model's bertlab.json is damaged")
+    return replace(labels, thresholds=thresholds)
 
 
 def mistakes_of(task: Task, rows: Rows, gold: Gold, outputs: Outputs, labels: Labels) -> list[Mistake]:

@@ -1,6 +1,7 @@
 """Any number of labels a text, or a pair of texts: a sigmoid and a binary cross-entropy a label, chosen by macro-F1.
 
-A label is given where its probability is above THRESHOLD. A text without any label is an example like others.
+A label is given where its probability is above THRESHOLD or, where somebody asked for that, at dev's for it. A text without any label is
+an example like others.
 """
 
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from bertlab.evaluation.label_errors import undecided
 from bertlab.evaluation.metrics import set_metrics
 from bertlab.evaluation.mistakes import Mistake, as_classes, of_sets, suspected_in_sets
 from bertlab.evaluation.predictions import write_set_predictions
+from bertlab.evaluation.probabilities import given_labels
 from bertlab.model.heads import BertForSequenceClassification
 from bertlab.tasks import sentences
 from bertlab.tasks.contract import Labels, Long, Metrics, Task, calibrated_of, leave, said_of
@@ -83,9 +85,11 @@ def loss(gold: np.ndarray, probabilities: np.ndarray) -> float:
     return float(-np.log(np.where(gold, exact, 1 - exact)).mean())
 
 
-def chosen(probabilities: np.ndarray) -> np.ndarray:
+def chosen(probabilities: np.ndarray, labels: Labels) -> np.ndarray:
     """Truth values (n, K): the labels that are given."""
-    return probabilities > THRESHOLD
+    if labels.thresholds is None:
+        return probabilities > THRESHOLD
+    return given_labels(probabilities, labels.names, labels.thresholds, exclusive=False)
 
 
 def constant(train_gold: np.ndarray, gold: np.ndarray, labels: Labels) -> Metrics:
@@ -123,7 +127,7 @@ def write(path: Path, rows: Labelled, gold: np.ndarray | None, probabilities: np
         ids=rows.ids,
         text_hashes=rows.text_hashes(),
         gold=gold,
-        predicted=chosen(probabilities),
+        predicted=chosen(probabilities, labels),
         probabilities=probabilities,
         calibrated=calibrated_of(probabilities, labels, exclusive=False),
         names=labels.names,
@@ -133,7 +137,7 @@ def write(path: Path, rows: Labelled, gold: np.ndarray | None, probabilities: np
 def answers(probabilities: np.ndarray, labels: Labels) -> list[LabelSet]:
     found = []
     said = said_of(probabilities, labels, exclusive=False)
-    for row, given, (its, before) in zip(probabilities, chosen(probabilities), said, strict=True):
+    for row, given, (its, before) in zip(probabilities, chosen(probabilities, labels), said, strict=True):
         places = sorted(np.flatnonzero(given).tolist(), key=lambda place: -row[place])
         found.append(LabelSet([labels.names[place] for place in places], its, before))
     return found
@@ -162,10 +166,10 @@ MULTI_LABEL = Task(
     run=run,
     settle=leave,
     loss=loss,
-    metrics=lambda gold, probabilities, labels: set_metrics(gold, chosen(probabilities), labels.names),
-    intervals=lambda gold, probabilities, labels: of_set_metrics(gold, chosen(probabilities), labels.names),
+    metrics=lambda gold, probabilities, labels: set_metrics(gold, chosen(probabilities, labels), labels.names),
+    intervals=lambda gold, probabilities, labels: of_set_metrics(gold, chosen(probabilities, labels), labels.names),
     baselines=baselines,
-    mistakes=lambda rows, gold, probabilities, labels: of_sets(gold, chosen(probabilities), probabilities, labels.names),
+    mistakes=lambda rows, gold, probabilities, labels: of_sets(gold, chosen(probabilities, labels), probabilities, labels.names),
     suspects=suspects,
     write=write,
     answers=answers,

@@ -17,6 +17,7 @@ from bertlab.evaluation.label_errors import likely_label_errors, undecided
 from bertlab.evaluation.metrics import classification_metrics
 from bertlab.evaluation.mistakes import Mistake, of_classes
 from bertlab.evaluation.predictions import write_predictions
+from bertlab.evaluation.probabilities import given_labels
 from bertlab.model.heads import BertForSequenceClassification
 from bertlab.tasks import sentences
 from bertlab.tasks.contract import Labels, Long, Metrics, Task, calibrated_of, leave, said_of
@@ -56,6 +57,13 @@ def run(
     """Class probabilities (n, K) float32."""
     width = len(labels.names)
     return sentences.logits_of(model, examples, width, lambda logits: logits.softmax(-1), device=device, precision=precision, what=what)
+
+
+def chosen(probabilities: np.ndarray, labels: Labels) -> np.ndarray:
+    """(n,) the class that is given."""
+    if labels.thresholds is None:
+        return np.asarray(probabilities.argmax(1))
+    return given_labels(probabilities, labels.names, labels.thresholds, exclusive=True).argmax(1)
 
 
 def loss(gold: Sequence[int], probabilities: np.ndarray) -> float:
@@ -100,6 +108,7 @@ def write(path: Path, rows: Labelled, gold: Sequence[int] | None, probabilities:
         ids=rows.ids,
         text_hashes=rows.text_hashes(),
         gold=gold,
+        predicted=chosen(probabilities, labels),
         probabilities=probabilities,
         calibrated=calibrated_of(probabilities, labels, exclusive=True),
         names=labels.names,
@@ -107,7 +116,7 @@ def write(path: Path, rows: Labelled, gold: Sequence[int] | None, probabilities:
 
 
 def answers(probabilities: np.ndarray, labels: Labels) -> list[Prediction]:
-    given = [labels.names[place] for place in probabilities.argmax(1)]
+    given = [labels.names[place] for place in chosen(probabilities, labels)]
     said = said_of(probabilities, labels, exclusive=True)
     return [Prediction(label, its[label], its, before) for label, (its, before) in zip(given, said, strict=True)]
 
@@ -135,8 +144,8 @@ SINGLE_LABEL = Task(
     run=run,
     settle=leave,
     loss=loss,
-    metrics=lambda gold, probabilities, labels: classification_metrics(gold, probabilities.argmax(1), labels.names),
-    intervals=lambda gold, probabilities, labels: of_metrics(gold, probabilities.argmax(1), labels.names),
+    metrics=lambda gold, probabilities, labels: classification_metrics(gold, chosen(probabilities, labels), labels.names),
+    intervals=lambda gold, probabilities, labels: of_metrics(gold, chosen(probabilities, labels), labels.names),
     baselines=baselines,
     mistakes=lambda rows, gold, probabilities, labels: of_classes(gold, probabilities, labels.names),
     suspects=suspects,

@@ -46,6 +46,9 @@ class Config(Dialect):
     """Further columns of the input that the output is to have, as they are; in .csv, .tsv and .parquet as text."""
     probabilities: bool = False
     """Write the probabilities of all classes, not that of the answer alone; .parquet always has them."""
+    thresholds: Literal["dev"] | None = None
+    """dev: give a label, of several or of two classes, from the probability on that was best on dev; by default above 0.5. What a model has
+    of dev stands in its bertlab.json, and evaluate says what it is worth on other texts."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """bf16 is faster where the hardware multiplies it; probabilities move by a few thousandths. auto: where it does."""
     device: Literal["cpu", "cuda"] | None = None
@@ -117,7 +120,7 @@ def _predict(config: Config, output: Path, work: Path) -> dict[str, Any]:
     from bertlab.pages.screen import inert
     from bertlab.progress import progress
 
-    model = LoadedModel(config.model, config.device, config.precision)
+    model = LoadedModel(config.model, config.device, config.precision, config.thresholds)
     assert model.task is not None
     form = labelling.Form(output.suffix, config.probabilities)
     rows = model.task.read(str(source), columns, needs_gold=False)
@@ -141,7 +144,8 @@ def _predict(config: Config, output: Path, work: Path) -> dict[str, Any]:
     counted = labelling.assemble(made, output, form)
     facts: dict[str, Any] = {"from": origins, "task": model.task.name}
     facts |= {"labels": model.labels or [], "rows": len(rows), **counted, "precision": config.precision}
-    facts |= {"temperature": model.known.temperature}
+    thresholds = {name: each["value"] for name, each in (model.known.thresholds or {}).items()}
+    facts |= {"temperature": model.known.temperature, "thresholds": thresholds}
     write_sealed(manifest, facts | {"files": hash_some(output.parent, [output.name])})
     print(_summary(facts, config.output, model, by_entity), file=sys.stderr if config.output == "-" else sys.stdout)
     return facts
@@ -171,8 +175,12 @@ def _summary(facts: dict[str, Any], output: str, model: "LoadedModel", by_entity
         lines.append(table(["given", "texts", "of all"], cells))
         if len(given) > MOST_NAMES:
             lines.append(f"and {len(given) - MOST_NAMES:,} more")
+    if chosen := facts["thresholds"]:
+        lowest, highest = min(chosen.values()), max(chosen.values())
+        at = f"each from a probability of {lowest:.3f} to {highest:.3f} on" if len(chosen) > 1 else f"{inert(*chosen)} from {lowest:.3f} on"
+        lines.append(f"labels are given at the thresholds that dev chose, {at}, before any temperature (the manifest has them)")
     if model.task is not None and model.task.exclusive is False and facts["none"]:
-        lines.append(f"{facts['none']:,} of {rows:,} texts got no label at all: {MORE_LABELS}")
+        lines.append(f"{facts['none']:,} of {rows:,} texts got no label at all" + (f": {MORE_LABELS}" if not chosen else ""))
     for what, count in facts["cut"].items():
         lines.append(f"{count:,} {what}: longer than {model.max_length} tokens")
     if unseen := facts[UNSEEN]:

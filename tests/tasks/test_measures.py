@@ -1,6 +1,7 @@
 """What is measured of every kind: what probabilities are worth, leaks of texts, mistakes with their texts."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,15 @@ from bertlab.corpus.labelled import Labelled
 from bertlab.corpus.labelled_tokens import LabelledTokens
 from bertlab.corpus.questions import Questions
 from bertlab.disk import sha256_file, write_json, write_text
-from bertlab.errors import CorruptError
+from bertlab.errors import ConfigError, CorruptError
 from bertlab.evaluation.alignment import read_predictions
 from bertlab.tasks.answers import ANSWERS
-from bertlab.tasks.contract import Labels, calibrated_of
+from bertlab.tasks.contract import Labels, Task, calibrated_of
 from bertlab.tasks.data import Data
 from bertlab.tasks.measures import (
     against_baseline,
+    at_thresholds,
+    is_gold,
     leakage,
     learnt_on_dev,
     mistakes_of,
@@ -89,6 +92,41 @@ def test_without_what_dev_teaches_there_is_no_temperature_and_no_threshold() -> 
     labels = with_temperature(Labels(["ham", "spam"]), None)
     assert labels.temperature is None and calibrated_of(two_classes(2)[1], labels, exclusive=True) is None
     assert with_temperature(labels, {"temperature": None, "thresholds": {}}) == labels
+
+
+@pytest.mark.parametrize("task, data, names", [(SINGLE_LABEL, two_classes, ["ham", "spam"]), (MULTI_LABEL, label_sets, ["x", "y", "z"])])
+def test_answers_at_devs_thresholds_have_the_scores_that_were_measured_there(
+    task: Task, data: Callable[[int], tuple[Any, Any]], names: list[str], tmp_path: Path
+) -> None:
+    learnt = learnt_on_dev(task, *data(0), Labels(names))
+    gold, outputs = data(1)
+    labels = at_thresholds(with_temperature(Labels(names), json.loads(json.dumps(learnt))), learnt, "model")
+    there = of_probabilities(task, gold, outputs, Labels(names), learnt)["at_thresholds"]
+    assert task.metrics(gold, outputs, labels)["macro"] == there["macro"] != task.metrics(gold, outputs, Labels(names))["macro"]
+    answers = task.answers(outputs, labels)
+    sets = np.array([[name in answer.given for name in names] for answer in answers])
+    assert f1_score(is_gold(task, gold, labels), sets, average="macro") == pytest.approx(there["macro"]["f1"])
+    assert task.answers(outputs, Labels(names, temperature=labels.temperature)) != answers
+    assert [replace(answer, labels=[]) if task is MULTI_LABEL else answer.probabilities for answer in answers] == [
+        replace(answer, labels=[]) if task is MULTI_LABEL else answer.probabilities
+        for answer in task.answers(outputs, Labels(names, temperature=labels.temperature))
+    ], "a threshold moves no probability"
+    rows = Labelled([str(number) for number in range(len(outputs))], ["text"] * len(outputs), None, None, "")
+    task.write(tmp_path / "predictions.parquet", rows, None, outputs, labels)
+    written = pq.read_table(tmp_path / "predictions.parquet")["predicted"].to_pylist()
+    in_order = [sorted(answer.given, key=names.index) for answer in answers]
+    assert written == (in_order if task is MULTI_LABEL else [label for (label,) in in_order])
+
+
+def test_thresholds_that_are_not_there_or_damaged_are_refused() -> None:
+    three = Labels(["x", "y", "z"])
+    for learnt in (None, {"temperature": 1.0, "thresholds": {}}):
+        with pytest.raises(ConfigError, match="my-model has no thresholds: dev chooses them for several labels a text"):
+            at_thresholds(three, learnt, "my-model")
+    half = {"value": 0.5}
+    for damaged in ({"x": half, "y": half}, {"y": half}, {"x": half, "y": half, "z": {}}, {"x": half, "y": half, "z": {"value": "high"}}):
+        with pytest.raises(CorruptError, match="its thresholds are not of"):
+            at_thresholds(three, {"thresholds": damaged}, "my-model")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from bertlab import cli, inference, labelling
 from bertlab.disk import locked, read_sealed
 from bertlab.errors import ConfigError, CorruptError, DataError, LockedError
 from bertlab.evaluation.predictions import OURS
+from bertlab.model.facts import load_facts
 from bertlab.pages import figures
 from bertlab.training.chain import follow
 from bertlab.verbs import evaluate, predict
@@ -114,6 +115,27 @@ def test_texts_that_get_no_label_at_all_are_counted(
     found = answered(every_model["several"], source, tmp_path / "c.jsonl")
     assert not any(each["labels"] for each in found)
     assert f"{len(texts)} of {len(texts)} texts got no label at all: no label's probability is above 0.5" in capsys.readouterr().out
+
+
+def test_labels_are_given_at_the_thresholds_that_dev_chose_where_that_is_asked_for(
+    every_model: dict[str, str], texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, folder = table(tmp_path / "t.jsonl", texts), every_model["several"]
+    low = {"hills": {"value": 1.1}, "rivers": {"value": 0.001}, "seas": {"value": 0.002}}
+    learnt = {"learnt_on_dev": {"n": 9, "temperature": None, "thresholds": low}}
+    monkeypatch.setattr(inference, "load_facts", lambda place: load_facts(place) | (learnt if place == folder else {}))
+    model = bertlab.load(folder, "cpu", thresholds="dev")
+    assert [answer.given for answer in model.predict(texts)] != [answer.given for answer in bertlab.load(folder, "cpu").predict(texts)]
+    capsys.readouterr()
+    found = answered(folder, source, tmp_path / "a.jsonl", thresholds="dev")
+    assert all(sorted(each["labels"]) == ["rivers", "seas"] for each in found)
+    assert "at the thresholds that dev chose, each from a probability of 0.001 to 1.100 on" in capsys.readouterr().out
+    assert read_sealed(tmp_path / "a.jsonl.manifest.json")["thresholds"] == {name: each["value"] for name, each in low.items()}
+    form = labelling.Form(".jsonl")
+    jobs = {labelling.job_sha256(each, {}, {}, form) for each in (model, bertlab.load(folder, "cpu"))}
+    assert len(jobs) == 2, "no half-done answers at other thresholds are gone on with"
+    with pytest.raises(ConfigError, match="has no thresholds"):
+        answered(every_model["single"], source, tmp_path / "b.jsonl", thresholds="dev")
 
 
 def test_columns_that_are_to_be_kept_stand_beside_the_answers_of_their_rows(
