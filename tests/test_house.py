@@ -125,6 +125,12 @@ def test_every_documented_command_parses(file, command):
     load(config_of(verb), [str(ROOT / file) for file in files], given)
 
 
+def test_commands_that_are_printed_can_be_pasted_whatever_a_path_is_called():
+    printed = re.compile(rf"bertlab (?:{'|'.join(VERBS)})\b[^\"]*? --[a-z-]+ \{{(?!shlex\.|record\[|done\b|model\}})")
+    unquoted = [f"{path.name}: {line.strip()}" for path in PACKAGE for line in path.read_text("utf-8").splitlines() if printed.search(line)]
+    assert not unquoted, "a path with a blank falls apart in a shell: shlex.quote(...)"
+
+
 def test_the_trees_name_every_file():
     readme, tree = (ROOT / "README.md").read_text(), (ROOT / "docs" / "tree.md").read_text()
     for path in PACKAGE:

@@ -66,7 +66,7 @@ def load_labels(folder: str) -> list[str]:
     """The class names of a fine-tuned folder, in order. Raises ConfigError when it has no classifier."""
     values = load_config(folder)
     if not {"BertForSequenceClassification", "BertForTokenClassification"} & set(values.get("architectures") or ()):
-        raise ConfigError(f"{folder}: has no classifier: fine-tune it first (bertlab finetune --model {folder} ...)")
+        raise ConfigError(f"{folder}: has no classifier: fine-tune it first (bertlab finetune --model {shlex.quote(folder)} ...)")
     names = values.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # what transformers leaves unwritten
     try:
         return [names[str(number)] for number in range(len(names))]

@@ -6,6 +6,7 @@ metrics.json carries its exact value and its place there (bertlab/pages/html.py,
 """
 
 import json
+import shlex
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
@@ -265,12 +266,10 @@ def comparison(runs: Sequence[Scored]) -> list[Markup]:
         dots = [(run.name, value, *_ends(run, path)) for run in its if isinstance(value := run.at(*run.scores, *path), int | float)]
         chart = element("div", interval_chart(metric_words(first), dots), class_="charts") if task != "regression" else None
         parts.append(section(f"Side by side: {task}", chart, table(columns, rows, "scores")))
-    ready = [run for run in runs if (run.folder / "predictions.parquet").is_file()]
-    if len(ready) > 1:
-        command = "bertlab compare --runs " + " ".join(f"{run.name}:{run.folder}" for run in ready)
-        parts.append(
-            soft("Overlapping intervals are no test. On the same examples the differences can be tested: ", element("code", command))
-        )
+        ready = [f"{run.name}:{run.folder}" for run in its if (run.folder / "predictions.parquet").is_file()]
+        if len(ready) > 1:
+            tests = element("code", f"bertlab compare --runs {shlex.join(ready)}")
+            parts.append(soft("Overlapping intervals are no test. On the same examples the differences can be tested: ", tests))
     return parts
 
 

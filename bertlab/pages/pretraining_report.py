@@ -4,6 +4,7 @@ Reads what the run folder holds (and the corpus's manifest, where it still is), 
 far as it is. Curves are of the steps that were logged in full, one in log_every.
 """
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -244,7 +245,7 @@ def _events(run: PretrainingRun) -> Markup | None:
             f"{record['step']:,}",
             "skipped" if record.get("skipped") else "spike",
             *("not finite" if (loss := _at(record, ("losses", key))) is None else f"{loss:.3f}" for key in ("mlm_loss", "nsp_loss")),
-            element("code", f"bertlab replay --run {run.folder} --step {record['step']}"),
+            element("code", f"bertlab replay --run {shlex.quote(str(run.folder))} --step {record['step']}"),
         ]
         for record in events[:MOST_EVENTS]
     ]
@@ -291,13 +292,14 @@ def _text(run: PretrainingRun) -> Markup | None:
     rows += [[f"dropped: {reason}", f"{dropped:,}"] for reason, dropped in filters.get("dropped", {}).items()]
     rows += [[name, f"{value:,}"] for name, value in counts.items() if isinstance(value, int)]
     sources = [[source["name"], source.get("licence") or "not stated"] for source in manifest.get("sources", ())]
+    corpus = element("code", f"bertlab corpus --corpus {shlex.quote(str(run.settings['corpus']))} --json FILE")
+    report = element("code", f"bertlab report --runs {shlex.quote(str(run.folder))} --corpus FILE")
     return section(
         "The text",
         table(["", "number"], rows, "documents"),
         table(["source", "licence"], sources, "sources"),
-        soft("More, with warnings: ", element("code", f"bertlab corpus --corpus {run.settings['corpus']} --json FILE"), ", then ",
-             element("code", f"bertlab report --runs {run.folder} --corpus FILE"), "."),
-    )  # fmt: skip
+        soft("More, with warnings: ", corpus, ", then ", report, "."),
+    )
 
 
 def comparison(runs: Sequence[PretrainingRun]) -> list[Markup]:

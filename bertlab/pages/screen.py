@@ -1,5 +1,6 @@
 """Tables for a terminal: plain aligned text, readable in a log as on a screen."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -173,5 +174,5 @@ def pretraining_lines(facts: dict[str, Any], run: Path) -> list[str]:
         f"trained    {facts['tokens_seen']:,} tokens in {facts['seconds']:,.0f} s",
         f"model      {run / 'model'}",
         f"report     {run / 'report.html'}",
-        f"next       bertlab finetune --model {run / 'model'} --train FILE --test FILE --out RUN2",
+        f"next       bertlab finetune --model {shlex.quote(f'{run}/model')} --train FILE --test FILE --out RUN2",
     ]

@@ -8,6 +8,7 @@ classes, as the columns of the file say. RUN/model has the weights of the best m
 there is one, before and after. The same command again goes on where it was cut off.
 """
 
+import shlex
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from functools import partial
@@ -361,5 +362,9 @@ def _summary(out: Path, metrics: dict[str, Any]) -> str:
     if metrics["best"]["step"] == 0:
         lines.append("warning: no step made the vectors better on dev than the start, which is what is kept: lower the learning rate?")
     return "\n".join(
-        [*lines, f"model      {out / 'model'}", f"next       bertlab embed --model {out / 'model'} --input FILE --output FILE.parquet"]
+        [
+            *lines,
+            f"model      {out / 'model'}",
+            f"next       bertlab embed --model {shlex.quote(f'{out}/model')} --input FILE --output FILE.parquet",
+        ]
     )

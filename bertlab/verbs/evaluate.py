@@ -7,6 +7,7 @@ With --task it is a model's vectors that are judged, of any model folder: scored
 texts put into groups, or a logistic regression on vectors of train (docs/embeddings.md).
 """
 
+import shlex
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -367,5 +368,5 @@ def _leave(config: Config, out: Path, metrics: dict[str, Any], write: Callable[[
     print("\n".join(lines))
     print(f"predictions {out / PREDICTIONS}\nmetrics     {out / 'metrics.json'}")
     if (page := page_of(out)).exists():
-        print(f"note: {page} is a page of earlier scores: bertlab report {out} makes it anew")
+        print(f"note: {page} is a page of earlier scores: bertlab report {shlex.quote(str(out))} makes it anew")
     return metrics

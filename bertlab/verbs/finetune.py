@@ -7,6 +7,7 @@ task's first score on dev (macro-F1; of numbers Spearman's correlation; ties: lo
 measure. The test file is looked at when all choices are made. The same command again goes on with the seeds that are not finished.
 """
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -128,5 +129,6 @@ def _summary(config: Config, out: Path, data: "Data", metrics: dict[str, Any]) -
     if metrics.get(AGAINST, {}).get("better") == "baseline":
         instead = "another start (--model), more text, rows or epochs; or keep the words: docs/finetuning.md#against-counting-words"
         return "\n".join([*lines, f"next       {instead}"])
-    lines += [f"next       bertlab predict --model {out / 'model'} --input FILE --output FILE"]
-    return "\n".join([*lines, f"           bertlab evaluate --model {out / 'model'} --data FILE --out DIR"])
+    model = shlex.quote(f"{out}/model")
+    lines += [f"next       bertlab predict --model {model} --input FILE --output FILE"]
+    return "\n".join([*lines, f"           bertlab evaluate --model {model} --data FILE --out DIR"])

@@ -7,6 +7,7 @@ in `bertlab finetune`; its name is the file's. RUN/NAME holds what a fine-tuning
 task trained alone by the same settings, so that what sharing was worth stands beside it.
 """
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -257,6 +258,6 @@ def _summary(out: Path, data: dict[str, "Data"], metrics: dict[str, Any]) -> str
         lines.append("gain       of a task trained together with the others over it alone")
         tested = [name for name, each in data.items() if "test" in each.splits]
         lines += ["           is it more than chance?"] * bool(tested)
-        runs = (f"together:{out}/{name}/predictions alone:{out}/{name}/alone/predictions" for name in tested)
-        lines += [f"           bertlab compare --runs {each}" for each in runs]
+        runs = ((f"together:{out}/{name}/predictions", f"alone:{out}/{name}/alone/predictions") for name in tested)
+        lines += [f"           bertlab compare --runs {shlex.join(each)}" for each in runs]
     return "\n".join([*lines, f"models     {out}/NAME/model", f"report     {out / 'report.html'}"])

@@ -87,6 +87,7 @@ def run(config: Config) -> dict[str, Any]:
     work = output.parent / f".predicting-{output.name}"
     with locked(work):
         refuse_foreign(output, config.input, work)
+        _refuse_edited(output)
         sweep(output.parent, output.name)
         try:
             facts = _predict(config, output, work)
@@ -94,6 +95,23 @@ def run(config: Config) -> dict[str, Any]:
             tidy(work)
         tidy(work, all=True)
     return facts
+
+
+def _refuse_edited(output: Path) -> None:
+    """Raise ConfigError for answers that are not as an earlier call wrote them: corrections by hand are work that nobody can make anew."""
+    from bertlab.disk import MANIFEST, read_sealed, verify_files
+    from bertlab.errors import BertlabError
+
+    manifest = output.with_name(f"{output.name}.{MANIFEST}")
+    if not (output.exists() and manifest.exists()):
+        return
+    try:
+        verify_files(output.parent, read_sealed(manifest)["files"])
+    except (BertlabError, KeyError):
+        raise ConfigError(
+            f"{output} was changed since bertlab wrote it, by hand perhaps: choose another --output, or remove it first (corrected answers "
+            f"are labels under a name without {manifest.name} beside it)"
+        ) from None
 
 
 def _predict(config: Config, output: Path, work: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ loss. The same command again goes on where a run was cut off. Several processes:
 """
 
 import math
+import shlex
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -321,7 +322,7 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
             log.write({"step": done, "batch": result.batch})  # of every step, so that `bertlab replay` can check any
         if main and (result.skipped or spike):
             what = "skipped: its loss or gradient was not finite" if result.skipped else f"loss {loss:.3f} is out of line with those before"
-            print(f"step {done} {what}; bertlab replay --run {out} --step {done} shows its batch", flush=True)
+            print(f"step {done} {what}; bertlab replay --run {shlex.quote(str(out))} --step {done} shows its batch", flush=True)
         losses = ", ".join(f"{name} {value:.3f}" for name, value in result.losses.items())
         waiting = result.data_seconds / result.seconds
         report(done, f"{losses}, {speed:,.0f} tokens/s, MFU {mfu_words(mfu)}, {waiting:.0%} waiting for data, {memory / 2**30:.1f} GB")

@@ -138,6 +138,20 @@ def test_labels_are_given_at_the_thresholds_that_dev_chose_where_that_is_asked_f
         answered(every_model["single"], source, tmp_path / "b.jsonl", thresholds="dev")
 
 
+def test_answers_that_a_person_corrected_are_not_written_over(every_model: dict[str, str], texts: list[str], tmp_path: Path) -> None:
+    source, output = table(tmp_path / "t.jsonl", texts), tmp_path / "a.jsonl"
+    first = answered(every_model["single"], source, output)
+    assert answered(every_model["single"], source, output) == first, "the same call may be repeated"
+    output.write_text(output.read_text().replace("seas", "hills", 1))
+    corrected = output.read_bytes()
+    with pytest.raises(ConfigError, match=r"a\.jsonl was changed since bertlab wrote it, by hand perhaps: choose another --output"):
+        answered(every_model["single"], source, output)
+    assert output.read_bytes() == corrected and not list(tmp_path.glob(".predicting-*"))
+    output.with_name("a.jsonl.manifest.json").write_text("{}")
+    with pytest.raises(ConfigError, match="was changed since"):
+        answered(every_model["single"], source, output)
+
+
 def test_columns_that_are_to_be_kept_stand_beside_the_answers_of_their_rows(
     every_model: dict[str, str], texts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
