@@ -34,16 +34,22 @@ from bertlab.tasks.measures import as_texts, without_known_tokens
 
 SLICE = 4096  # rows: what a cut-off costs at most
 WITHIN_CELL = "|"  # between several labels in one cell of CSV or TSV
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell begins with that Excel computes
 Kept = dict[str, list[Any]]  # further columns of the input, a value a row
 LAYOUT = 3  # of a slice's piece: it goes up when rows have other columns, so that one of before is not gone on with
 
 
 @dataclass(frozen=True)
 class Form:
-    """How answers are written: by the ending of the file; `every`: with the probabilities of all classes (.parquet always has them)."""
+    """How answers are written: by the ending of the file; `every`: with the probabilities of all classes (.parquet always has them).
+    `separator` stands between cells of .csv. `excel`: it begins with a byte order mark, by which Excel knows UTF-8, and no text of it is
+    a formula there.
+    """
 
     ending: str
     every: bool = False
+    separator: str = ","
+    excel: bool = False
 
 
 def job_sha256(model: LoadedModel, files: dict[str, str], data: dict[str, Any], form: Form) -> str:
@@ -182,7 +188,9 @@ def _cells(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _csv_line(cells: Any, form: Form) -> str:
     line = StringIO()
-    csv.writer(line, delimiter="\t" if form.ending == ".tsv" else ",", lineterminator="\n").writerow(cells)
+    if form.excel:  # a stranger's text that calls other programs: owasp.org/www-community/attacks/CSV_Injection
+        cells = [f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell for cell in cells]
+    csv.writer(line, delimiter="\t" if form.ending == ".tsv" else form.separator, lineterminator="\n").writerow(cells)
     return line.getvalue()
 
 
@@ -206,7 +214,7 @@ def _opened(path: Path, form: Form) -> Iterator[Write]:
             for writer in writers:
                 writer.close()
         return
-    with path.open("w", encoding="utf-8", newline="") as stream:
+    with path.open("w", encoding="utf-8-sig" if form.excel else "utf-8", newline="") as stream:
 
         def append_lines(table: pa.Table) -> None:
             names = 1 if form.ending != ".jsonl" and stream.tell() else 0  # of the columns, which the file has once

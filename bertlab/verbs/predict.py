@@ -46,6 +46,9 @@ class Config(Dialect):
     """Further columns of the input that the output is to have, as they are; in .csv, .tsv and .parquet as text."""
     probabilities: bool = False
     """Write the probabilities of all classes, not that of the answer alone; .parquet always has them."""
+    excel: bool = False
+    """Of .csv: as Excel opens it by a double click, with a byte order mark, with --separator between the cells, and with an apostrophe
+    before a text that would be a formula there."""
     thresholds: Literal["dev"] | None = None
     """dev: give a label, of several or of two classes, from the probability on that was best on dev; by default above 0.5. What a model has
     of dev stands in its bertlab.json, and evaluate says what it is worth on other texts."""
@@ -60,6 +63,8 @@ class Config(Dialect):
             raise ConfigError(f"keep names {twice[0]!r} twice")
         if self.output != "-" and Path(self.output).suffix not in ENDINGS:
             raise ConfigError(f"output={self.output}: name it {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}, or - for standard output")
+        if self.excel and Path(self.output).suffix != ".csv":
+            raise ConfigError(f"excel is a way to write .csv: name the output NAME.csv instead of {self.output}, or leave it out")
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -140,7 +145,7 @@ def _predict(config: Config, output: Path, work: Path) -> dict[str, Any]:
 
     model = LoadedModel(config.model, config.device, config.precision, config.thresholds)
     assert model.task is not None
-    form = labelling.Form(output.suffix, config.probabilities)
+    form = labelling.Form(output.suffix, config.probabilities, config.dialect.between_cells("csv") if config.excel else ",", config.excel)
     rows = model.task.read(str(source), columns, needs_gold=False)
     kept = values_of(source, keep, config.dialect)
     origin = model_origin(config.model)

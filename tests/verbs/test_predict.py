@@ -1,5 +1,6 @@
 """bertlab predict: what Model.predict says of each text, in their order, in the kind of file that the output's name asks for."""
 
+import codecs
 import csv
 import io
 import json
@@ -150,6 +151,22 @@ def test_answers_that_a_person_corrected_are_not_written_over(every_model: dict[
     output.with_name("a.jsonl.manifest.json").write_text("{}")
     with pytest.raises(ConfigError, match="was changed since"):
         answered(every_model["single"], source, output)
+
+
+def test_a_file_for_excel_has_its_mark_and_its_cells_and_computes_nothing(every_model: dict[str, str], tmp_path: Path) -> None:
+    said = ["Größe; ein Fluss", "=HYPERLINK(1)", "-", "plain"] * 3  # more than a slice
+    (tmp_path / "t.csv").write_text("".join(f'{number};"{text}"\n' for number, text in [("id", "text"), *enumerate(said)]), "cp1252")
+    shared: dict[str, Any] = {"model": every_model["single"], "input": str(tmp_path / "t.csv"), "separator": ";", "encoding": "cp1252"}
+    predict.run(Config(**shared, output=str(tmp_path / "a.csv"), excel=True, device="cpu"))
+    written = (tmp_path / "a.csv").read_bytes()
+    assert written.count(codecs.BOM_UTF8) == 1 and written.startswith(codecs.BOM_UTF8 + b"id;text;label;probability;no_known_tokens\n")
+    rows = list(csv.DictReader(io.StringIO(written.decode("utf-8-sig")), delimiter=";"))
+    assert [row["text"] for row in rows] == ["Größe; ein Fluss", "'=HYPERLINK(1)", "'-", "plain"] * 3
+    predict.run(Config(**shared, output=str(tmp_path / "b.csv"), device="cpu"))
+    plain = list(csv.DictReader((tmp_path / "b.csv").open(encoding="utf-8")))
+    assert [row["text"] for row in plain] == said and [row["label"] for row in plain] == [row["label"] for row in rows]
+    with pytest.raises(ConfigError, match=r"excel is a way to write \.csv: name the output NAME\.csv instead of a\.jsonl"):
+        Config(**shared, output="a.jsonl", excel=True)
 
 
 def test_columns_that_are_to_be_kept_stand_beside_the_answers_of_their_rows(
