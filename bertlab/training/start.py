@@ -18,18 +18,24 @@ from bertlab.tokens.extension import extends
 # the best of a few tried (docs/performance.md); of 512, and Muon's above, what follows from them when a rate falls as the width grows.
 LEARNING_RATES = {128: 1e-3, 256: 1e-3, 512: 5e-4, 768: 1e-4, 1024: 1e-4}
 MUON_LEARNING_RATES = {128: 2.5e-3, 256: 1.5e-3, 512: 7.5e-4, 768: 5e-4, 1024: 4e-4}
+# A run of fewer steps takes twice these: with 800 tiny learns far more by it, mini as much (docs/performance.md).
+SHORT_RUN = 1_000
 
 
-def default_learning_rate(width: int, goes_on: bool) -> float:
+def default_learning_rate(width: int, steps: int, *, goes_on: bool) -> float:
     """AdamW's peak rate where none is given; to go on from a model it is 2e-5 at base (google-research/bert), 1e-4 below."""
     if goes_on:
         return 2e-5 if width >= 768 else 1e-4
-    return LEARNING_RATES.get(width, 1e-4)
+    return _of_run(steps, LEARNING_RATES.get(width, 1e-4))
 
 
-def default_muon_learning_rate(width: int, goes_on: bool) -> float:
+def default_muon_learning_rate(width: int, steps: int, *, goes_on: bool) -> float:
     """Muon's likewise; to go on from a model it is AdamW's, whose updates are of the same size."""
-    return default_learning_rate(width, True) if goes_on else MUON_LEARNING_RATES.get(width, 4e-4)
+    return default_learning_rate(width, steps, goes_on=True) if goes_on else _of_run(steps, MUON_LEARNING_RATES.get(width, 4e-4))
+
+
+def _of_run(steps: int, rate: float) -> float:
+    return 2 * rate if steps < SHORT_RUN else rate
 
 
 def random_model(corpus: Corpus, preset: str, *, longest: int, dropouts: dict[str, Any], start_at_unigrams: bool) -> BertForPreTraining:

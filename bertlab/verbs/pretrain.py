@@ -78,9 +78,9 @@ class Config:
     optimizer: Literal["muon", "adamw"] | None = None
     """muon: Muon for the blocks' matrices, AdamW for the rest; adamw: the paper's. Default: muon, but adamw to go on from `model`."""
     learning_rate: float | None = None
-    """Peak rate of AdamW; by default chosen by width, and low to go on from `model`."""
+    """Peak rate of AdamW; by default chosen by width and whether the run is short (training/start.py), and low to go on from `model`."""
     muon_learning_rate: float | None = None
-    """Peak rate of Muon; by default chosen by width, and low to go on from `model`."""
+    """Peak rate of Muon; by default chosen likewise."""
     weight_decay: float = 0.01
     """On matrices, not on LayerNorm and biases."""
     warmup: float = 0.06
@@ -241,8 +241,8 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     optimizers = build_optimizers(
         model,
         config.optimizer or ("adamw" if config.model else "muon"),
-        learning_rate=config.learning_rate or default_learning_rate(width, goes_on=config.model is not None),
-        muon_learning_rate=config.muon_learning_rate or default_muon_learning_rate(width, goes_on=config.model is not None),
+        learning_rate=config.learning_rate or default_learning_rate(width, config.steps, goes_on=config.model is not None),
+        muon_learning_rate=config.muon_learning_rate or default_muon_learning_rate(width, config.steps, goes_on=config.model is not None),
         weight_decay=config.weight_decay,
         bf16=uses_bf16(accelerator.device, config.precision),
     )

@@ -31,15 +31,22 @@ def corpus(tokenizer: Tokenizer) -> Any:
 
 
 def test_rates_are_the_papers_for_base_and_smaller_where_a_model_is_gone_on_with() -> None:
-    assert [default_learning_rate(width, False) for width in (128, 256, 512, 768, 1024)] == [1e-3, 1e-3, 5e-4, 1e-4, 1e-4]
-    assert [default_learning_rate(width, True) for width in (128, 512, 767, 768, 1024)] == [1e-4, 1e-4, 1e-4, 2e-5, 2e-5]
-    assert default_learning_rate(384, False) == 1e-4  # a width that no preset has
+    rates = [default_learning_rate(width, 10_000, goes_on=False) for width in (128, 256, 512, 768, 1024)]
+    assert rates == [1e-3, 1e-3, 5e-4, 1e-4, 1e-4]
+    rates = [default_learning_rate(width, 10, goes_on=True) for width in (128, 512, 767, 768, 1024)]
+    assert rates == [1e-4, 1e-4, 1e-4, 2e-5, 2e-5]
+    assert default_learning_rate(384, 10_000, goes_on=False) == 1e-4  # a width that no preset has
 
 
 def test_muons_rate_falls_as_the_width_grows_and_is_adamws_where_a_model_is_gone_on_with() -> None:
-    rates = [default_muon_learning_rate(width, False) for width in (128, 256, 512, 768, 1024, 2048)]
+    rates = [default_muon_learning_rate(width, 10_000, goes_on=False) for width in (128, 256, 512, 768, 1024, 2048)]
     assert rates == [2.5e-3, 1.5e-3, 7.5e-4, 5e-4, 4e-4, 4e-4]
-    assert [default_muon_learning_rate(width, True) for width in (128, 768)] == [1e-4, 2e-5]
+    assert [default_muon_learning_rate(width, 10, goes_on=True) for width in (128, 768)] == [1e-4, 2e-5]
+
+
+def test_a_short_run_from_random_weights_takes_twice_the_rates() -> None:
+    for rate in (default_learning_rate, default_muon_learning_rate):
+        assert [rate(128, steps, goes_on=False) / rate(128, 10_000, goes_on=False) for steps in (1, 999, 1_000)] == [2, 2, 1]
 
 
 def test_a_preset_has_the_corpuss_vocabulary_and_places_for_the_longest_pairs(corpus: Any, tokenizer: Tokenizer) -> None:
