@@ -202,8 +202,10 @@ def _summary(facts: dict[str, Any], output: str, model: "LoadedModel", by_entity
         lowest, highest = min(chosen.values()), max(chosen.values())
         at = f"each from a probability of {lowest:.3f} to {highest:.3f} on" if len(chosen) > 1 else f"{inert(*chosen)} from {lowest:.3f} on"
         lines.append(f"labels are given at the thresholds that dev chose, {at}, before any temperature (the manifest has them)")
-    if model.task is not None and model.task.exclusive is False and facts["none"]:
-        lines.append(f"{facts['none']:,} of {rows:,} texts got no label at all" + (f": {MORE_LABELS}" if not chosen else ""))
+    if model.task is not None and model.task.exclusive is False:
+        lines.append(f"{sum(facts['given'].values()) / rows:.2f} labels a text on average")
+        if facts["none"]:
+            lines.append(f"{facts['none']:,} of {rows:,} texts got no label at all" + (f": {MORE_LABELS}" if not chosen else ""))
     for what, count in facts["cut"].items():
         lines.append(f"{count:,} {what}: longer than {model.max_length} tokens")
     if unseen := facts[UNSEEN]:

@@ -130,7 +130,8 @@ def test_labels_are_given_at_the_thresholds_that_dev_chose_where_that_is_asked_f
     capsys.readouterr()
     found = answered(folder, source, tmp_path / "a.jsonl", thresholds="dev")
     assert all(sorted(each["labels"]) == ["rivers", "seas"] for each in found)
-    assert "at the thresholds that dev chose, each from a probability of 0.001 to 1.100 on" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "at the thresholds that dev chose, each from a probability of 0.001 to 1.100 on" in said and "\n2.00 labels a text" in said
     assert read_sealed(tmp_path / "a.jsonl.manifest.json")["thresholds"] == {name: each["value"] for name, each in low.items()}
     form = labelling.Form(".jsonl")
     jobs = {labelling.job_sha256(each, {}, {}, form) for each in (model, bertlab.load(folder, "cpu"))}
