@@ -27,6 +27,7 @@ from bertlab.tasks.start import Start
 from bertlab.training.runlog import run_files
 
 FEWEST_JOINED = 3  # fewer labels that are others joined may be so by chance
+COPIES = 0.05  # a share of train's texts that are others' copies which is told: a few are in every collection
 FEW, NAMED = 5, 5  # classes with fewer training examples than this are told, and so many of them by name
 
 
@@ -37,7 +38,8 @@ def opening(data: Data, reason: str, leaks: Mapping[str, Any], *, few: bool = Fa
     for split, encoded in data.encoded.items():
         cut = "".join(f", {count:,} {name}" for name, count in what_was_cut(encoded).items())
         lines.append(f"{split:5} {len(data.splits[split]):,} examples of {data.of}, {encoded.lengths.mean():.0f} tokens on average{cut}")
-    lines += [*alike_lines(data.labels.names), *joined_lines(data), *wordless_lines(data), *([] if few else rare_lines(data))]
+    lines += [*alike_lines(data.labels.names), *joined_lines(data), *wordless_lines(data), *copies_lines(data)]
+    lines += [] if few else rare_lines(data)
     lines += [line for split, found in leaks.items() for line in seen_lines(found, split)]
     conflicts = measures.conflicts_of(data)
     return [*lines, *conflict_lines(len(conflicts), [conflict.rows for conflict in conflicts], list(data.splits))]
@@ -77,6 +79,17 @@ def wordless_lines(data: Data) -> list[str]:
             has = "has" if len(ids) == 1 else "have"
             lines.append(f"warning: {len(ids):,} of {len(rows):,} {split} texts {has} no word ({named}): take them out, or put text in")
     return lines
+
+
+def copies_lines(data: Data) -> list[str]:
+    """In a line how many of train's texts stand there before, if they are many."""
+    train = data.splits["train"]
+    copies = len(train) - len(set(train.text_hashes()))
+    if copies < COPIES * len(train):
+        return []
+    return [
+        f"note: {copies:,} of {len(train):,} train texts ({copies / len(train):.0%}) are copies of others: what is said twice counts twice"
+    ]
 
 
 def rare_lines(data: Data) -> list[str]:

@@ -1,10 +1,12 @@
 """What a fine-tuning says at its end of its worth against what needs no BERT."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from bertlab.pages.results import verdict_lines
+from bertlab.corpus.labelled import Labelled
+from bertlab.pages.results import copies_lines, verdict_lines
 
 FOUND: dict[str, Any] = {
     "baseline": "TF-IDF + logistic regression",
@@ -42,3 +44,11 @@ def test_the_same_answers_have_no_interval() -> None:
     same = FOUND | {"difference": 0.0, "interval": {"low": None, "high": None}, "p": 1.0, "better": None}
     line, how = verdict_lines({"against_baseline": same})
     assert "not shown to be better" in line and "difference +0.000 (no interval), p = 1 (10,000 resamples)" in how
+
+
+@pytest.mark.parametrize(("copies", "says"), [(4, None), (5, "5 of 100 train texts (5%) are copies"), (60, "60 of 100 train")])
+def test_many_copies_within_train_are_told(copies: int, says: str | None) -> None:
+    texts = [f"text {max(0, number - copies)}" for number in range(100)]
+    data: Any = SimpleNamespace(splits={"train": Labelled([*map(str, range(100))], texts, None, None, "train.csv")})
+    lines = copies_lines(data)
+    assert (says is None and not lines) or (says is not None and says in lines[0])
