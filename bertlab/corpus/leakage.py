@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from bertlab.corpus.labelled import Labelled
+from bertlab.corpus.labelled import Labelled, alike_names
 from bertlab.corpus.shingles import NO_WORDS, batches, gram_hashes, is_long, run_hashes, word_hashes, word_pieces
 from bertlab.errors import ConfigError
 
@@ -47,6 +47,12 @@ class Conflict:
 
     rows: list[tuple[str, str]]
 
+    @property
+    def in_writing(self) -> bool:
+        """Whether the labels are one that is written in several ways (labelled.alike_names), and no contradiction."""
+        names = list({label for _, label in self.rows})
+        return [len(ways) for ways in alike_names(names)] == [len(names)]
+
 
 @dataclass(frozen=True)
 class Leakage:
@@ -66,10 +72,8 @@ class Leakage:
             "equal": self.equal,
             "near": self.near,
             "threshold": self.threshold,
-            "conflicting_labels": len(self.conflicts),
             "leaks": [vars(leak) for leak in self.leaks[:most]],
-            "conflicts": [[list(row) for row in conflict.rows[:most]] for conflict in self.conflicts[:most]],
-        }
+        } | conflicts_as_json(self.conflicts, most)
 
 
 def find_leaks(train: Labelled, test: Labelled, threshold: float = THRESHOLD) -> Leakage:
@@ -110,7 +114,8 @@ def _equal_rows(train: Labelled, test: Labelled) -> dict[int, int]:
 
 
 def conflicting_labels(*splits: Labelled) -> list[Conflict]:
-    """Equal texts with different labels, over all the splits together, in the order in which the texts first occur.
+    """Equal texts with different labels, over all the splits together, in the order in which the texts first occur, but first those whose
+    labels differ in more than how they are written.
 
     For pairs (a, b) and (b, a) are not equal here: what follows from what may turn round with them.
     """
@@ -120,7 +125,17 @@ def conflicting_labels(*splits: Labelled) -> list[Conflict]:
         if labels is not None:
             for key, id, label in zip(rows.text_hashes(), rows.ids, labels, strict=True):
                 found[key].append((id, label))
-    return [Conflict(rows) for rows in found.values() if len({label for _, label in rows}) > 1]
+    conflicts = [Conflict(rows) for rows in found.values() if len({label for _, label in rows}) > 1]
+    return sorted(conflicts, key=lambda conflict: conflict.in_writing)
+
+
+def conflicts_as_json(conflicts: Sequence[Conflict], most: int = 100) -> dict[str, Any]:
+    """How many there are, how many of them in writing alone, and the rows of the first `most`."""
+    return {
+        "conflicting_labels": len(conflicts),
+        "conflicting_in_writing": sum(conflict.in_writing for conflict in conflicts),
+        "conflicts": [[list(row) for row in conflict.rows[:most]] for conflict in conflicts[:most]],
+    }
 
 
 def _labels(rows: Labelled) -> list[str] | None:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ def leak_lines(leakage: dict[str, Any] | None, split: str = "test") -> list[str]
     into."""
     if leakage is None:
         return ["leaks       not looked for: give --train to know whether training has seen these texts"]
-    return [*seen_lines(leakage, split), *conflict_lines(leakage["conflicting_labels"], leakage["conflicts"], ["train", split])]
+    return [*seen_lines(leakage, split), *conflict_lines(leakage, ["train", split])]
 
 
 def seen_lines(leakage: dict[str, Any], split: str) -> list[str]:
@@ -53,19 +53,22 @@ def seen_lines(leakage: dict[str, Any], split: str) -> list[str]:
             nearly = "of the same phrases as" if leak["similarity"] == 1 else f"{leak['similarity']:.0%} like"
             lines.append(f"            {inert(leak['test_id'])} is {'equal to' if leak['equal'] else nearly} {inert(leak['train_id'])}")
         if seen > SHOWN:
-            lines.append(f"            and {seen - SHOWN:,} more")
+            lines.append(f"            and {seen - SHOWN:,} more (metrics.json, leakage: the first 100)")
     return lines
 
 
-def conflict_lines(count: int, conflicts: Sequence[Sequence[Sequence[str]]], splits: Sequence[str]) -> list[str]:
+def conflict_lines(found: Mapping[str, Any], splits: Sequence[str]) -> list[str]:
     """How many texts have different labels in different rows of these splits, and the rows, (id, label) each, of the first of them; or
-    nothing. Fewer splits have fewer of them."""
+    nothing. `found`: conflicting_labels, conflicting_in_writing, conflicts, as corpus/leakage.py says them for JSON."""
+    count, in_writing = found["conflicting_labels"], found.get("conflicting_in_writing", 0)  # an earlier version did not count these
     if not count:
         return []
     has = "text has" if count == 1 else "texts have"
     which = " and ".join([", ".join(splits[:-1]), splits[-1]] if len(splits) > 1 else splits)
     lines = [f"warning: {count:,} {has} different labels in different rows of {which}: one of them is wrong"]
-    for rows_of_text in conflicts[:SHOWN]:
+    if in_writing:
+        lines[0] += f" (of {in_writing:,} of these texts the labels differ only in case, spaces or Unicode form)"
+    for rows_of_text in found["conflicts"][:SHOWN]:
         lines.append("            " + ", ".join(f"{inert(row)} {inert(repr(label))}" for row, label in rows_of_text[:SHOWN]))
     return lines
 

@@ -41,8 +41,7 @@ def opening(data: Data, reason: str, leaks: Mapping[str, Any], *, few: bool = Fa
     lines += [*alike_lines(data.labels.names), *joined_lines(data), *wordless_lines(data), *copies_lines(data)]
     lines += [] if few else rare_lines(data)
     lines += [line for split, found in leaks.items() for line in seen_lines(found, split)]
-    conflicts = measures.conflicts_of(data)
-    return [*lines, *conflict_lines(len(conflicts), [conflict.rows for conflict in conflicts], list(data.splits))]
+    return [*lines, *conflict_lines(measures.conflicts_of(data), list(data.splits))]
 
 
 def alike_lines(names: Sequence[str]) -> list[str]:

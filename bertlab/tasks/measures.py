@@ -16,7 +16,7 @@ import numpy as np
 from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.labelled import Labelled, Rows
 from bertlab.corpus.labelled_tokens import LabelledTokens
-from bertlab.corpus.leakage import Conflict, conflicting_labels, find_leaks
+from bertlab.corpus.leakage import conflicting_labels, conflicts_as_json, find_leaks
 from bertlab.corpus.questions import Questions
 from bertlab.disk import sha256_file
 from bertlab.errors import BertlabError, ConfigError, CorruptError
@@ -169,9 +169,9 @@ def leaks_of(data: Data) -> dict[str, Any]:
     return {split: leakage(data.splits["train"], data.splits[split], of_train) for split in ("dev", "test") if split in data.splits}
 
 
-def conflicts_of(data: Data) -> list[Conflict]:
-    """Equal texts with different labels, over all splits together."""
-    return conflicting_labels(*map(as_texts, data.splits.values()))
+def conflicts_of(data: Data) -> dict[str, Any]:
+    """Equal texts with different labels, over all splits together, as corpus/leakage.py says them for JSON."""
+    return conflicts_as_json(conflicting_labels(*map(as_texts, data.splits.values())))
 
 
 def rare_classes(data: Data, fewer: int) -> dict[str, int]:

@@ -195,7 +195,7 @@ def remember_inputs(config: Any, out: Path, inputs: dict[str, str | None]) -> No
     Raises ConfigError in a folder that was started from other inputs: half a run on each would be neither.
     """
     if (out / INPUTS).is_file():
-        _refuse_others(out, inputs)
+        refuse_changed(out, inputs)
         return
     save(config, out / CONFIG)
     write_sealed(out / INPUTS, inputs | {CONFIG: sha256_file(out / CONFIG)})
@@ -217,13 +217,15 @@ def refuse_other_inputs(config: Any, out: Path, named: Mapping[str, str | None])
             found[what] = sha256_file(file)
         elif place in now - read:
             raise ConfigError(f"{nothing_at(place)}, and {out} is finished: correct {what}, or leave it as it was")
-    _refuse_others(out, found)
+    refuse_changed(out, found)
 
 
-def _refuse_others(out: Path, inputs: Mapping[str, str | None]) -> None:
-    before = read_json(out / INPUTS)
+def refuse_changed(out: Path, inputs: Mapping[str, str | None]) -> None:
+    """Raise ConfigError where a run was started from other inputs than these, or without them; not where it was never started."""
+    before = read_json(out / INPUTS) if (out / INPUTS).is_file() else inputs
     if changed := [name for name, sha256 in inputs.items() if before.get(name) != sha256]:
-        raise ConfigError(f"{out} was started with another {' and another '.join(changed)}: choose another --out")
+        how = " and ".join(f"{'with another' if before.get(name) else 'without a'} {name}" for name in changed)
+        raise ConfigError(f"{out} was started {how}: choose another --out")
 
 
 def _texts(value: Any) -> set[str]:

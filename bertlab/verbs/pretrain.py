@@ -224,7 +224,7 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     from bertlab.training.objectives import Pretraining
     from bertlab.training.optimizers import build_optimizers
     from bertlab.training.processes import agree, fill_to, first_says, uses_bf16
-    from bertlab.training.runlog import INPUTS, RunLog, plain, remember_inputs, run_sha256
+    from bertlab.training.runlog import INPUTS, RunLog, plain, refuse_changed, remember_inputs, run_sha256
     from bertlab.training.sharding import shard, whole_weights
     from bertlab.training.speed import peak_memory, training_flops, utilisation_of
     from bertlab.training.spikes import WINDOW, is_spike
@@ -246,6 +246,9 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         weight_decay=config.weight_decay,
         bf16=uses_bf16(accelerator.device, config.precision),
     )
+    inputs = {"corpus": corpus.sha256, "model": weights_sha256(config.model)}
+    if main:
+        refuse_changed(out, inputs)
     saved = checkpoint.newest_checkpoint(
         out / "checkpoints",
         warn=print if main else lambda _: None,
@@ -266,7 +269,7 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     heldout, baselines = heldout_batches(corpus, config.max_length, config.micro_tokens, config.heldout_batches)
     batches = phases(config, corpus, fill_to(accelerator.device, config.precision, config.compile, config.micro_tokens))
     if main:
-        remember_inputs(config, out, {"corpus": corpus.sha256, "model": weights_sha256(config.model)})
+        remember_inputs(config, out, inputs)
     accelerator.wait_for_everyone()
     heldout_every = config.heldout_every or max(1, config.steps // 10)
     tracker = tracking.start(config.track, out, to_dict(config)) if main else None

@@ -125,6 +125,14 @@ def test_pairs_must_be_alike_in_both_texts_in_either_order() -> None:
     assert find_leaks(labelled("train", [a]), test).leaks == []  # pairs are not single texts
 
 
+def test_labels_that_differ_in_writing_alone_are_counted_and_come_after_contradictions() -> None:
+    rows = labelled("t", ["a", "a", "b", "b", "c", "c", "c"], ["Ham", "ham ", "ham", "spam", "ham", "HAM", "spam"])
+    found = conflicting_labels(rows)
+    assert [conflict.rows[0] for conflict in found] == [("t:2", "ham"), ("t:4", "ham"), ("t:0", "Ham")]
+    assert [conflict.in_writing for conflict in found] == [False, False, True]
+    assert find_leaks(rows, labelled("test", ["d"], ["ham"])).as_json()["conflicting_in_writing"] == 1
+
+
 def test_conflicts_are_found_within_a_file_and_between_files() -> None:
     train = labelled("train", ["a b", "c", "A  B", "d"], ["x", "x", "y", "x"])
     test = labelled("test", ["d", "c", "e"], ["y", "x", "x"])

@@ -38,6 +38,13 @@ def test_leaks_are_counted_and_the_first_named() -> None:
         "warning: 1 text has different labels in different rows of train and test: one of them is wrong",
         "            train:0 'x', test:0 'z'",
     ]
+    ways = find_leaks(labelled("train", ["a", "a", "b"], ["x", "X ", "x"]), labelled("test", ["b"], ["y"]))
+    assert leak_lines(ways.as_json())[-3:] == [
+        "warning: 2 texts have different labels in different rows of train and test: one of them is wrong "
+        "(of 1 of these texts the labels differ only in case, spaces or Unicode form)",
+        "            train:2 'x', test:0 'y'",
+        "            train:0 'x', train:1 'X '",
+    ]
     seen = find_leaks(train, train).as_json()
     seen["leaks"][0] |= {"equal": False}
     first, _, second, *_ = leak_lines(seen, "dev")  # one of each kind before the others

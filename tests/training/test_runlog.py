@@ -102,8 +102,8 @@ def test_other_inputs_under_the_same_names_are_refused(tmp_path: Path) -> None:
     remember_inputs(Settings(), tmp_path, {"corpus": "1a", "model": None})
     refused: list[tuple[dict[str, str | None], str]] = [
         ({"corpus": "2b", "model": None}, "started with another corpus:"),
-        ({"corpus": "1a", "model": "3c"}, "started with another model:"),
-        ({"corpus": "2b", "model": "3c"}, "started with another corpus and another model:"),
+        ({"corpus": "1a", "model": "3c"}, "started without a model:"),
+        ({"corpus": "2b", "model": "3c"}, "started with another corpus and without a model:"),
     ]
     for inputs, message in refused:
         with pytest.raises(ConfigError, match=message) as caught:

@@ -499,6 +499,20 @@ def test_without_held_out_text_the_last_weights_are_the_model(tmp_path: Path, pr
     assert saved.keys() == last.keys() and all(torch.equal(value, last[name]) for name, value in saved.items())
 
 
+def test_a_run_that_was_cut_off_says_that_the_corpus_is_another_whatever_its_size(
+    tmp_path: Path, pretrain: Pretrain, finished: tuple[Path, dict[str, Any]]
+) -> None:
+    shutil.copytree(finished[0], tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "model")
+    source, other = write_text(tmp_path / "other.txt", seed=1), str(tmp_path / "other")
+    source.write_text(source.read_text().translate({ord(letter): None for letter in "aeioust"}))  # fewer letters: a smaller vocabulary
+    prepare.run(prepare.Config(source=(str(source),), out=other, vocab_size=180, heldout=0.1))
+    before = tree(tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"run was started with another corpus: choose another --out$"):
+        pretrain(tmp_path / "run", corpus=other)
+    assert tree(tmp_path / "run") == before
+
+
 def test_the_long_phase_has_long_pairs_and_comes_last(tmp_path: Path, pretrain: Pretrain, corpus: str) -> None:
     settings: dict[str, Any] = {"long_share": 0.25, "long_length": 64, "micro_batches": 2}
     config = Config(corpus=corpus, out="", **(SMALL | settings))
