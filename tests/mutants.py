@@ -1031,8 +1031,8 @@ MUTANTS = (
     Mutant(
         "tables: UTF-8 that says so is read as what it is not",
         "corpus/files.py",
-        "line.startswith(UTF8_BOM) and not dialect.is_utf8",
-        "False",
+        "line.removeprefix(UTF8_BOM), AS_NAMED.encoding",
+        "line.removeprefix(UTF8_BOM), dialect.encoding",
         ("tests/corpus/test_dialect.py::test_a_file_that_says_itself_what_it_is_is_believed",),
     ),
     Mutant(

@@ -230,12 +230,13 @@ def decode(data: bytes, encoding: str = "utf-8") -> tuple[str, int]:
 def decoded_lines(
     path: Path | str, *, keep_ends: bool = False, tally: Counter[str] | None = None, dialect: Dialect = AS_NAMED
 ) -> Iterator[tuple[int, str, int]]:
-    """(line number from 1, the line, replaced characters in it). Only "\\n" and "\\r\\n" end a line; a byte order mark is removed.
+    """(line number from 1, the line, replaced characters in it). Only "\\n" and "\\r\\n" end a line; a byte order mark is removed,
+    and a file that starts with UTF-8's is UTF-8, whatever `dialect` says of others that are read with it.
 
-    Raises DataError for a file that starts with the byte order mark of another encoding, and for a line of over 256 MB.
+    Raises DataError for a file that starts with the byte order mark of UTF-16 or UTF-32, and for a line of over 256 MB.
     """
     with open_bytes(path, tally) as stream:
-        number = 0
+        number, encoding = 0, dialect.encoding
         while line := stream.readline(LARGEST_LINE + 1):
             number += 1
             if len(line) > LARGEST_LINE:
@@ -243,12 +244,11 @@ def decoded_lines(
             if number == 1:
                 if line.startswith(OTHER_BOMS):
                     raise DataError(f"{path}:1: UTF-16 or UTF-32 text: convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)")
-                if line.startswith(UTF8_BOM) and not dialect.is_utf8:
-                    raise DataError(f"{path}:1: by its byte order mark it is UTF-8, not {dialect.encoding}: leave --encoding out")
-                line = line.removeprefix(UTF8_BOM)
+                if line.startswith(UTF8_BOM):
+                    line, encoding = line.removeprefix(UTF8_BOM), AS_NAMED.encoding
             if not keep_ends and line.endswith(b"\n"):
                 line = line[: -2 if line.endswith(b"\r\n") else -1]
-            text, replaced = decode(line, dialect.encoding)
+            text, replaced = decode(line, encoding)
             del line  # it may be 100 MB, and the text of it four times that
             yield number, text, replaced
 

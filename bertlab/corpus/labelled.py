@@ -22,6 +22,7 @@ from bertlab.disk import MANIFEST, read_sealed
 from bertlab.errors import BertlabError, ConfigError, DataError
 
 BETWEEN_TEXTS = " \x00 "  # what no text holds, and white space normalisation leaves: ("a b", "c") is not ("a", "b c")
+JOINING = ("|", ";", ",")  # what people put between several labels in one cell
 MOST_LABELS = 65_536  # classes; a column with more of them is another one, and a classifier of a million is gigabytes
 _INTEGER = re.compile(r"[+-]?[0-9]{1,4000}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
@@ -339,7 +340,9 @@ def _sets_of(labelled: Labelled) -> list[tuple[str, ...]]:
 
 def _unknown_label(labelled: Labelled, name: str, row: str, names: Sequence[str]) -> DataError:
     known = ", ".join(f"'{known}'" for known in names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-    return DataError(f"{labelled.origin}: label '{name}' (example {row}) is not one that train has: {known}")
+    mark = next((mark for mark in JOINING if mark in name and any(part.strip() in names for part in name.split(mark))), None)
+    several = "" if mark is None else f"; if a text may have several labels, give --label-separator '{mark}'"
+    return DataError(f"{labelled.origin}: label '{name}' (example {row}) is not one that train has: {known}{several}")
 
 
 # ---- splits

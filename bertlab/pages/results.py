@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import bertlab
-from bertlab.corpus.labelled import alike_names
+from bertlab.corpus.labelled import JOINING, alike_names
 from bertlab.disk import sha256_file, write_json
 from bertlab.evaluation.metrics import mean_and_deviation
 from bertlab.model.folder import save_model
@@ -59,7 +59,7 @@ def joined_lines(data: Data) -> list[str]:
     """In a line which mark seems to stand between several labels of a text, where one label a text is learnt."""
     if data.task.name != "single-label":
         return []
-    for mark in ("|", ";", ","):
+    for mark in JOINING:
         parts_of = {name: [part.strip() for part in name.split(mark)] for name in data.labels.names}
         times = Counter(part for parts in parts_of.values() for part in parts)
         joined = [name for name, parts in parts_of.items() if len(parts) > 1 and all(times[part] > 1 for part in parts)]

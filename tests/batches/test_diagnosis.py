@@ -17,7 +17,10 @@ FACTS: dict[str, Any] = {
     "overlap": {"documents": 0, "long_sentences": 100, "long_in_train": 5},
     "origins": [{"weight": 1.0}, {"weight": 0.5}],
     "pairs": [PAIRS, PAIRS | {"over_long_share": 0.3}],  # a sentence that the longest pair holds is not lost
-    "repeated": {"most_frequent": [{"share": 0.001, "count": 5}, {"share": 0.1, "count": 4}], "again_share": 0.2},
+    "repeated": {
+        "most_frequent": [{"share": 0.001, "count": 5, "text": "a line"}, {"share": 0.1, "count": 4, "text": "b"}],
+        "again_share": 0.2,
+    },
     "vocabulary": {"entries": 1000, "unused": 300, "unknown_share": 0.01, "heldout_unknown_share": 0.01},
     "tokens_a_word": 2.5,
     "words": 100_000,
@@ -84,6 +87,12 @@ def test_every_check_was_tried_and_no_two_have_one_name() -> None:
     tried = {mark.args[1][row][2] for mark in test_one_fault_gives_its_own_warning_with_its_number_first.pytestmark for row in range(20)}
     assert [check.name for check in CHECKS] == list(dict.fromkeys(check.name for check in CHECKS))
     assert tried == {check.name for check in CHECKS}
+
+
+def test_the_repeated_sentence_is_named_and_a_long_one_shortened() -> None:
+    for text, shown in (("< / p >", '"< / p >"'), ("word " * 40, '"' + "word " * 12 + ' ..."')):
+        facts = changed("repeated.most_frequent", [{"share": 0.2063, "count": 500, "text": text}, {"share": 0.9, "count": 2, "text": "x"}])
+        assert findings(facts)[0]["finding"] == f"one sentence makes 20.63% of all sentences: {shown}"
 
 
 def test_what_does_not_apply_is_not_checked() -> None:

@@ -296,3 +296,12 @@ def test_what_must_stay_together_does_when_dev_is_cut() -> None:
     groups = [f"{number // 4:064x}" for number in range(40)]
     train, dev = cut_dev(whole, 0.3, [0] * 40, together=groups)
     assert len(dev) == 12 and not {int(name.split()[1]) // 4 for name in train.texts} & {int(name.split()[1]) // 4 for name in dev.texts}
+
+
+@pytest.mark.parametrize(("label", "mark"), [("x, y", ","), ("z|x", "|"), ("z;w", None), ("x y", None)])
+def test_an_unknown_label_that_holds_known_ones_suggests_the_separator(label: str, mark: str | None) -> None:
+    rows = Labelled(["made:1"], ["a text"], None, [label], "made.csv")
+    with pytest.raises(DataError) as caught:
+        label_ids(rows, ["x", "y"])
+    assert (f"give --label-separator '{mark}'" in str(caught.value)) == (mark is not None)
+    assert ("--label-separator" in str(caught.value)) == (mark is not None)
