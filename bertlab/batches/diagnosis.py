@@ -165,7 +165,7 @@ CHECKS = (
         lambda facts: _share(facts["filters"]["invalid_utf8_places"], facts["words"]),
         0.001,
         "{value:.2%} of the words, about, held bytes that are not UTF-8",
-        "convert the text to UTF-8 first (iconv -f latin1 -t utf8?)",
+        "prepare again with the --encoding that the files have (cp1252 for Windows); convert those that have another (iconv)",
         "one word in 1,000 is no accident but another encoding",
     ),
     Check(

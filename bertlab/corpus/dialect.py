@@ -20,7 +20,8 @@ class Dialect:
     """What stands between the cells of CSV and TSV files, as ; in those of a European Excel (or , or | or tab). Default: a comma in .csv, a
     tab in .tsv."""
     encoding: str = "utf-8"
-    """What the bytes of text files, CSV, TSV and JSONL stand for, as cp1252 in those of Windows, or latin-1. It is not guessed."""
+    """What the bytes of text files, CSV, TSV and JSONL stand for, as cp1252 in those of Windows, or latin-1. It is not guessed, but a file
+    that begins with UTF-8's byte order mark is UTF-8."""
 
     def __post_init__(self) -> None:
         if self.separator is not None and self.separator not in TABS and (len(self.separator) != 1 or self.separator in '"\r\n\0'):
@@ -44,6 +45,18 @@ class Dialect:
         if self.separator is None:
             return "," if kind == "csv" else "\t"
         return "\t" if self.separator in TABS else self.separator
+
+    @property
+    def name(self) -> str:
+        """Of the encoding, for a person."""
+        return "UTF-8" if self.is_utf8 else self.encoding
+
+    @property
+    def otherwise(self) -> str:
+        """What to do where bytes are not of this encoding."""
+        if self.is_utf8:
+            return "files of Windows? --encoding cp1252 reads them"
+        return "some files are UTF-8? one encoding is for all that is read: convert the others first (iconv)"
 
     @property
     def is_utf8(self) -> bool:

@@ -274,7 +274,7 @@ def refused(place: str, replaced: int, invalid_utf8: InvalidUtf8, tally: Counter
     dialect: of a file whose encoding a person can name.
     """
     if invalid_utf8 == "stop":
-        name = "UTF-8" if dialect is None or dialect.is_utf8 else dialect.encoding
+        name = "UTF-8" if dialect is None else dialect.name
         mend = "convert the file to UTF-8 (iconv)"
         if dialect is not None:
             mend = f"say what it is (--encoding cp1252 for a file of Windows), or {mend}"

@@ -489,3 +489,16 @@ def test_a_dump_a_gutenberg_book_and_an_epub_are_sources(tmp_path: Path) -> None
     assert texts[1] == "ashford is a town. | it has a mill. | it was built in 1701."
     assert manifest["sources"][0]["licence"] == "CC-BY-SA-4.0" and manifest["filters"]["in"] == 6
     assert manifest["filters"]["changed"]["wikipedia_pages"] == 5
+
+
+@pytest.mark.parametrize(
+    ("encoding", "says"),
+    [("utf-8", "not UTF-8  1 places (replace); files of Windows? --encoding cp1252"), ("cp1252", "not cp1252 1 places (replace); some")],
+)
+def test_bytes_of_another_encoding_are_told_with_what_to_do(
+    encoding: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentence = b"The mill stands by the river and the river runs to the sea.\n"
+    (tmp_path / "a.txt").write_bytes(b"\n".join([sentence * 9, b"It is \x81 old.\n" + sentence * 9]))  # 81 is nothing, in either
+    run(Config(source=(str(tmp_path / "a.txt"),), out=str(tmp_path / "corpus"), vocab_size=100, encoding=encoding, heldout=0))
+    assert says in capsys.readouterr().out
