@@ -12,6 +12,7 @@ from bertlab.pages.screen import likeness_line, metric_words
 
 if TYPE_CHECKING:
     from bertlab.model.heads import BertForPreTraining
+    from bertlab.tasks.contract import Task
     from bertlab.tokens.corpus import Corpus
 
 _OF_VECTORS = ("sentence-transformers", "feature-extraction")  # what the hub's readers look for
@@ -26,8 +27,12 @@ model = bertlab.load("{folder}")
 {call}
 ```
 
-It opens as it is in transformers (`AutoModel.from_pretrained`) and sentence-transformers (`SentenceTransformer`), too.
+It opens as it is in transformers (`{opens}.from_pretrained`) and sentence-transformers (`SentenceTransformer`), too.
 """
+
+
+def _use(folder: str, call: str, opens: str = "AutoModel") -> str:
+    return _USE.format(folder=folder, call=call, opens=opens)
 
 
 def pretraining_facts(
@@ -114,7 +119,7 @@ def pretrained_card(facts: dict[str, Any]) -> str:
         "The pooler was trained by next-sentence prediction alone; a raw [CLS] is a poor sentence vector, so the pooling here is the mean.",
         "",
         *_text_read("Training text", [*facts["text_read"], *corpus["sources"]]),
-        _USE.format(folder="RUN/model", call='model.fill("the [MASK] of the river")\nmodel.embed(["a sentence", "another"])'),
+        _use("RUN/model", 'model.fill("the [MASK] of the river")\nmodel.embed(["a sentence", "another"])'),
     ]
     return "\n".join(lines)
 
@@ -147,11 +152,23 @@ def classifier_card(facts: dict[str, Any], labels: list[str]) -> str:
         "",
         f"Dev: {scores(dev)}; chosen by these, so they flatter.",
         *([f"Test: {scores(test)}."] if test else []),
+        *_against(task, facts),
         "",
         *_text_read(_BEFORE, facts["text_read"]),
-        _USE.format(folder="RUN/model", call=task.call),
+        _use("RUN/model", task.call, opens=task.head.__name__.replace("Bert", "AutoModel", 1)),
     ]
     return "\n".join(lines)
+
+
+def _against(task: "Task", facts: dict[str, Any]) -> list[str]:
+    """What stands beside the test's scores: what needs no BERT, and texts that were learnt from."""
+    lines, first = [], metric_words(next(iter(task.scores)))
+    if without := facts.get("baselines"):
+        lines.append(f"Without a BERT: {', '.join(f'{name} {first} {value:.3f}' for name, value in without.items())}.")
+    leaks = facts.get("leakage") or {}
+    if seen := leaks.get("equal", 0) + leaks.get("near", 0):
+        lines.append(f"Of the {leaks['rows']:,} test texts {seen:,} are in the training text or nearly so: the test's scores flatter.")
+    return lines
 
 
 _RUN = """```python
@@ -182,7 +199,7 @@ def encoder_card(facts: dict[str, Any]) -> str:
     lines = [*matter, f"# Text vectors by bertlab {facts['bertlab']}", ""]
     lines += [f"The encoder of {_safe(facts['made_from']['path'])} as it was; a vector is {how}.", ""]
     lines += _text_read(_BEFORE, facts["text_read"])
-    return "\n".join([*lines, _USE.format(folder="DIR", call='model.embed(["a sentence", "another"])')])
+    return "\n".join([*lines, _use("DIR", 'model.embed(["a sentence", "another"])')])
 
 
 def exported_card(facts: dict[str, Any]) -> str:
@@ -250,7 +267,7 @@ def vectors_card(facts: dict[str, Any]) -> str:
         "",
         *_text_read(_BEFORE, facts["text_read"]),
         *_text_read("Training text", sources),
-        _USE.format(folder="RUN/model", call='model.embed(["a sentence", "another"])'),
+        _use("RUN/model", 'model.embed(["a sentence", "another"])'),
     ]
     return "\n".join(lines)
 

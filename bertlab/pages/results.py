@@ -14,7 +14,7 @@ from bertlab.model.folder import save_model
 from bertlab.pages.card import classifier_card
 from bertlab.pages.evaluation import MISTAKES, SHOWN, conflict_lines, probability_lines, seen_lines, write_mistakes
 from bertlab.pages.figures import figures_in, write_figures
-from bertlab.pages.screen import counted, inert, metric_words, no_label_lines
+from bertlab.pages.screen import absent_lines, counted, inert, metric_words, no_label_lines
 from bertlab.tasks import measures
 from bertlab.tasks.choosing import TASKS
 from bertlab.tasks.contract import Task, calibrated_of
@@ -198,6 +198,7 @@ def facts_of(
 ) -> dict[str, Any]:
     """bertlab.json of the best seed's model."""
     (best,) = (state for state in metrics["seeds"] if state["seed"] == metrics["best_seed"])
+    leaks = (metrics.get("leakage") or {}).get("test")
     return {
         "bertlab": bertlab.__version__,
         "kind": "classifier",
@@ -217,6 +218,8 @@ def facts_of(
         "best_seed": metrics["best_seed"],
         "dev": metrics["dev"],
         "test": metrics.get("test"),
+        "baselines": {name: data.task.score(scores) for name, scores in metrics.get("baselines", {}).items()},
+        "leakage": {name: leaks[name] for name in ("rows", "equal", "near") if leaks},
         measures.LEARNT: metrics[measures.LEARNT],
     }
 
@@ -267,6 +270,7 @@ def lines_of_test(task: Task, metrics: Mapping[str, Any]) -> list[str]:
     return [
         f"test       {headline_words(task, metrics['test'])} ({which})",
         *(f"           {line}" for line in no_label_lines(metrics["test"])),
+        *(f"           {line}" for line in absent_lines(metrics["test"].get("per_class", {}))),
         *([] if spread["sd"] is None else [f"           {over_seeds} (sd {spread['sd']:.3f})"]),
         *(f"           {name}: {metric_words(first)} {task.score(baseline):.3f}" for name, baseline in metrics["baselines"].items()),
         *verdict_lines(metrics),

@@ -124,6 +124,7 @@ def _summary(config: Config, out: Path, data: "Data", metrics: dict[str, Any]) -
     lines = [f"dev        {headline_words(data.task, metrics['dev'])} ({chosen} chosen on these)"]
     if "test" not in metrics:
         lines += [f"           {line}" for line in no_label_lines(metrics["dev"])]
+        lines.append("test       none: what dev says flatters. Give --test FILE and another --out, or score the model by bertlab evaluate")
     lines += [*failed_lines(data.task, metrics), *lines_of_test(data.task, metrics)]
     lines += [f"model      {out / 'model'}", f"report     {out / 'report.html'}"]
     if metrics.get(AGAINST, {}).get("better") == "baseline":

@@ -174,6 +174,21 @@ def test_a_classifier_card_says_what_the_hub_needs_and_what_was_measured() -> No
     assert "Test:" not in without and "Dev:" in without and results(without) == [] and "metrics" not in metadata(without)
 
 
+def test_a_classifier_card_says_what_stands_against_its_score_and_how_it_opens_with_its_head() -> None:
+    card = classifier_card(CLASSIFIER, ["no", "yes"])
+    assert "Without a BERT" not in card and "the test's scores" not in card
+    against = {
+        "baselines": {"TF-IDF + logistic regression": 0.86111, "majority class": 0.1},
+        "leakage": {"rows": 200, "equal": 3, "near": 4},
+    }
+    card = classifier_card(CLASSIFIER | against, ["no", "yes"])
+    assert "Without a BERT: TF-IDF + logistic regression macro-F1 0.861, majority class macro-F1 0.100." in card
+    assert "Of the 200 test texts 7 are in the training text or nearly so: the test's scores flatter." in card
+    assert "the test's scores" not in classifier_card(CLASSIFIER | {"leakage": {"rows": 200, "equal": 0, "near": 0}}, ["no", "yes"])
+    assert "transformers (`AutoModelForSequenceClassification.from_pretrained`)" in card
+    assert "transformers (`AutoModel.from_pretrained`)" in pretrained()
+
+
 def test_what_is_not_known_is_said_not_made_up() -> None:
     corpus = PRETRAINED["corpus"] | {"licences": [""], "sources": [{"name": "mine.txt", "licence": ""}]}
     card = pretrained(heldout=None, corpus=corpus, started_from="another/model", lowercase=False)

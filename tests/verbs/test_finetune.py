@@ -494,6 +494,20 @@ def test_the_processes_share_every_batch_and_one_without_a_row_takes_filler(
 # ---- going on
 
 
+def test_a_run_says_that_it_had_no_test_and_which_classes_the_test_has_none_of(
+    base: str, files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open(files["test"], newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    one = write(tmp_path / "one.csv", [row for row in rows if row["label"] == rows[0]["label"]])
+    quick: dict[str, Any] = {"seeds": 1, "epochs": 1}
+    finetune.run(replace(config(base, files | {"test": one}, tmp_path / "one", **quick)))
+    shown = capsys.readouterr().out
+    assert "           note: no example of " in shown and "macro-F1 can be " in shown and "test       none" not in shown
+    finetune.run(replace(config(base, {"train": files["train"]}, tmp_path / "none", **quick)))
+    assert "test       none: what dev says flatters. Give --test FILE and another --out" in capsys.readouterr().out
+
+
 def test_a_tracker_is_told_of_every_epochs_scores_on_dev_and_a_run_of_one_seed_says_that_it_is_one(
     base: str, files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
