@@ -37,6 +37,8 @@ DOCUMENTS = {".pdf", ".doc", ".docx", ".odt", ".rtf", ".ppt", ".pptx", ".xls", "
 PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".ico"}
 NOT_TEXT = ARCHIVES | DOCUMENTS | PICTURES | {".mp3", ".wav", ".mp4", ".arrow", ".pkl"}
 CHUNK_BYTES = 1 << 16
+# Lines that are not ASCII and all valid UTF-8 after which a file is UTF-8: one may be so by chance, as "SOCI\xc9T\xc9\xbb" of cp1252 is.
+SURELY_UTF8 = 8
 LARGEST_LINE = 1 << 28  # bytes; a small archive may unpack to a line without end
 # Text packs to a third or a tenth, logs to a hundredth. A bomb is what unpacks to more than this many times itself, beyond the first 64 MB.
 MOST_TIMES, FREE_BYTES = 200, 1 << 26
@@ -233,10 +235,11 @@ def decoded_lines(
     """(line number from 1, the line, replaced characters in it). Only "\\n" and "\\r\\n" end a line; a byte order mark is removed,
     and a file that starts with UTF-8's is UTF-8, whatever `dialect` says of others that are read with it.
 
-    Raises DataError for a file that starts with the byte order mark of UTF-16 or UTF-32, and for a line of over 256 MB.
+    Raises DataError for a file that starts with the byte order mark of UTF-16 or UTF-32, for one that is UTF-8 and was said to be of
+    another encoding, and for a line of over 256 MB.
     """
     with open_bytes(path, tally) as stream:
-        number, encoding = 0, dialect.encoding
+        number, encoding, doubtful = 0, dialect.encoding, 0 if dialect.is_utf8 else SURELY_UTF8
         while line := stream.readline(LARGEST_LINE + 1):
             number += 1
             if len(line) > LARGEST_LINE:
@@ -245,7 +248,13 @@ def decoded_lines(
                 if line.startswith(OTHER_BOMS):
                     raise DataError(f"{path}:1: UTF-16 or UTF-32 text: convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)")
                 if line.startswith(UTF8_BOM):
-                    line, encoding = line.removeprefix(UTF8_BOM), AS_NAMED.encoding
+                    line, encoding, doubtful = line.removeprefix(UTF8_BOM), AS_NAMED.encoding, 0
+            if doubtful and not line.isascii():
+                is_utf8 = not decode(line)[1]
+                doubtful = doubtful - 1 if is_utf8 else 0
+                if is_utf8 and not doubtful:
+                    apart = f"leave --encoding out, and give it apart from files that are {encoding}"
+                    raise DataError(f"{path}:{number}: as far as here it is UTF-8, not {encoding}, and would be read wrongly: {apart}")
             if not keep_ends and line.endswith(b"\n"):
                 line = line[: -2 if line.endswith(b"\r\n") else -1]
             text, replaced = decode(line, encoding)

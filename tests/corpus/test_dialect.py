@@ -85,6 +85,16 @@ def test_a_file_that_says_itself_what_it_is_is_believed(tmp_path: Path) -> None:
         assert READERS["finetune"](tmp_path / name, WINDOWS) == ["Mühle"]
 
 
+def test_a_file_that_is_utf8_is_not_read_as_windows_and_one_of_windows_that_looks_so_for_a_while_is(tmp_path: Path) -> None:
+    lines = ["a mill", *(f"Mühle {number}" for number in range(9))]
+    (tmp_path / "a.csv").write_text("text\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"a\.csv:10: as far as here it is UTF-8, not cp1252, and would be read wrongly: leave --enc"):
+        READERS["finetune"](tmp_path / "a.csv", WINDOWS)
+    looks = [*["SOCI\xc9\xbb"] * 7, "Mühle", *["SOCI\xc9\xbb"] * 9]  # É» of cp1252 is one letter of UTF-8
+    (tmp_path / "b.csv").write_text("text\n" + "\n".join(looks) + "\n", encoding="cp1252")
+    assert READERS["finetune"](tmp_path / "b.csv", WINDOWS) == looks
+
+
 def test_a_tab_has_a_name_and_a_wrong_separator_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text\tlabel\nmill\tx\n")
     for tab in ("tab", "\\t", "\t"):

@@ -497,7 +497,7 @@ def test_the_processes_share_every_batch_and_one_without_a_row_takes_filler(
 def test_a_run_says_that_it_had_no_test_and_which_classes_the_test_has_none_of(
     base: str, files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with open(files["test"], newline="") as stream:
+    with Path(files["test"]).open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     one = write(tmp_path / "one.csv", [row for row in rows if row["label"] == rows[0]["label"]])
     quick: dict[str, Any] = {"seeds": 1, "epochs": 1}
