@@ -253,8 +253,8 @@ def decoded_lines(
                 is_utf8 = not decode(line)[1]
                 doubtful = doubtful - 1 if is_utf8 else 0
                 if is_utf8 and not doubtful:
-                    apart = f"leave --encoding out, and give it apart from files that are {encoding}"
-                    raise DataError(f"{path}:{number}: as far as here it is UTF-8, not {encoding}, and would be read wrongly: {apart}")
+                    mend = f"leave --encoding out, and convert those files that are {encoding} (iconv -f {encoding} -t UTF-8)"
+                    raise DataError(f"{path}:{number}: as far as here it is UTF-8, not {encoding}, and would be read wrongly: {mend}")
             if not keep_ends and line.endswith(b"\n"):
                 line = line[: -2 if line.endswith(b"\r\n") else -1]
             text, replaced = decode(line, encoding)
