@@ -55,7 +55,7 @@ class LoadedModel:
             self.task, known = choosing.of_folder(self.folder)
             learnt = load_facts(self.folder).get(LEARNT)
             self.known = with_temperature(known, learnt)
-            if thresholds == "dev":
+            if thresholds is not None:
                 self.known = at_thresholds(self.known, learnt, folder)
             self.labels = self.known.names
             self.model, self.absent = load_model(self.folder, self.task.head)
