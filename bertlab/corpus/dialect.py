@@ -60,7 +60,7 @@ class Dialect:
 
     @property
     def is_utf8(self) -> bool:
-        return codecs.lookup(self.encoding).name == "utf-8"
+        return codecs.lookup(self.encoding).name in ("utf-8", "utf-8-sig")
 
 
 AS_NAMED = Dialect()  # by the file's name, in UTF-8

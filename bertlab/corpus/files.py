@@ -37,8 +37,9 @@ DOCUMENTS = {".pdf", ".doc", ".docx", ".odt", ".rtf", ".ppt", ".pptx", ".xls", "
 PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".ico"}
 NOT_TEXT = ARCHIVES | DOCUMENTS | PICTURES | {".mp3", ".wav", ".mp4", ".arrow", ".pkl"}
 CHUNK_BYTES = 1 << 16
-# Lines that are not ASCII and all valid UTF-8 after which a file is UTF-8: one may be so by chance, as "SOCI\xc9T\xc9\xbb" of cp1252 is.
-SURELY_UTF8 = 8
+# Lines that are not ASCII and all valid UTF-8 after which a file is UTF-8, before its end or at it: one may be so by chance, as
+# "SOCI\xc9T\xc9\xbb" of cp1252 is.
+SURELY_UTF8, LIKELY_UTF8 = 8, 2
 LARGEST_LINE = 1 << 28  # bytes; a small archive may unpack to a line without end
 # Text packs to a third or a tenth, logs to a hundredth. A bomb is what unpacks to more than this many times itself, beyond the first 64 MB.
 MOST_TIMES, FREE_BYTES = 200, 1 << 26
@@ -239,7 +240,8 @@ def decoded_lines(
     another encoding, and for a line of over 256 MB.
     """
     with open_bytes(path, tally) as stream:
-        number, encoding, doubtful = 0, dialect.encoding, 0 if dialect.is_utf8 else SURELY_UTF8
+        number, encoding = 0, dialect.encoding
+        is_doubtful, of_utf8 = not dialect.is_utf8, 0
         while line := stream.readline(LARGEST_LINE + 1):
             number += 1
             if len(line) > LARGEST_LINE:
@@ -248,18 +250,24 @@ def decoded_lines(
                 if line.startswith(OTHER_BOMS):
                     raise DataError(f"{path}:1: UTF-16 or UTF-32 text: convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)")
                 if line.startswith(UTF8_BOM):
-                    line, encoding, doubtful = line.removeprefix(UTF8_BOM), AS_NAMED.encoding, 0
-            if doubtful and not line.isascii():
-                is_utf8 = not decode(line)[1]
-                doubtful = doubtful - 1 if is_utf8 else 0
-                if is_utf8 and not doubtful:
-                    mend = f"leave --encoding out, and convert those files that are {encoding} (iconv -f {encoding} -t UTF-8)"
-                    raise DataError(f"{path}:{number}: as far as here it is UTF-8, not {encoding}, and would be read wrongly: {mend}")
+                    line, encoding, is_doubtful = line.removeprefix(UTF8_BOM), AS_NAMED.encoding, False
+            if is_doubtful and not line.isascii():
+                is_doubtful = not decode(line)[1]
+                of_utf8 += is_doubtful
+                if is_doubtful and (of_utf8 >= SURELY_UTF8 or decode(line, encoding)[1]):
+                    raise _is_utf8(f"{path}:{number}: as far as here it", encoding)
             if not keep_ends and line.endswith(b"\n"):
                 line = line[: -2 if line.endswith(b"\r\n") else -1]
             text, replaced = decode(line, encoding)
             del line  # it may be 100 MB, and the text of it four times that
             yield number, text, replaced
+        if is_doubtful and of_utf8 >= LIKELY_UTF8:
+            raise _is_utf8(f"{path}: it", encoding)
+
+
+def _is_utf8(what: str, said: str) -> DataError:
+    mend = f"leave --encoding out, and convert those files that are {said} (iconv -f {said} -t UTF-8)"
+    return DataError(f"{what} is UTF-8, not {said}, and would be read wrongly: {mend}")
 
 
 def lines(
@@ -283,10 +291,9 @@ def refused(place: str, replaced: int, invalid_utf8: InvalidUtf8, tally: Counter
     dialect: of a file whose encoding a person can name.
     """
     if invalid_utf8 == "stop":
-        name = "UTF-8" if dialect is None else dialect.name
         mend = "convert the file to UTF-8 (iconv)"
-        if dialect is not None:
-            mend = f"say what it is (--encoding cp1252 for a file of Windows), or {mend}"
-        raise DataError(f"{place}: not valid {name}: {mend}")
+        if dialect is None or not dialect.is_utf8:  # with one that was said there is no other to say
+            raise DataError(f"{place}: not valid {AS_NAMED.name if dialect is None else dialect.name}: {mend}")
+        raise DataError(f"{place}: not valid UTF-8: say what it is (--encoding cp1252 for a file of Windows), or {mend}")
     tally["invalid_utf8"] += 1 if invalid_utf8 == "drop" else replaced
     return invalid_utf8 == "drop"

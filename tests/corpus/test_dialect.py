@@ -69,7 +69,7 @@ def test_the_column_of_scores_is_looked_for_in_the_same_way(tmp_path: Path) -> N
 
 def test_bytes_that_the_encoding_does_not_have_are_counted_or_stop(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"caf\xe9 \x81\n\n\xa4\n")  # cp1252 has no 81
-    with pytest.raises(DataError, match=r"a\.txt:1: not valid cp1252"):
+    with pytest.raises(DataError, match=r"a\.txt:1: not valid cp1252: convert the file to UTF-8 \(iconv\)$"):  # not: say --encoding cp1252
         READERS["finetune"](tmp_path / "a.txt", WINDOWS)
     tally: Counter[str] = Counter()
     found = [each.text for each in documents(str(tmp_path / "a.txt"), How(dialect=WINDOWS), tally)]
@@ -78,7 +78,7 @@ def test_bytes_that_the_encoding_does_not_have_are_counted_or_stop(tmp_path: Pat
 
 def test_a_file_that_says_itself_what_it_is_is_believed(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf" + "text\nMühle\n".encode())
-    for name in ("utf-8", "UTF8", "utf_8"):
+    for name in ("utf-8", "UTF8", "utf_8", "utf-8-sig"):
         assert READERS["finetune"](tmp_path / "a.csv", Dialect(encoding=name)) == ["Mühle"]
     (tmp_path / "b.csv").write_bytes("text\nMühle\n".encode("cp1252"))
     for name in ("a.csv", "b.csv"):  # one option serves files of both kinds
@@ -93,6 +93,24 @@ def test_a_file_that_is_utf8_is_not_read_as_windows_and_one_of_windows_that_look
     looks = [*["SOCI\xc9\xbb"] * 7, "Mühle", *["SOCI\xc9\xbb"] * 9]  # É» of cp1252 is one letter of UTF-8
     (tmp_path / "b.csv").write_text("text\n" + "\n".join(looks) + "\n", encoding="cp1252")
     assert READERS["finetune"](tmp_path / "b.csv", WINDOWS) == looks
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        (["a mill", "Mühle", "Fluß"], r"a\.csv: it is UTF-8, not cp1252, and would be read wrongly: leave --encoding out"),
+        (["Mühle", "a mill", "“a mill”"], r"a\.csv:4: as far as here it is UTF-8, not cp1252"),  # the last byte of ” is nothing in cp1252
+        (["SOCI\xc9\xbb".encode("cp1252").decode(), "a mill"], None),
+    ],
+)
+def test_a_short_file_that_is_utf8_is_not_read_as_windows_either(rows: list[str], says: str | None, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    if says is None:  # a line alone may be so by chance
+        assert READERS["finetune"](tmp_path / "a.csv", WINDOWS) == ["SOCI\xc9\xbb", "a mill"]
+        return
+    with pytest.raises(DataError, match=says):
+        READERS["finetune"](tmp_path / "a.csv", WINDOWS)
+    assert READERS["finetune"](tmp_path / "a.csv", Dialect(encoding="utf-8-sig")) == rows
 
 
 def test_a_tab_has_a_name_and_a_wrong_separator_is_named(tmp_path: Path) -> None:
