@@ -420,7 +420,7 @@ def summary(config: Config, facts: dict[str, Any]) -> str:
     if documents["changed"]:
         lines.append("changed    " + ", ".join(f"{number:,} {name}" for name, number in documents["changed"].items()))
     if places := documents["invalid_utf8_places"]:
-        lines.append(f"{f'not {config.name}':10} {places:,} places ({config.invalid_utf8}); {config.otherwise} (--invalid-utf8 stop names the first)")
+        lines.append(f"{f'not {config.name}':10} {places:,} places ({config.invalid_utf8}); {config.otherwise}")
     if not heldout["documents"] and config.heldout:
         lines.append("           too few documents to hold any out: pretraining will have nothing to be measured on")
     return "\n".join([*lines, f"next       bertlab pretrain --corpus {shlex.quote(config.out)} --out RUN"])
