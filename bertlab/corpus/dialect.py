@@ -53,10 +53,9 @@ class Dialect:
 
     @property
     def otherwise(self) -> str:
-        """What to do where bytes are not of this encoding."""
-        if self.is_utf8:
-            return "files of Windows? --encoding cp1252 reads them"
-        return "some files are UTF-8? one encoding is for all that is read: convert the others first (iconv)"
+        """What to do where bytes are not of this encoding and a verb that has --invalid-utf8 went on."""
+        mend = "some files are of another? one encoding is for all that is read: convert the others first (iconv)"
+        return f"{'files of Windows? --encoding cp1252 reads them' if self.is_utf8 else mend} (--invalid-utf8 stop names the first)"
 
     @property
     def is_utf8(self) -> bool:

@@ -11,6 +11,7 @@ LENGTHS = {"mean": 5.0, "median": 20, "percentile_95": 30, "largest": 40, "bins"
 SPLIT = {"documents": 1000, "sentences": 50_000, "tokens": 1_000_000, "sentences_a_document": LENGTHS, "tokens_a_sentence": LENGTHS}
 PAIRS = {"majority": 0.75, "over_long_share": 0.1, "left_out_share": 0.2}
 # as bad as a corpus may be without a warning
+TAG = {"share": 0.0006, "count": 6, "text": "< / p >"}
 FACTS: dict[str, Any] = {
     "train": SPLIT,
     "heldout": SPLIT | {"documents": 2},
@@ -61,6 +62,7 @@ def test_a_corpus_at_every_threshold_gives_no_warning() -> None:
         ("train.sentences_a_document.bins.0.2", 301, "single-sentence documents", "30.1% of"),
         ("pairs.1.majority", 0.76, "next-sentence answers", "76.0% of"),
         ("repeated.most_frequent.0.share", 0.0012, "a repeated sentence", "0.12% of"),
+        ("repeated.most_frequent", [TAG, TAG], "mark-up", 'least 0.12% of all sentences hold the mark-up of HTML, as "< / p >"'),
         ("repeated.again_share", 0.21, "repeated text", "21.0% of"),
         ("pairs", [PAIRS | {"over_long_share": 0.11}] * 2, "text beyond the longest pair", "11.0% of"),
         ("pairs.0.left_out_share", 0.21, "text left out of an epoch", "21.0% of"),
@@ -84,7 +86,7 @@ def test_one_fault_gives_its_own_warning_with_its_number_first(place: str, value
 
 
 def test_every_check_was_tried_and_no_two_have_one_name() -> None:
-    tried = {mark.args[1][row][2] for mark in test_one_fault_gives_its_own_warning_with_its_number_first.pytestmark for row in range(20)}
+    tried = {mark.args[1][row][2] for mark in test_one_fault_gives_its_own_warning_with_its_number_first.pytestmark for row in range(21)}
     assert [check.name for check in CHECKS] == list(dict.fromkeys(check.name for check in CHECKS))
     assert tried == {check.name for check in CHECKS}
 
@@ -93,6 +95,22 @@ def test_the_repeated_sentence_is_named_and_a_long_one_shortened() -> None:
     for text, shown in (("< / p >", '"< / p >"'), ("word " * 40, '"' + "word " * 12 + ' ..."')):
         facts = changed("repeated.most_frequent", [{"share": 0.2063, "count": 500, "text": text}, {"share": 0.9, "count": 2, "text": "x"}])
         assert findings(facts)[0]["finding"] == f"one sentence makes 20.63% of all sentences: {shown}"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_mark_up"),
+    [
+        ("< / p >", True),
+        ("<br />", True),
+        ('< a href = " x . html " > more', True),
+        ("& nbsp ;", True),
+        ("a < b and b > c", False),
+        ("R & D ; sales", False),
+    ],
+)
+def test_mark_up_is_known_by_the_names_of_tags_and_entities(text: str, is_mark_up: bool) -> None:
+    lines = [{"share": 0.2, "count": 500, "text": "a line"}, {"share": 0.0011, "count": 9, "text": text}]
+    assert ("mark-up" in wrong(changed("repeated.most_frequent", lines))) == is_mark_up
 
 
 def test_what_does_not_apply_is_not_checked() -> None:

@@ -493,7 +493,10 @@ def test_a_dump_a_gutenberg_book_and_an_epub_are_sources(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("encoding", "says"),
-    [("utf-8", "not UTF-8  1 places (replace); files of Windows? --encoding cp1252"), ("cp1252", "not cp1252 1 places (replace); some")],
+    [
+        ("utf-8", "not UTF-8  1 places (replace); files of Windows? --encoding cp1252 reads them (--invalid-utf8 stop names the first)"),
+        ("cp1252", "not cp1252 1 places (replace); some"),
+    ],
 )
 def test_bytes_of_another_encoding_are_told_with_what_to_do(
     encoding: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
