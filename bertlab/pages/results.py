@@ -54,8 +54,8 @@ def alike_lines(names: Sequence[str]) -> list[str]:
 
 
 def joined_lines(data: Data) -> list[str]:
-    """In a line which mark seems to stand between several labels of a text, where one label a text is learnt."""
-    found = joined_names(data.labels.names) if data.task.name == "single-label" else None
+    """In a line which mark seems to stand between several labels of a text, where one a text is learnt or another mark parts them."""
+    found = joined_names(data.labels.names) if data.task.name in ("single-label", "multi-label") else None
     if found is None:
         return []
     mark, joined = found
