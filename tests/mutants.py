@@ -1036,6 +1036,13 @@ MUTANTS = (
         ("tests/corpus/test_dialect.py::test_a_file_that_says_itself_what_it_is_is_believed",),
     ),
     Mutant(
+        "text: a short file of UTF-8 is read as what it was said to be",
+        "corpus/files.py",
+        "of_utf8 >= LIKELY_UTF8",
+        "of_utf8 >= SURELY_UTF8",
+        ("tests/corpus/test_dialect.py::test_a_short_file_that_is_utf8_is_not_read_as_windows_either",),
+    ),
+    Mutant(
         "verify: damage is to be made anew by settings that are not the run's",
         "training/runlog.py",
         "if verb is None or sha256_file(out / CONFIG) != inputs.get(CONFIG):",

@@ -23,6 +23,7 @@ from bertlab.errors import BertlabError, ConfigError, DataError
 
 BETWEEN_TEXTS = " \x00 "  # what no text holds, and white space normalisation leaves: ("a b", "c") is not ("a", "b c")
 JOINING = ("|", ";", ",")  # what people put between several labels in one cell
+FEWEST_JOINED = 3  # fewer labels that are others joined may be so by chance
 MOST_LABELS = 65_536  # classes; a column with more of them is another one, and a classifier of a million is gigabytes
 _INTEGER = re.compile(r"[+-]?[0-9]{1,4000}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
@@ -282,13 +283,24 @@ def alike_names(names: Sequence[str]) -> list[list[str]]:
     return [ways for ways in together.values() if len(ways) > 1]
 
 
+def joined_names(names: Sequence[str]) -> tuple[str, list[str]] | None:
+    """The mark that seems to stand between several labels of a text, and the names that are names of others with it between."""
+    for mark in JOINING:
+        parts_of = {name: [part.strip() for part in name.split(mark)] for name in names}
+        times = Counter(part for parts in parts_of.values() for part in parts)
+        joined = [name for name, parts in parts_of.items() if len(parts) > 1 and all(times[part] > 1 for part in parts)]
+        if len(joined) >= FEWEST_JOINED:
+            return mark, joined
+    return None
+
+
 def label_ids(labelled: Labelled, names: Sequence[str]) -> list[int]:
     """The place of each example's label in `names`. Raises DataError for a label that is not among them."""
     place = {name: index for index, name in enumerate(names)}
     labels = _labels(labelled)
     for row, name in zip(labelled.ids, labels, strict=True):
         if name not in place:
-            raise _unknown_label(labelled, name, row, names)
+            raise _unknown_label(labelled, name, row, names, "fine-tune with")
     return [place[name] for name in labels]
 
 
@@ -299,7 +311,7 @@ def set_ids(labelled: Labelled, names: Sequence[str]) -> list[list[int]]:
     for row, labels in zip(labelled.ids, _sets_of(labelled), strict=True):
         strange = next((name for name in labels if name not in place), None)
         if strange is not None:
-            raise _unknown_label(labelled, strange, row, names)
+            raise _unknown_label(labelled, strange, row, names, "give")
         found.append(sorted(place[name] for name in labels))
     return found
 
@@ -338,10 +350,13 @@ def _sets_of(labelled: Labelled) -> list[tuple[str, ...]]:
     return [(label,) for label in _labels(labelled)]
 
 
-def _unknown_label(labelled: Labelled, name: str, row: str, names: Sequence[str]) -> DataError:
+def _unknown_label(labelled: Labelled, name: str, row: str, names: Sequence[str], do: str) -> DataError:
+    """`do`: where several labels a text are known already the option is enough, else a model that gives one a text is the wrong one."""
     known = ", ".join(f"'{known}'" for known in names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
     mark = next((mark for mark in JOINING if mark in name and any(part.strip() in names for part in name.split(mark))), None)
-    several = "" if mark is None else f"; if a text may have several labels, give --label-separator '{mark}'"
+    if mark is None and (joined := joined_names(names)):
+        mark = joined[0]
+    several = "" if mark is None else f"; if a text may have several labels, {do} --label-separator '{mark}'"
     return DataError(f"{labelled.origin}: label '{name}' (example {row}) is not one that train has: {known}{several}")
 
 

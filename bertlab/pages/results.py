@@ -1,13 +1,12 @@
 """What a fine-tuning says and leaves of one task: its opening lines, metrics.json, the predictions of every seed, mistakes and pictures of
 the best one, and its model folder with its facts."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import bertlab
-from bertlab.corpus.labelled import JOINING, alike_names
+from bertlab.corpus.labelled import alike_names, joined_names
 from bertlab.disk import sha256_file, write_json
 from bertlab.evaluation.metrics import mean_and_deviation
 from bertlab.model.folder import save_model
@@ -26,7 +25,6 @@ from bertlab.tasks.shots import Shots
 from bertlab.tasks.start import Start
 from bertlab.training.runlog import run_files
 
-FEWEST_JOINED = 3  # fewer labels that are others joined may be so by chance
 COPIES = 0.05  # a share of train's texts that are others' copies which is told: a few are in every collection
 FEW, NAMED = 5, 5  # classes with fewer training examples than this are told, and so many of them by name
 
@@ -56,17 +54,13 @@ def alike_lines(names: Sequence[str]) -> list[str]:
 
 
 def joined_lines(data: Data) -> list[str]:
-    """In a line which mark seems to stand between several labels of a text, where one label a text is learnt."""
-    if data.task.name != "single-label":
+    """In a line which mark seems to stand between several labels of a text, where one a text is learnt or another mark parts them."""
+    found = joined_names(data.labels.names) if data.task.name in ("single-label", "multi-label") else None
+    if found is None:
         return []
-    for mark in JOINING:
-        parts_of = {name: [part.strip() for part in name.split(mark)] for name in data.labels.names}
-        times = Counter(part for parts in parts_of.values() for part in parts)
-        joined = [name for name, parts in parts_of.items() if len(parts) > 1 and all(times[part] > 1 for part in parts)]
-        if len(joined) >= FEWEST_JOINED:
-            several = f"{len(joined):,} labels, as {inert(repr(joined[0]))}, are names of other labels with {mark!r} between"
-            return [f"note: {several}: if a text may have several, give --label-separator '{mark}', and each is learnt as one"]
-    return []
+    mark, joined = found
+    several = f"{len(joined):,} labels, as {inert(repr(joined[0]))}, are names of other labels with {mark!r} between"
+    return [f"note: {several}: if a text may have several, give --label-separator '{mark}', and each is learnt as one"]
 
 
 def wordless_lines(data: Data) -> list[str]:

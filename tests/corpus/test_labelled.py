@@ -298,10 +298,24 @@ def test_what_must_stay_together_does_when_dev_is_cut() -> None:
     assert len(dev) == 12 and not {int(name.split()[1]) // 4 for name in train.texts} & {int(name.split()[1]) // 4 for name in dev.texts}
 
 
-@pytest.mark.parametrize(("label", "mark"), [("x, y", ","), ("z|x", "|"), ("z;w", None), ("x y", None)])
-def test_an_unknown_label_that_holds_known_ones_suggests_the_separator(label: str, mark: str | None) -> None:
+JOINED = ["x", "y", "z", "x;y", "y;z", "x;z"]
+
+
+@pytest.mark.parametrize(
+    ("label", "names", "mark"),
+    [
+        ("x, y", ["x", "y"], ","),
+        ("z|x", ["x", "y"], "|"),
+        ("z;w", ["x", "y"], None),
+        ("x y", ["x", "y"], None),
+        ("w", JOINED, ";"),  # it is train's own labels that are others joined
+        ("w", JOINED[:-1], None),
+    ],
+)
+def test_an_unknown_label_suggests_the_separator_where_labels_are_others_joined(label: str, names: list[str], mark: str | None) -> None:
     rows = Labelled(["made:1"], ["a text"], None, [label], "made.csv")
-    with pytest.raises(DataError) as caught:
-        label_ids(rows, ["x", "y"])
-    assert (f"give --label-separator '{mark}'" in str(caught.value)) == (mark is not None)
-    assert ("--label-separator" in str(caught.value)) == (mark is not None)
+    for find, do in ((label_ids, "fine-tune with"), (set_ids, "give")):
+        with pytest.raises(DataError) as caught:
+            find(rows, names)
+        assert str(caught.value).endswith(f", {do} --label-separator '{mark}'") == (mark is not None)
+        assert ("--label-separator" in str(caught.value)) == (mark is not None)

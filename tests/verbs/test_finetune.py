@@ -349,6 +349,11 @@ def test_labels_that_are_others_joined_are_told_with_the_mark(base: str, tmp_pat
         ]
     assert told("sea|sky", "sky", "sea", "moss") == [], "one may be so by chance"
     assert told("Society, politics and law", "Arts, letters", "Earth, moon", "People") == []
+    joined = ["sea, sky", "sky, moss", "sea, moss"]
+    for mark, is_told in ((";", True), (",", False)):  # another mark than was given parts them
+        file = write(tmp_path / "several.csv", [{"text": f"the {label}", "label": label} for label in joined])
+        given = config(base, {"train": file, "dev": file}, tmp_path, label_separator=mark)
+        assert any("give --label-separator ','" in line for line in opening(read(given), "as asked", {})) == is_told
 
 
 def test_labels_that_differ_only_in_case_or_spaces_are_told(base: str, tmp_path: Path) -> None:
