@@ -18,7 +18,7 @@ from bertlab.tokens.extension import extends
 # the best of a few tried (docs/performance.md); of 512, and Muon's above, what follows from them when a rate falls as the width grows.
 LEARNING_RATES = {128: 1e-3, 256: 1e-3, 512: 5e-4, 768: 1e-4, 1024: 1e-4}
 MUON_LEARNING_RATES = {128: 2.5e-3, 256: 1.5e-3, 512: 7.5e-4, 768: 5e-4, 1024: 4e-4}
-# A run of fewer steps takes twice these: with 800 tiny learns far more by it, mini as much (docs/performance.md).
+# A run of fewer steps takes twice these: with 800 tiny learns far more by it, small more, mini as much (docs/performance.md).
 SHORT_RUN = 1_000
 
 
