@@ -69,6 +69,7 @@ def pretraining_facts(
         "text_read": list(text_read),
         "steps": steps,
         "tokens_seen": state["tokens_seen"],
+        "rates": state.get("rates"),
         "skipped_steps": state["skipped"],
         "seconds": round(state["seconds"], 1),
         "pooler_trained": True,

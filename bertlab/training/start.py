@@ -38,6 +38,14 @@ def _of_run(steps: int, rate: float) -> float:
     return 2 * rate if steps < SHORT_RUN else rate
 
 
+def peak_rates(asked: float | None, asked_of_muon: float | None, *, width: int, steps: int, goes_on: bool) -> dict[str, float]:
+    """learning_rate and muon_learning_rate of a run, by what was asked for, else by default."""
+    return {
+        "learning_rate": asked or default_learning_rate(width, steps, goes_on=goes_on),
+        "muon_learning_rate": asked_of_muon or default_muon_learning_rate(width, steps, goes_on=goes_on),
+    }
+
+
 def random_model(corpus: Corpus, preset: str, *, longest: int, dropouts: dict[str, Any], start_at_unigrams: bool) -> BertForPreTraining:
     """A preset with random weights, its output bias at the log frequencies of the corpus's tokens if so asked."""
     own = corpus.tokenizer

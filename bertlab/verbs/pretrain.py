@@ -228,7 +228,7 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     from bertlab.training.sharding import shard, whole_weights
     from bertlab.training.speed import peak_memory, training_flops, utilisation_of
     from bertlab.training.spikes import WINDOW, is_spike
-    from bertlab.training.start import default_learning_rate, default_muon_learning_rate
+    from bertlab.training.start import peak_rates
 
     main = accelerator.is_main_process
     corpus = open_corpus(config.corpus, verify=accelerator.is_local_main_process)
@@ -237,23 +237,22 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     model.bert.encoder.recompute = config.recompute
     if config.shard:
         shard(model)
-    width = model.config.hidden_size
-    optimizers = build_optimizers(
-        model,
-        config.optimizer or ("adamw" if config.model else "muon"),
-        learning_rate=config.learning_rate or default_learning_rate(width, config.steps, goes_on=config.model is not None),
-        muon_learning_rate=config.muon_learning_rate or default_muon_learning_rate(width, config.steps, goes_on=config.model is not None),
-        weight_decay=config.weight_decay,
-        bf16=uses_bf16(accelerator.device, config.precision),
-    )
     inputs = {"corpus": corpus.sha256, "model": weights_sha256(config.model)}
     if main:
         refuse_changed(out, inputs)
-    saved = checkpoint.newest_checkpoint(
-        out / "checkpoints",
-        warn=print if main else lambda _: None,
-        strict=config.strict,
-        run=run_sha256(out) if (out / INPUTS).is_file() else None,
+    of_run = run_sha256(out) if (out / INPUTS).is_file() else None
+    saved = checkpoint.newest_checkpoint(out / "checkpoints", warn=print if main else lambda _: None, strict=config.strict, run=of_run)
+    asked = config.learning_rate, config.muon_learning_rate
+    rates = peak_rates(*asked, width=model.config.hidden_size, steps=config.steps, goes_on=config.model is not None)
+    if saved:
+        rates = saved.state.get("rates", rates)  # as it was begun: another version may have other defaults
+    optimizers = build_optimizers(
+        model,
+        config.optimizer or ("adamw" if config.model else "muon"),
+        learning_rate=rates["learning_rate"],
+        muon_learning_rate=rates["muon_learning_rate"],
+        weight_decay=config.weight_decay,
+        bf16=uses_bf16(accelerator.device, config.precision),
     )
     threads = torch.get_num_threads()
     state: dict[str, Any] = {"tokens_seen": 0, "seconds": 0.0, "skipped": 0, "heldout": [], "best": None, "recent": []}
@@ -265,7 +264,7 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         if main and was != now:
             print(f"note: {now} processes x threads, {was} before: the same batches, but other last bits of the weights")
     agree(accelerator, start, f"the step to go on from: do all machines see the same {out}?")
-    state |= {"processes": accelerator.num_processes, "threads": threads}
+    state |= {"processes": accelerator.num_processes, "threads": threads, "rates": rates}
     heldout, baselines = heldout_batches(corpus, config.max_length, config.micro_tokens, config.heldout_batches)
     batches = phases(config, corpus, fill_to(accelerator.device, config.precision, config.compile, config.micro_tokens))
     if main:

@@ -14,7 +14,7 @@ from bertlab.model.folder import save_model
 from bertlab.model.heads import BertForPreTraining
 from bertlab.tokens import tokenizer as tokenizers
 from bertlab.tokens.tokenizer import Tokenizer
-from bertlab.training.start import default_learning_rate, default_muon_learning_rate, given_model, random_model
+from bertlab.training.start import default_learning_rate, default_muon_learning_rate, given_model, peak_rates, random_model
 
 DROPOUTS = {"hidden_dropout_prob": 0.3, "attention_probs_dropout_prob": 0.2}
 
@@ -47,6 +47,13 @@ def test_muons_rate_falls_as_the_width_grows_and_is_adamws_where_a_model_is_gone
 def test_a_short_run_from_random_weights_takes_twice_the_rates() -> None:
     for rate in (default_learning_rate, default_muon_learning_rate):
         assert [rate(128, steps, goes_on=False) / rate(128, 10_000, goes_on=False) for steps in (1, 999, 1_000)] == [2, 2, 1]
+
+
+def test_rates_that_were_asked_for_are_taken_each_on_its_own() -> None:
+    kind: dict[str, Any] = {"width": 256, "steps": 10_000, "goes_on": False}
+    assert peak_rates(None, None, **kind) == {"learning_rate": 1e-3, "muon_learning_rate": 1.5e-3}
+    assert peak_rates(7e-4, None, **kind) == {"learning_rate": 7e-4, "muon_learning_rate": 1.5e-3}
+    assert peak_rates(None, 7e-4, **kind) == {"learning_rate": 1e-3, "muon_learning_rate": 7e-4}
 
 
 def test_a_preset_has_the_corpuss_vocabulary_and_places_for_the_longest_pairs(corpus: Any, tokenizer: Tokenizer) -> None:

@@ -499,6 +499,21 @@ def test_without_held_out_text_the_last_weights_are_the_model(tmp_path: Path, pr
     assert saved.keys() == last.keys() and all(torch.equal(value, last[name]) for name, value in saved.items())
 
 
+def test_a_run_goes_on_at_the_rates_that_it_was_begun_at_whatever_are_the_defaults_now(
+    tmp_path: Path, pretrain: Pretrain, finished: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished[0], tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "model")
+    for step in sorted((tmp_path / "run" / "checkpoints").glob("step-*"))[1:]:
+        shutil.rmtree(step)
+    assert next((tmp_path / "run" / "checkpoints").glob("step-*")).name < "step-00000008", "there is something left to do"
+    monkeypatch.setattr("bertlab.training.start.LEARNING_RATES", {})
+    monkeypatch.setattr("bertlab.training.start.MUON_LEARNING_RATES", {})
+    facts = pretrain(tmp_path / "run")
+    assert facts["rates"] == finished[1]["rates"] == {"learning_rate": 2e-3, "muon_learning_rate": 5e-3}
+    assert weights(tmp_path / "run") == weights(finished[0]) and records(tmp_path / "run") == records(finished[0])
+
+
 def test_a_run_that_was_cut_off_says_that_the_corpus_is_another_whatever_its_size(
     tmp_path: Path, pretrain: Pretrain, finished: tuple[Path, dict[str, Any]]
 ) -> None:
