@@ -217,15 +217,19 @@ def refuse_other_inputs(config: Any, out: Path, named: Mapping[str, str | None])
             found[what] = sha256_file(file)
         elif place in now - read:
             raise ConfigError(f"{nothing_at(place)}, and {out} is finished: correct {what}, or leave it as it was")
-    refuse_changed(out, found)
+    refuse_changed(out, found, test=named.get("test file"))
 
 
-def refuse_changed(out: Path, inputs: Mapping[str, str | None]) -> None:
-    """Raise ConfigError where a run was started from other inputs than these, or without them; not where it was never started."""
+def refuse_changed(out: Path, inputs: Mapping[str, str | None], *, test: str | None = None) -> None:
+    """Raise ConfigError where a run was started from other inputs than these, or without them; not where it was never started. `test`: the
+    file by which the model of a finished run can be scored, where that is all it was started without."""
     before = read_json(out / INPUTS) if (out / INPUTS).is_file() else inputs
     if changed := [name for name, sha256 in inputs.items() if before.get(name) != sha256]:
         how = " and ".join(f"{'with another' if before.get(name) else 'without a'} {name}" for name in changed)
-        raise ConfigError(f"{out} was started {how}: choose another --out")
+        advice, model = "choose another --out", str(out / "model")
+        if test and how == "without a test file" and load_facts(model).get("kind") == "classifier":
+            advice += f", or score its model by bertlab evaluate --model {shlex.quote(model)} --data {shlex.quote(test)} --out DIR"
+        raise ConfigError(f"{out} was started {how}: {advice}")
 
 
 def _texts(value: Any) -> set[str]:

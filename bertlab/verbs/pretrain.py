@@ -172,15 +172,15 @@ class Config:
 
 
 def look(config: Config) -> None:
-    """Raise, before torch is imported, what `run` would of folders and settings."""
+    """Raise, before torch is imported, what `run` would of folders, settings and another corpus than a run was started with."""
     from bertlab.model.facts import fetch, load_config
     from bertlab.tokens.corpus import open_corpus
-    from bertlab.training.runlog import agree_with_config
+    from bertlab.training.runlog import agree_with_config, refuse_changed
 
     out = Path(config.out)
     agree_with_config(config, out, FREE)
     if not (out / "model").is_dir():
-        open_corpus(config.corpus, verify=False)
+        refuse_changed(out, {"corpus": open_corpus(config.corpus, verify=False).sha256})
         if config.model:
             load_config(fetch(config.model))
 

@@ -511,6 +511,11 @@ def test_a_run_says_that_it_had_no_test_and_which_classes_the_test_has_none_of(
     assert "           note: no example of " in shown and "macro-F1 can be " in shown and "test       none" not in shown
     finetune.run(replace(config(base, {"train": files["train"]}, tmp_path / "none", **quick)))
     assert "test       none: what dev says flatters. Give --test FILE and another --out" in capsys.readouterr().out
+    how = rf"--out, or score its model by bertlab evaluate --model \S+none/model --data {re.escape(one)} --out DIR$"
+    with pytest.raises(ConfigError, match=rf"none was started without a test file: choose another {how}"):
+        finetune.run(replace(config(base, {"train": files["train"], "test": one}, tmp_path / "none", **quick)))
+    with pytest.raises(ConfigError, match=r"none was started with another train file and without a test file: choose another --out$"):
+        finetune.run(replace(config(base, {"train": files["test"], "test": one}, tmp_path / "none", **quick)))
 
 
 def test_a_tracker_is_told_of_every_epochs_scores_on_dev_and_a_run_of_one_seed_says_that_it_is_one(

@@ -30,7 +30,7 @@ from bertlab.tokens.corpus import open_corpus
 from bertlab.training import checkpoint, heldout, loop, optimizers, processes, speed
 from bertlab.training.heldout import heldout_batches, measure_heldout
 from bertlab.verbs import prepare
-from bertlab.verbs.pretrain import Config, phases, run
+from bertlab.verbs.pretrain import Config, look, phases, run
 
 NOUNS = ["mill", "river", "bridge", "tower", "garden", "harbour", "castle", "market", "chapel", "meadow", "forest", "station"]
 VERBS = ["overlooks", "crosses", "borders", "feeds", "shelters", "divides"]
@@ -523,6 +523,8 @@ def test_a_run_that_was_cut_off_says_that_the_corpus_is_another_whatever_its_siz
     source.write_text(source.read_text().translate({ord(letter): None for letter in "aeioust"}))  # fewer letters: a smaller vocabulary
     prepare.run(prepare.Config(source=(str(source),), out=other, vocab_size=180, heldout=0.1))
     before = tree(tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"run was started with another corpus: choose another --out$"):
+        look(Config(**{**SMALL, "corpus": other, "out": str(tmp_path / "run")}))  # before torch is imported
     with pytest.raises(ConfigError, match=r"run was started with another corpus: choose another --out$"):
         pretrain(tmp_path / "run", corpus=other)
     assert tree(tmp_path / "run") == before
