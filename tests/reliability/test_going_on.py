@@ -159,7 +159,7 @@ def test_a_run_does_not_go_on_with_other_settings_or_inputs(
         ({"mask_rate": 0.2, "seed": 1}, 2, "mask_rate was 0.15, is 0.2; seed was 0, is 1"),
         ({"precision": "bf16"}, 2, "precision was 'fp32', is 'bf16'"),
         ({"corpus": copies["corpus"]}, 4, str(shard)),
-        ({"corpus": vocabulary}, 2, "different vocabularies"),
+        ({"corpus": vocabulary}, 2, "was started with another corpus"),
         ({"model": copies["model"]}, -1, ""),
     ]
     wrong = []
