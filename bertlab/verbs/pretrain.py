@@ -237,9 +237,8 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     model.bert.encoder.recompute = config.recompute
     if config.shard:
         shard(model)
-    inputs = {"corpus": corpus.sha256, "model": weights_sha256(config.model)}
-    if main:
-        refuse_changed(out, inputs)
+    inputs = {"corpus": corpus.sha256, "model": weights_sha256(config.model)} if main else {}  # hashed once, not by every process
+    refuse_changed(out, inputs)
     of_run = run_sha256(out) if (out / INPUTS).is_file() else None
     saved = checkpoint.newest_checkpoint(out / "checkpoints", warn=print if main else lambda _: None, strict=config.strict, run=of_run)
     asked = config.learning_rate, config.muon_learning_rate
