@@ -193,7 +193,9 @@ def parse(verb: str, Config: type, args: Sequence[str]) -> tuple[list[str], dict
         raise ConfigError(f"unknown option {option}{near or f': bertlab {verb} --help lists them'}") from None
     except UnusedCliTokensError as error:
         word = (error.unused_tokens or [""])[0]
-        raise ConfigError(f"what is {word!r}? Options are written --name VALUE or name=VALUE: bertlab {verb} --help lists them") from None
+        wanted = ", ".join(flag(leaf.name) for leaf in known.values() if leaf.required and not leaf.positional)
+        listed = f"{verb} wants {wanted}, and " * bool(wanted) + f"bertlab {verb} --help lists them"
+        raise ConfigError(f"what is {word!r}? Options are written --name VALUE or name=VALUE: {listed}") from None
     except CycloptsError as error:
         raise ConfigError(str(error)) from None
     given = {names[parameter]: value for parameter, value in bound.arguments.items()}

@@ -38,6 +38,7 @@ MASKING = "tests/batches/test_masking.py"
 PAIRS = "tests/batches/test_pairs.py"
 BATCHES = "tests/batches/test_pretraining.py"
 ENCODER = "tests/model/test_encoder.py"
+VOCABULARY = "tests/model/test_vocabulary.py"
 ATTENTION = "tests/model/test_attention.py"
 PARTS = "tests/model/test_learnt_parts.py"
 MEASURES = "tests/tasks/test_measures.py"
@@ -47,6 +48,27 @@ RANKS = "tests/reliability/test_ranks.py"
 
 MUTANTS = (
     # --- losses over the global batch
+    Mutant(
+        "the vocabulary: each block's exponentials are taken for shares of the sum of all",
+        "model/vocabulary.py",
+        "labels, shares / total * counted, errors",
+        "labels, torch.ones_like(shares) / total * counted, errors",
+        (f"{VOCABULARY}::test_the_vocabulary_loss_and_its_gradient_are_those_of_cross_entropy",),
+    ),
+    Mutant(
+        "the vocabulary: ignored places have a gradient",
+        "model/vocabulary.py",
+        "labels, shares / total * counted, errors",
+        "labels, shares / total, errors",
+        (f"{VOCABULARY}::test_ignored_places_are_in_no_vocabulary_loss_and_have_no_gradient",),
+    ),
+    Mutant(
+        "the vocabulary: under bf16 the 1 goes off what has been rounded",
+        "model/vocabulary.py",
+        "torch.where(here, own_errors, errors.gather(1, column).squeeze(1))",
+        "errors.gather(1, column).squeeze(1) - here * gradient * (labels != _IGNORED)",
+        (f"{VOCABULARY}::test_of_bf16_logits_the_loss_is_fp32_and_the_gradient_rounded_twice",),
+    ),
     Mutant(
         "accumulation adds up means (the mainstream's M1)",
         "training/loop.py",

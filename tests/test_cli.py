@@ -193,8 +193,14 @@ def test_the_command_line_wins_over_files_and_later_files_over_earlier_ones(verb
         ("--source a --zzzzzz", "unknown option --zzzzzz: bertlab echo --help lists them"),
         ("--source a -x", "unknown option -x: bertlab echo --help lists them"),
         ("--source a --source.x 3", "unknown option --source.x: did you mean --source?"),
-        ("a --source b", "what is 'a'? Options are written --name VALUE or name=VALUE: bertlab echo --help lists them"),
-        ("--source a --out x y", "what is 'y'? Options are written --name VALUE or name=VALUE: bertlab echo --help lists them"),
+        (
+            "a --source b",
+            "what is 'a'? Options are written --name VALUE or name=VALUE: echo wants --source, and bertlab echo --help lists them",
+        ),
+        (
+            "--source a --out x y",
+            "what is 'y'? Options are written --name VALUE or name=VALUE: echo wants --source, and bertlab echo --help lists them",
+        ),
         ("--out x", "missing source: give it on the command line (--source VALUE) or in a --config file"),
         ("--source a --optim.lr fast", "optim.lr wants a finite number, not 'fast'"),
         ("--source a --processes 2.0", "processes wants a whole number, or to be left out, not '2.0'"),

@@ -36,14 +36,22 @@ class Agreement:
     pairs: int
 
 
-def warning(pooling: Pooling, recorded: Recorded) -> str | None:
-    """A line about a pooling that is known to be poor for this model, or None."""
-    if pooling != "cls" or recorded.pooling == "cls":
+def warning(pooling: Pooling | None, recorded: Recorded) -> str | None:
+    """A line about vectors that are known to be poor, or that nobody has trained to be near where texts are alike; None for others, and for
+    those of tokens, which have no `pooling`."""
+    if pooling is None or recorded.pooling == pooling:
         return None
-    return (
-        "warning: [CLS] of a model that was not trained for it is a poor sentence vector (Spearman on STS-B, BERT-base: 16.5, the mean of "
-        "the tokens 46.4): --pooling mean is better; --dev-pairs FILE measures it on pairs of yours"
-    )
+    if pooling == "cls":
+        return (
+            "warning: [CLS] of a model that was not trained for it is a poor sentence vector (Spearman on STS-B, BERT-base: 16.5, the mean "
+            "of the tokens 46.4): --pooling mean is better; --dev-pairs FILE measures it on pairs of yours"
+        )
+    if recorded.pooling is None and not recorded.beyond:
+        return (
+            "note: nobody has trained this model's sentence vectors (its folder records no pooling), so how near they are says little of "
+            "meaning: bertlab contrast trains them; --dev-pairs FILE measures them on pairs of yours"
+        )
+    return None
 
 
 def compared(embedder: Embedder, texts: Sequence[str], texts_b: Sequence[str], scores: Sequence[float]) -> dict[str, Agreement]:

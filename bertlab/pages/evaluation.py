@@ -70,6 +70,8 @@ def conflict_lines(found: Mapping[str, Any], splits: Sequence[str]) -> list[str]
         lines[0] += f" (of {in_writing:,} of these texts the labels differ only in case, spaces or Unicode form)"
     for rows_of_text in found["conflicts"][:SHOWN]:
         lines.append("            " + ", ".join(f"{inert(row)} {inert(repr(label))}" for row, label in rows_of_text[:SHOWN]))
+    if count > SHOWN:
+        lines.append(f"            and {count - SHOWN:,} more (metrics.json, leakage: the first 100)")
     return lines
 
 

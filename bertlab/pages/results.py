@@ -36,6 +36,8 @@ def opening(data: Data, reason: str, leaks: Mapping[str, Any], *, few: bool = Fa
     for split, encoded in data.encoded.items():
         cut = "".join(f", {count:,} {name}" for name, count in what_was_cut(encoded).items())
         lines.append(f"{split:5} {len(data.splits[split]):,} examples of {data.of}, {encoded.lengths.mean():.0f} tokens on average{cut}")
+    if "test" not in data.splits:
+        lines.append("test  none: what dev says will flatter, for epoch and seed are chosen by it")
     lines += [*alike_lines(data.labels.names), *joined_lines(data), *wordless_lines(data), *copies_lines(data)]
     lines += [] if few else rare_lines(data)
     lines += [line for split, found in leaks.items() for line in seen_lines(found, split)]

@@ -18,7 +18,20 @@ def test_cls_is_warned_of_unless_the_folder_says_that_it_was_trained_for_it() ->
         line = warning("cls", recorded)
         assert line is not None and "16.5" in line and "--pooling mean is better" in line and "\n" not in line
     assert warning("cls", Recorded("cls")) is None
-    assert all(warning(pooling, Recorded()) is None for pooling in POOLINGS if pooling != "cls")
+
+
+def test_vectors_that_nobody_trained_are_said_to_be_such() -> None:
+    for pooling in POOLINGS:
+        line = warning(pooling, Recorded())
+        assert (
+            line is not None and line.startswith("warning: [CLS]" if pooling == "cls" else "note: nobody has trained") and "\n" not in line
+        )
+        assert warning(pooling, Recorded(pooling)) is None
+        assert (
+            pooling == "cls" or warning(pooling, Recorded("cls")) is None
+        )  # another choice than its maker's, who trained them all the same
+    assert warning("mean", Recorded(beyond="a dense layer")) is None
+    assert warning(None, Recorded()) is None  # of tokens
 
 
 def test_the_pooling_that_made_the_scores_comes_first(embedder: Embedder, texts_of: Callable[..., list[str]]) -> None:

@@ -32,8 +32,8 @@ def logits_and_labels(rows: int = 10, vocabulary: int = 97, dtype: torch.dtype =
 
 
 def in_blocks_of(words: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vocabulary, "_LOGITS", 10 * words)
-    monkeypatch.setattr(vocabulary, "_FEWEST_WORDS", 1)
+    monkeypatch.setattr(vocabulary, "_LOGITS", 1)
+    monkeypatch.setattr(vocabulary, "_FEWEST_WORDS", words)
 
 
 def ours(logits: Tensor, labels: Tensor) -> Tensor:

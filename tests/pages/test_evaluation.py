@@ -45,6 +45,11 @@ def test_leaks_are_counted_and_the_first_named() -> None:
         "            train:2 'x', test:0 'y'",
         "            train:0 'x', train:1 'X '",
     ]
+    many = find_leaks(labelled("train", list("abcde"), ["x"] * 5), labelled("test", list("abcdef"), ["y"] * 6))
+    assert leak_lines(many.as_json())[-2:] == [
+        "            train:2 'x', test:2 'y'",
+        "            and 2 more (metrics.json, leakage: the first 100)",
+    ]
     seen = find_leaks(train, train).as_json()
     seen["leaks"][0] |= {"equal": False}
     first, _, second, *_ = leak_lines(seen, "dev")  # one of each kind before the others

@@ -309,6 +309,9 @@ def test_what_is_wrong_with_labels_is_told_once_and_of_all_splits(base: str, tmp
     }
     data = read(config(base, files, tmp_path))
     lines = opening(data, "as asked", leaks_of(data))
+    assert not any(line.startswith("test  none") for line in lines)
+    without = opening(read(config(base, {name: files[name] for name in ("train", "dev")}, tmp_path / "without")), "as asked", {})
+    assert "test  none: what dev says will flatter, for epoch and seed are chosen by it" in without
     assert [line for line in lines if "different labels" in line] == [
         "warning: 2 texts have different labels in different rows of train, dev and test: one of them is wrong"
     ]
