@@ -6,14 +6,12 @@ beyond the last bits of rounding, and a row is in the same slice whenever it is 
 way. Memory: the texts of the file and the answers of one slice.
 """
 
-import csv
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ import pyarrow.parquet as pq
 import torch
 
 import bertlab
+from bertlab.corpus.dialect import encoding_for, table_line
 from bertlab.corpus.labelled import Rows
 from bertlab.corpus.labelled_tokens import LabelledTokens
 from bertlab.disk import whole_file
@@ -34,7 +33,6 @@ from bertlab.tasks.measures import as_texts, without_known_tokens
 
 SLICE = 4096  # rows: what a cut-off costs at most
 WITHIN_CELL = "|"  # between several labels in one cell of CSV or TSV
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell begins with that Excel computes
 Kept = dict[str, list[Any]]  # further columns of the input, a value a row
 LAYOUT = 3  # of a slice's piece: it goes up when rows have other columns, so that one of before is not gone on with
 
@@ -173,7 +171,8 @@ def _lines(rows: Sequence[dict[str, Any]], form: Form) -> list[str]:
     if form.ending == ".jsonl":
         return [json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows]  # str: of dates in kept columns
     flat = [dict(_cells(row)) for row in rows]
-    return [_csv_line(cells, form) for cells in (flat[0], *(each.values() for each in flat))]
+    separator = "\t" if form.ending == ".tsv" else form.separator
+    return [table_line(cells, separator, form.excel) for cells in (flat[0], *(each.values() for each in flat))]
 
 
 def _cells(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -184,14 +183,6 @@ def _cells(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         else:
             cell = WITHIN_CELL.join(str(each) for each in value) if isinstance(value, list) else value
             yield name, str(cell).lower() if isinstance(cell, bool) else cell
-
-
-def _csv_line(cells: Any, form: Form) -> str:
-    line = StringIO()
-    if form.excel:  # a stranger's text that calls other programs: owasp.org/www-community/attacks/CSV_Injection
-        cells = [f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell for cell in cells]
-    csv.writer(line, delimiter="\t" if form.ending == ".tsv" else form.separator, lineterminator="\n").writerow(cells)
-    return line.getvalue()
 
 
 # ---- the file
@@ -214,7 +205,7 @@ def _opened(path: Path, form: Form) -> Iterator[Write]:
             for writer in writers:
                 writer.close()
         return
-    with path.open("w", encoding="utf-8-sig" if form.excel else "utf-8", newline="") as stream:
+    with path.open("w", encoding=encoding_for(form.excel), newline="") as stream:
 
         def append_lines(table: pa.Table) -> None:
             names = 1 if form.ending != ".jsonl" and stream.tell() else 0  # of the columns, which the file has once

@@ -1,15 +1,21 @@
 """How text files and tables are written where that is not what their name promises: what a person says of them, never a guess.
 
-A verb that reads tables extends Dialect, so that both options mean the same everywhere; what reads a file is given one.
+A verb that reads tables extends Dialect, so that both options mean the same everywhere; what reads a file is given one. And the lines of
+a table that is written, where an office's spreadsheet is to open it too.
 """
 
 import codecs
+import csv
+from collections.abc import Iterable
 from dataclasses import dataclass
+from io import StringIO
+from typing import Any
 
 from bertlab.errors import ConfigError
 
 TABS = ("tab", "\\t", "\t")  # what a person may write for one
 ASCII = bytes(range(32, 127))
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell begins with that Excel computes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,3 +69,17 @@ class Dialect:
 
 
 AS_NAMED = Dialect()  # by the file's name, in UTF-8
+
+
+def table_line(cells: Iterable[Any], separator: str, excel: bool = False) -> str:
+    """A line of CSV or TSV. For Excel no text is a formula (owasp.org/www-community/attacks/CSV_Injection: a stranger's text can call other
+    programs), and the file is to begin with a byte order mark, by which it knows UTF-8: the encoding `encoding_for(excel)`."""
+    line = StringIO()
+    if excel:
+        cells = [f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell for cell in cells]
+    csv.writer(line, delimiter=separator, lineterminator="\n").writerow(cells)
+    return line.getvalue()
+
+
+def encoding_for(excel: bool) -> str:
+    return "utf-8-sig" if excel else "utf-8"

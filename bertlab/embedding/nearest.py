@@ -31,6 +31,13 @@ def in_order(rows: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.take_along_axis(rows, order, axis=-1), np.take_along_axis(rounded, order, axis=-1)
 
 
+def pairs_in_order(rows: np.ndarray, cosines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of rows (p, 2) and their cosines (p,), the nearest first and then by row, with as many digits as are the same everywhere."""
+    rounded = cosines.round(DIGITS)
+    order = np.lexsort((rows[:, 1], rows[:, 0], -rounded))
+    return rows[order], rounded[order]
+
+
 def near_pairs(blocks_from: Callable[[int], Iterable[Block]], threshold: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Every pair of rows whose cosine is at least `threshold`, once: rows (p, 2), the earlier first, and cosines (p,), as they are found.
 

@@ -11,7 +11,8 @@ import itertools
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 QUERIES_AT_ONCE = 256  # one pass over the vectors for so many
 PAIRS_AT_ONCE = 4096  # one pass over ids and texts for so many
 LONGEST_SHOWN = 100  # characters of a text on the screen
+ENDINGS = (".csv", ".tsv", ".jsonl")
+OF_NEAREST = ("query", "rank", "score", "id", "text")  # the columns of a file
+OF_PAIRS = ("cosine", "id", "text", "other_id", "other_text")
+
+Put = Callable[[dict[str, Any]], None]  # what is done with an answer: {query, nearest} or {cosine, pair}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +55,11 @@ class Config(Dialect):
     """Search a graph (usearch) instead of all vectors; it is built beside the file when first asked for, and its recall is said."""
     json: bool = False
     """Print a JSON object a query, or a pair, instead of tables."""
+    output: str | None = None
+    """File to write instead of the screen, NAME.csv, NAME.tsv or NAME.jsonl, that is not there yet: a row a text found (query, rank, score,
+    id, text), or a pair (cosine, id, text, other_id, other_text), the nearest pairs first."""
+    excel: bool = False
+    """Of .csv: as Excel opens it by a double click, as by bertlab predict --excel."""
     device: Literal["cpu", "cuda"] | None = None
     """Of the model; default: the GPU where there is one."""
 
@@ -65,6 +76,12 @@ class Config(Dialect):
             raise ConfigError(f"duplicates={self.duplicates}: give a cosine above 0, at most 1, such as 0.95")
         if self.approximate and self.duplicates is not None:
             raise ConfigError("duplicates are found exactly: leave --approximate out")
+        if self.output is not None and Path(self.output).suffix not in ENDINGS:
+            raise ConfigError(f"output={self.output}: name it .csv, .tsv or .jsonl")
+        if self.output is not None and self.json:
+            raise ConfigError("json is a way to print: name the output NAME.jsonl for JSON in a file")
+        if self.excel and Path(self.output or "").suffix != ".csv":
+            raise ConfigError("excel is a way to write .csv: give --output NAME.csv, or leave it out")
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -72,21 +89,66 @@ def run(config: Config) -> dict[str, Any]:
 
     Raises ConfigError (names, another model), DataError (texts), CorruptError (vectors).
     """
+    from bertlab.disk import refuse_unwritable
     from bertlab.embedding.index import open_index, texts_source
 
+    if config.output is not None:
+        if Path(config.output).exists():
+            raise ConfigError(f"{config.output} is there already: choose another --output, or remove it first")
+        refuse_unwritable(Path(config.output))
     index = open_index(Path(config.index))
     files = texts_source(index, config.texts)
     if files is None:
         print(f"texts are not shown: {index.origin['path']} is not there as it was embedded (--texts FILE)", file=sys.stderr)
-    if config.duplicates is not None:
-        return {"pairs": _show_pairs(config, index, files, config.duplicates)}
-    return _show_nearest(config, index, files)
+    with _answers(config) as put:
+        if config.duplicates is not None:
+            return {"pairs": _find_pairs(config, index, files, config.duplicates, put)}
+        return _find_nearest(config, index, files, put)
+
+
+# ---- where answers go
+
+
+@contextmanager
+def _answers(config: Config) -> Iterator[Put]:
+    """A function that prints an answer, or adds its rows to the file, which is there when all are."""
+    if config.output is None:
+        yield lambda answer: print(json.dumps(answer, ensure_ascii=False) if config.json else _screen(answer), flush=True)
+        return
+    from bertlab.corpus.dialect import encoding_for, table_line
+    from bertlab.disk import whole_file
+
+    output = Path(config.output)
+    columns = OF_NEAREST if config.duplicates is None else OF_PAIRS
+    separator = "\t" if output.suffix == ".tsv" else config.between_cells("csv") if config.excel else ","
+    with whole_file(output) as place, place.open("w", encoding=encoding_for(config.excel), newline="") as stream:
+        if output.suffix != ".jsonl":
+            stream.write(table_line(columns, separator, config.excel))
+
+        def write(answer: dict[str, Any]) -> None:
+            for row in _rows(answer):
+                cells = {column: row.get(column, "") for column in columns}
+                as_json = output.suffix == ".jsonl"
+                stream.write(
+                    json.dumps(cells, ensure_ascii=False) + "\n" if as_json else table_line(cells.values(), separator, config.excel)
+                )
+
+        yield write
+    print(f"wrote {output}", file=sys.stderr)
+
+
+def _rows(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """An answer flat: a row a text found, or one of a pair."""
+    if "query" in answer:
+        return [{"query": answer["query"], "rank": rank, **entry} for rank, entry in enumerate(answer["nearest"], start=1)]
+    first, second = answer["pair"]
+    return [{"cosine": answer["cosine"]} | first | {f"other_{name}": value for name, value in second.items()}]
 
 
 # ---- the nearest
 
 
-def _show_nearest(config: Config, index: "Index", files: Any) -> dict[str, Any]:
+def _find_nearest(config: Config, index: "Index", files: Any, put: Put) -> dict[str, Any]:
     from bertlab.embedding.approximate import propose
     from bertlab.embedding.index import blocks, embedder_of, query_vectors
     from bertlab.embedding.nearest import exact_nearest
@@ -101,10 +163,7 @@ def _show_nearest(config: Config, index: "Index", files: Any) -> dict[str, Any]:
         found = propose(graph, vectors, config.top) if graph else list(zip(*exact_nearest(*exact), strict=True))
         named = _named(index, files, {int(row) for rows, _ in found for row in rows})
         for query, (rows, scores) in zip(part, found, strict=True):
-            nearest = [_entry(named, row, score) for row, score in zip(rows.tolist(), scores.tolist(), strict=True)]
-            print(
-                json.dumps({"query": query, "nearest": nearest}, ensure_ascii=False) if config.json else _screen(query, nearest), flush=True
-            )
+            put({"query": query, "nearest": [_entry(named, row, score) for row, score in zip(rows.tolist(), scores.tolist(), strict=True)]})
         count += len(part)
     return {"queries": count} | ({"recall": graph.facts["recall"]} if graph else {})
 
@@ -139,32 +198,31 @@ def _queries(config: Config) -> Iterator[str]:
 # ---- pairs
 
 
-def _show_pairs(config: Config, index: "Index", files: Any, threshold: float) -> int:
-    """Print every pair as it is found, and count."""
+def _find_pairs(config: Config, index: "Index", files: Any, threshold: float, put: Put) -> int:
+    """Put every pair as it is found, or of a file, when all are found, the nearest first; and count."""
+    import numpy as np
+
     from bertlab.embedding.index import blocks
-    from bertlab.embedding.nearest import near_pairs
-
-    waiting: list[tuple[int, int, float]] = []
-    count = 0
-
+    from bertlab.embedding.nearest import near_pairs, pairs_in_order
     from bertlab.pages.screen import counted
 
-    def flush() -> None:
-        named = _named(index, files, {row for first, second, _ in waiting for row in (first, second)})
-        for first, second, cosine in waiting:
-            pair = [_entry(named, row) for row in (first, second)]
-            print(
-                json.dumps({"cosine": cosine, "pair": pair}, ensure_ascii=False) if config.json else _pair_screen(pair, cosine), flush=True
-            )
-        waiting.clear()
+    count, found = 0, []
+
+    def put_some(rows: "np.ndarray", cosines: "np.ndarray") -> None:
+        for start in range(0, len(rows), PAIRS_AT_ONCE):
+            some = rows[start : start + PAIRS_AT_ONCE]
+            named = _named(index, files, set(some.flatten().tolist()))
+            for (first, second), cosine in zip(some.tolist(), cosines[start : start + PAIRS_AT_ONCE].tolist(), strict=True):
+                put({"cosine": cosine, "pair": [_entry(named, first), _entry(named, second)]})
 
     for rows, cosines in near_pairs(lambda start: blocks(index, start), threshold):
-        for (first, second), cosine in zip(rows.tolist(), cosines.tolist(), strict=True):
-            waiting.append((first, second, cosine))
-            count += 1
-            if len(waiting) == PAIRS_AT_ONCE:
-                flush()
-    flush()
+        count += len(rows)
+        if config.output is None:
+            put_some(rows, cosines)
+        else:
+            found.append((rows, cosines))
+    if found:
+        put_some(*pairs_in_order(*(np.concatenate(each) for each in zip(*found, strict=True))))
     print(
         f"{counted(count, 'pair')} of {counted(index.rows, 'text')} {'has' if count == 1 else 'have'} a cosine of at least {threshold}",
         file=sys.stderr,
@@ -188,19 +246,16 @@ def _entry(named: tuple[dict[int, str], dict[int, str]], row: int, score: float 
     return entry | {"row": row, "id": ids[row]} | ({"text": texts[row]} if row in texts else {})
 
 
-def _screen(query: str, nearest: list[dict[str, Any]]) -> str:
+def _screen(answer: dict[str, Any]) -> str:
     from bertlab.pages.screen import inert
 
+    if "pair" in answer:
+        lines = [f"  {inert(each['id'])}  {_shortened(each.get('text', ''))}".rstrip() for each in answer["pair"]]
+        return "\n".join([f"{answer['cosine']:.4f}", *lines])
+    nearest = answer["nearest"]
     width = max((len(each["id"]) for each in nearest), default=0)
     lines = [f"  {each['score']:7.4f}  {inert(each['id']).ljust(width)}  {_shortened(each.get('text', ''))}".rstrip() for each in nearest]
-    return "\n".join([_shortened(query), *lines, ""])
-
-
-def _pair_screen(pair: list[dict[str, Any]], cosine: float) -> str:
-    from bertlab.pages.screen import inert
-
-    lines = [f"  {inert(each['id'])}  {_shortened(each.get('text', ''))}".rstrip() for each in pair]
-    return "\n".join([f"{cosine:.4f}", *lines])
+    return "\n".join([_shortened(answer["query"]), *lines, ""])
 
 
 def _shortened(text: str) -> str:

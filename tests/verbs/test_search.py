@@ -1,5 +1,6 @@
 """bertlab search: the nearest texts and the pairs, on the screen and as JSON, by options, files and standard input."""
 
+import csv
 import json
 import os
 import random
@@ -74,6 +75,49 @@ def test_pairs_above_a_cosine_are_printed_once_each(index: str, capsys: pytest.C
     assert len(answers(capsys, index, "--duplicates", "1e-9")) > 20
 
 
+def test_a_file_has_the_answers_of_the_screen_a_row_each(index: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["a hill", "=birds in; spring"]
+    expected = [
+        {"query": each["query"], "rank": rank, **{name: entry[name] for name in ("score", "id", "text")}}
+        for each in answers(capsys, index, *asked, "--top", "3")
+        for rank, entry in enumerate(each["nearest"], start=1)
+    ]
+    for name in ("found.csv", "found.tsv", "found.jsonl"):
+        assert cli.main(["search", index, *asked, "--top", "3", "--output", str(tmp_path / name), "--device", "cpu"]) == 0
+        assert capsys.readouterr().out == ""
+    assert [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()] == expected
+    for name, separator in (("found.csv", ","), ("found.tsv", "\t")):
+        with (tmp_path / name).open(newline="") as stream:
+            rows = list(csv.DictReader(stream, delimiter=separator))
+        assert rows == [{key: str(value) for key, value in row.items()} for row in expected]
+    excel = tmp_path / "excel.csv"
+    options = ["--top", "1", "--excel", "--separator", ";", "--device", "cpu"]
+    assert cli.main(["search", index, *asked, *options, "--output", str(excel)]) == 0
+    assert excel.read_bytes().startswith(b"\xef\xbb\xbfquery;rank;score;id;text\n")
+    assert '"\'=birds in; spring";1;' in excel.read_text(encoding="utf-8-sig")
+
+
+def test_a_file_of_pairs_has_the_nearest_first_and_is_not_written_over(
+    index: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = answers(capsys, index, "--duplicates", "0.5")
+    output = tmp_path / "pairs.jsonl"
+    assert cli.main(["search", index, "--duplicates", "0.5", "--output", str(output)]) == 0
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    cosines = [row["cosine"] for row in rows]
+    assert cosines == sorted(cosines, reverse=True) != [each["cosine"] for each in found] and len(rows) == len(found) > 20
+    by_ids = {tuple(entry["id"] for entry in each["pair"]): each for each in found}
+    for row in rows:
+        pair = by_ids[row["id"], row["other_id"]]
+        assert row["cosine"] == pytest.approx(pair["cosine"], abs=1e-12)
+        assert [row["text"], row["other_text"]] == [entry["text"] for entry in pair["pair"]]
+    before = output.read_bytes()
+    assert cli.main(["search", index, "--duplicates", "0.9", "--output", str(output)]) == 2
+    assert "is there already: choose another --output" in capsys.readouterr().err and output.read_bytes() == before
+    assert cli.main(["search", index, "--duplicates", "1", "--output", str(tmp_path / "few.csv")]) == 0
+    assert (tmp_path / "few.csv").read_text().startswith("cosine,id,text,other_id,other_text\n")
+
+
 def test_the_screen_shows_scores_ids_and_texts_that_cannot_steer_it(index: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["search", index, "the old\x1b[2J river", "--top", "2", "--device", "cpu"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -117,6 +161,9 @@ def test_an_approximate_search_says_its_recall_and_of_few_texts_finds_the_same(i
         (["a query", "--model", "nowhere"], "or write hf:nowhere for a model on the hub"),
         (["a query", "--model", "."], ". is not the model that made"),
         (["a query", "--texts", "nowhere.txt"], "nowhere.txt does not exist"),
+        (["a query", "--output", "found.parquet"], "name it .csv, .tsv or .jsonl"),
+        (["a query", "--output", "found.csv", "--json"], "name the output NAME.jsonl"),
+        (["a query", "--excel"], "give --output NAME.csv"),
     ],
 )
 def test_what_cannot_be_is_one_line(index: str, args: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
