@@ -5,6 +5,7 @@ vectors and the model are compared with their recorded hashes (about 1 GB/s) bef
 Memory: one block (of Parquet: one row group, the texts of one --part), whatever the number of vectors.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,12 +174,15 @@ def embedder_of(index: Index, folder: str | None = None, device: Any = None) -> 
     return open_embedder(place, device, index.facts["precision"])
 
 
-def query_vectors(index: Index, embedder: "Embedder", queries: Sequence[str]) -> np.ndarray:
-    """(q, D) float32 vectors of texts, made as those of the index were before they were stored."""
+def query_vectors(index: Index, embedder: "Embedder", queries: Sequence[str], tally: Counter[str] | None = None) -> np.ndarray:
+    """(q, D) float32 vectors of texts, made as those of the index were before they were stored. `tally` counts texts that were cut."""
     from bertlab.embedding.engine import What, finished
 
     what = What(pooling=index.facts["pooling"], layers=tuple(index.facts["layers"]))
-    return finished(embedder.vectors(embedder.encode(queries), what), index.facts["normalize"], index.facts["dims"])
+    examples = embedder.encode(queries)
+    if tally is not None:
+        tally["truncated"] += examples.num_truncated
+    return finished(embedder.vectors(examples, what), index.facts["normalize"], index.facts["dims"])
 
 
 # ---- the texts

@@ -16,6 +16,7 @@ from bertlab.corpus.relevance import Retrieval
 from bertlab.disk import MANIFEST, read_sealed, sha256_file, verify_files
 from bertlab.embedding.engine import Embedder, What, finished
 from bertlab.errors import ConfigError, DataError
+from bertlab.evaluation.baselines import tfidf_cosines, tfidf_nearest
 from bertlab.evaluation.clusters import cluster_intervals, cluster_metrics, k_means, write_cluster_predictions
 from bertlab.evaluation.geometry import geometry, random_partners, sampled
 from bertlab.evaluation.intervals import LEVEL, RESAMPLES
@@ -109,6 +110,11 @@ def refuse_misfit(rows: Labelled, *, pairs: bool) -> None:
     """Raise DataError for single texts where pairs are wanted, and for pairs where a vector is of one text."""
     if pairs and rows.texts_b is None:
         raise DataError(f"{rows.origin}: no second texts: give a file with columns text and text_b, or name the column (--text-b)")
+    blank = (
+        [id for id, *texts in zip(rows.ids, rows.texts, rows.texts_b or (), strict=True) if not all(map(str.strip, texts))] if pairs else []
+    )
+    if blank:
+        raise DataError(f"{rows.origin}: {blank[0]}{f' and {len(blank) - 1:,} more' * (len(blank) > 1)}: a text is empty: take the row out")
     if not pairs and rows.texts_b is not None:
         raise DataError(f"{rows.origin}: rows are pairs (a column text_b): a vector is of one text, give a file without it")
 
@@ -125,6 +131,8 @@ def similarity(pairs: Labelled, vectors_of: VectorsOf, seed: int) -> Judged:
     lie = geometry(np.concatenate([first, second])[different], first[high], second[high], seed=seed)
     metrics = {name: found[name] for name in ("n", *CORRELATIONS, "spread")} | {"geometry": lie}
     metrics["intervals"] = {name: intervals[name] for name in ("level", "n", "R", "seed", *CORRELATIONS)}
+    of_words = number_metrics(scores, tfidf_cosines(pairs.texts, pairs.texts_b))
+    metrics["baselines"] = {"TF-IDF": {name: of_words[name] for name in CORRELATIONS}}
     hashes = pairs.text_hashes()
     return metrics, lambda path: write_number_predictions(
         path, ids=pairs.ids, text_hashes=hashes, gold=scores, predicted=values, task="similarity"
@@ -137,6 +145,8 @@ def retrieval(asked: Retrieval, vectors_of: VectorsOf, seed: int) -> Judged:
     relevant = asked.relevant_ids()
     metrics = retrieval_metrics(relevant, found) | {"pool": len(asked.pool.ids), "geometry": lie}
     metrics["intervals"] = retrieval_intervals(relevant, found, seed=seed)
+    of_words = tfidf_nearest(asked.queries.texts, asked.pool.texts, DEPTH)
+    metrics["baselines"] = {"TF-IDF": retrieval_metrics(relevant, [[asked.pool.ids[place] for place in places] for places in of_words])}
     ids, hashes = asked.queries.ids, asked.query_hashes()
     return metrics, lambda path: write_retrieval_predictions(path, ids=ids, query_hashes=hashes, relevant=relevant, found=found)
 

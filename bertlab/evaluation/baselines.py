@@ -1,4 +1,4 @@
-"""What a model must beat to be worth its electricity: the majority class or the mean, TF-IDF with a linear model, unigrams.
+"""What a model must beat to be worth its electricity: the majority class or the mean, TF-IDF (a linear model on it, or cosines), unigrams.
 
 A score without these beside it says little; where the BERT loses to one of them, that is the result.
 """
@@ -73,11 +73,33 @@ def tfidf_ridge(train_texts: Sequence[str], train_numbers: np.ndarray, test_text
     return np.asarray(model.predict(features[1])) + mean
 
 
-def _tfidf(train_texts: Sequence[str], test_texts: Sequence[str]) -> tuple[Any, Any] | None:
-    """Words and word pairs of both by TF-IDF (sublinear, in at least 2 texts) fitted on the first; None where train has no word."""
+def tfidf_cosines(first: Sequence[str], second: Sequence[str]) -> np.ndarray:
+    """The cosine of each pair of texts by words and word pairs (sublinear TF-IDF fitted on all of them), 0 where one has no word. (n,)."""
+    features = _tfidf([*first, *second], [], in_texts=1)
+    if features is None:
+        return np.zeros(len(first))
+    return np.asarray(features[0][: len(first)].multiply(features[0][len(first) :]).sum(1)).ravel()
+
+
+def tfidf_nearest(queries: Sequence[str], pool: Sequence[str], most: int) -> list[list[int]]:
+    """For each query the places in `pool` of the `most` texts of highest cosine by words and word pairs (sublinear TF-IDF fitted on the
+    pool), the nearest first; none for a query that has no word of the pool. The pool's words are held in memory."""
+    from sklearn.neighbors import NearestNeighbors
+
+    features = _tfidf(pool, queries, in_texts=1)
+    if features is None:
+        return [[] for _ in queries]
+    nearest = NearestNeighbors(n_neighbors=min(most, len(pool)), metric="cosine", algorithm="brute").fit(features[0])
+    found = nearest.kneighbors(features[1], return_distance=False).tolist()
+    return [places if known else [] for places, known in zip(found, np.diff(features[1].indptr).tolist(), strict=True)]
+
+
+def _tfidf(train_texts: Sequence[str], test_texts: Sequence[str], in_texts: int = 2) -> tuple[Any, Any] | None:
+    """Words and word pairs of both by TF-IDF (sublinear, of 100 texts and more those in at least `in_texts`) fitted on the first; None
+    where it has no word."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=2 if len(train_texts) >= 100 else 1)
+    words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=in_texts if len(train_texts) >= 100 else 1)
     try:
         return words.fit_transform(train_texts), words.transform(test_texts)
     except ValueError:

@@ -115,8 +115,12 @@ def vector_lines(metrics: dict[str, Any]) -> list[str]:
     intervals, lines = metrics["intervals"], []
     if "per_class" not in metrics:
         names = [name for name in intervals if isinstance(intervals[name], dict)]
-        rows = [[metric_words(name), f"{metrics[name]:.3f}", _range(intervals[name])] for name in names]
-        lines = [table(["metric", "value", f"{intervals['level']:.0%} interval"], rows), _of_what(metrics)]
+        baselines = metrics.get("baselines", {})
+        rows = [
+            [metric_words(name), f"{metrics[name]:.3f}", _range(intervals[name]), *(f"{of[name]:.3f}" for of in baselines.values())]
+            for name in names
+        ]
+        lines = [table(["metric", "value", f"{intervals['level']:.0%} interval", *baselines], rows), _of_what(metrics)]
     lie = metrics["geometry"]
     known = [name for name in ("alignment", "uniformity", "anisotropy") if lie[name] is not None]
     if known:

@@ -42,7 +42,9 @@ class Config(Dialect):
     query: tuple[str, ...] = field(default=(), metadata=POSITIONAL)
     """A text, or several, whose nearest are wanted."""
     input: str | None = None
-    """A file of queries: a text file (a line is a query), CSV, TSV, JSONL or Parquet (column text); standard input is --input=-."""
+    """A file of queries: a text file (a line is a query), CSV, TSV, JSONL or Parquet; standard input is --input=-."""
+    text: str = "text"
+    """Column of the queries in a table."""
     top: int = 10
     """How many of the nearest are shown."""
     duplicates: float | None = None
@@ -70,6 +72,8 @@ class Config(Dialect):
             raise ConfigError(
                 'give queries, as in bertlab search INDEX "a text", or --input FILE of them, or --duplicates 0.95: one of these'
             )
+        if not all(map(str.strip, self.query)):
+            raise ConfigError("a query is empty: nothing is near to it")
         if self.top < 1:
             raise ConfigError(f"top={self.top}: give 1 or more")
         if self.duplicates is not None and not 0 < self.duplicates <= 1:
@@ -152,19 +156,25 @@ def _find_nearest(config: Config, index: "Index", files: Any, put: Put) -> dict[
     from bertlab.embedding.approximate import propose
     from bertlab.embedding.index import blocks, embedder_of, query_vectors
     from bertlab.embedding.nearest import exact_nearest
+    from bertlab.pages.screen import counted
 
-    queries, count = _queries(config), 0
+    tally: Counter[str] = Counter()
+    queries, count = _queries(config, tally), 0
     embedder = embedder_of(index, config.model, config.device)
     graph = _graph(index) if config.approximate else None
     at_once = 1 if config.input == "-" and sys.stdin.isatty() else QUERIES_AT_ONCE
     while part := list(itertools.islice(queries, at_once)):
-        vectors = query_vectors(index, embedder, part)
+        vectors = query_vectors(index, embedder, part, tally)
         exact = (vectors, blocks(index), config.top)
         found = propose(graph, vectors, config.top) if graph else list(zip(*exact_nearest(*exact), strict=True))
         named = _named(index, files, {int(row) for rows, _ in found for row in rows})
         for query, (rows, scores) in zip(part, found, strict=True):
             put({"query": query, "nearest": [_entry(named, row, score) for row, score in zip(rows.tolist(), scores.tolist(), strict=True)]})
         count += len(part)
+    if tally["truncated"]:
+        print(f"note: {tally['truncated']:,} of {count:,} queries cut to {embedder.max_length} tokens", file=sys.stderr)
+    if tally["blank"]:
+        print(f"note: {counted(tally['blank'], 'empty row')} of {config.input} passed over: {count:,} queries", file=sys.stderr)
     return {"queries": count} | ({"recall": graph.facts["recall"]} if graph else {})
 
 
@@ -182,8 +192,8 @@ def _graph(index: "Index") -> "Graph":
     return graph
 
 
-def _queries(config: Config) -> Iterator[str]:
-    """Lines of white space alone are passed over."""
+def _queries(config: Config, tally: Counter[str]) -> Iterator[str]:
+    """Lines of white space alone are passed over, and counted as "blank"."""
     from bertlab.corpus.files import lines
     from bertlab.corpus.labelled import read_labelled
 
@@ -191,8 +201,12 @@ def _queries(config: Config) -> Iterator[str]:
     if config.input == "-":
         found = (line or "" for _, line in lines("/dev/stdin", "stop", Counter(), config.dialect))
     elif config.input is not None:
-        found = read_labelled(config.input, needs_label=False, dialect=config.dialect).texts
-    return (query for query in found if query.strip())
+        found = read_labelled(config.input, text=config.text, needs_label=False, dialect=config.dialect).texts
+    for query in found:
+        if query.strip():
+            yield query
+        else:
+            tally["blank"] += 1
 
 
 # ---- pairs

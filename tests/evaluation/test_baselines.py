@@ -11,7 +11,9 @@ from bertlab.evaluation.baselines import (
     commonest_tags,
     majority_class,
     most_frequent_set,
+    tfidf_cosines,
     tfidf_logistic_regression,
+    tfidf_nearest,
     tfidf_one_vs_rest,
     tfidf_ridge,
     unigram_loss,
@@ -107,3 +109,23 @@ def test_a_word_has_the_tag_that_it_has_most_often_in_train() -> None:
     found, shares = commonest_tags(words, tags, [["May", "is", "unseen"], [], ["Oslo"]])
     assert found == [["B-date", "O", "O"], [], ["B-loc"]]
     assert [each.tolist() for each in shares] == [[0.5, 1.0, 0.0], [], [2 / 3]]
+
+
+POOL = ["a card was lost", "the card of a friend", "money came late", "rivers run to the sea", "---"]
+
+
+def test_tfidf_cosines_and_nearest_are_those_of_the_vectors_written_out() -> None:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    queries = ["my card was lost", "late money", "nothing here"]
+    words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2)).fit(POOL)
+    near = (words.transform(queries) @ words.transform(POOL).T).toarray()
+    found = tfidf_nearest(queries, POOL, 2)
+    assert [places[0] for places in found[:2]] == near[:2].argmax(1).tolist() == [0, 2] and found[2] == []
+    assert [len(places) for places in tfidf_nearest(queries[:1], POOL, 99)] == [5]
+    assert tfidf_nearest(queries, ["-", "!"], 2) == [[], [], []]
+    first, second = [*queries, "-"], [*POOL[:2], "nothing", "-"]
+    each = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2)).fit([*first, *second])
+    expected = (each.transform(first).toarray() * each.transform(second).toarray()).sum(1)
+    np.testing.assert_allclose(tfidf_cosines(first, second), expected, atol=1e-12)
+    assert expected[0] > 0.3 and expected[3] == 0 and tfidf_cosines(["-"], ["a b"]).tolist() == [0]

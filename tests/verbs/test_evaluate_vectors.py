@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,9 @@ def test_similarity_is_written_as_cosines_that_compare_reads(models: list[str], 
         "pooling": "mean", "layers": [1], "dims": 16, "max_length": 24, "texts": 120, "truncated": 0,
     }  # fmt: skip
     assert (of_b["vectors"]["pooling"], of_b["vectors"]["dims"]) == ("cls", 8)
-    assert f"{of_a['spearman']:.3f}" in capsys.readouterr().out
+    of_words = of_a["baselines"]["TF-IDF"]["spearman"]
+    assert re.search(rf"Spearman .* {of_a['spearman']:.3f} .* {of_words:.3f}\n", capsys.readouterr().out)
+    assert of_words == of_b["baselines"]["TF-IDF"]["spearman"]
     facts = compared(tmp_path)
     assert facts["task"] == "similarity" and [each["metric"] for each in facts["pairs"][0]["metrics"]] == ["spearman", "pearson"]
     assert facts["pairs"][0]["metrics"][0]["difference"] == pytest.approx(of_a["spearman"] - of_b["spearman"])
@@ -120,7 +123,10 @@ def test_retrieval_finds_texts_in_a_pool_with_further_ones(models: list[str], tm
     assert len(columns["id"]) == found[0]["n"] < 60 and found[0]["pool"] > 60
     assert {id for ids in columns["predicted"] for id in ids} & {f"more.txt:{line}" for line in range(1, 41)}
     assert found[0]["ndcg@10"] == pytest.approx(np.mean(columns["ndcg@10"])) and found[0]["recall@10"] > 0.5
-    assert f"among {found[0]['pool']:,}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"among {found[0]['pool']:,}" in said and "TF-IDF" in said
+    of_words = found[0]["baselines"]["TF-IDF"]
+    assert of_words["n"] == found[0]["n"] and 0.1 < of_words["recall@1"] <= of_words["mrr@10"] <= of_words["recall@10"] <= 1
     facts = compared(tmp_path, "--metrics", "mrr@10", "recall@1")
     difference = facts["pairs"][0]["metrics"][0]["difference"]
     assert difference == pytest.approx(found[0]["mrr@10"] - found[1]["mrr@10"])
@@ -191,6 +197,8 @@ def test_what_does_not_fit_together_is_refused_in_one_line(models: list[str], tm
     assert "corpus is for --task retrieval" in refused(2, *model, "--task", "similarity", "--data", two, "--corpus", rows)
     assert "no second texts" in refused(3, *model, "--task", "similarity", "--data", rows)
     assert "no second texts" in refused(3, *model, "--task", "retrieval", "--data", rows)
+    blank = write(tmp_path / "blank.jsonl", [{"text": "a", "text_b": "b"}, {"text": "a", "text_b": " "}, {"text": "", "text_b": "b"}])
+    assert "blank.jsonl:2 and 1 more: a text is empty" in refused(3, *model, "--task", "retrieval", "--data", blank)
     assert "rows are pairs" in refused(3, *model, "--task", "clustering", "--data", two)
     assert "is no finite number" in refused(3, *model, "--task", "similarity", "--data", unscored)
     both = write(tmp_path / "both.jsonl", [{**row, "score": 1} for row in pairs(9)])

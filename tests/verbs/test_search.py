@@ -68,6 +68,21 @@ def test_queries_of_a_file_of_standard_input_and_of_the_command_line_have_the_sa
     assert [json.loads(line) for line in done.stdout.splitlines()] == expected
 
 
+def test_queries_of_a_column_and_what_was_cut_or_passed_over_is_said(
+    index: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "asked.csv").write_text("question,n\na hill,1\n,2\n" + "river " * 40 + ",3\n  ,4\n")
+    options = ["--input", str(tmp_path / "asked.csv"), "--text", "question", "--json", "--device", "cpu"]
+    assert cli.main(["search", index, *options]) == 0
+    said = capsys.readouterr()
+    assert [json.loads(line)["query"].split()[-1] for line in said.out.splitlines()] == ["hill", "river"]
+    assert (
+        "note: 1 of 2 queries cut to 24 tokens\n" in said.err and f"note: 2 empty rows of {tmp_path / 'asked.csv'} passed over" in said.err
+    )
+    assert cli.main(["search", index, "a hill", "--json", "--device", "cpu"]) == 0
+    assert "note" not in capsys.readouterr().err
+
+
 def test_pairs_above_a_cosine_are_printed_once_each(index: str, capsys: pytest.CaptureFixture[str]) -> None:
     (found,) = answers(capsys, index, "--duplicates", "0.999999")
     assert [each["id"] for each in found["pair"]] == ["texts.txt:21", "texts.txt:22"] and found["cosine"] == pytest.approx(1)
@@ -163,6 +178,7 @@ def test_an_approximate_search_says_its_recall_and_of_few_texts_finds_the_same(i
         (["a query", "--texts", "nowhere.txt"], "nowhere.txt does not exist"),
         (["a query", "--output", "found.parquet"], "name it .csv, .tsv or .jsonl"),
         (["a query", "--output", "found.csv", "--json"], "name the output NAME.jsonl"),
+        (["a query", " "], "a query is empty"),
         (["a query", "--excel"], "give --output NAME.csv"),
     ],
 )
