@@ -75,10 +75,10 @@ def tfidf_ridge(train_texts: Sequence[str], train_numbers: np.ndarray, test_text
 
 def tfidf_cosines(first: Sequence[str], second: Sequence[str]) -> np.ndarray:
     """The cosine of each pair of texts by words and word pairs (sublinear TF-IDF fitted on all of them), 0 where one has no word. (n,)."""
-    features = _tfidf([*first, *second], [], in_texts=1)
+    features = _tfidf([*first, *second], second, in_texts=1)
     if features is None:
         return np.zeros(len(first))
-    return np.asarray(features[0][: len(first)].multiply(features[0][len(first) :]).sum(1)).ravel()
+    return np.asarray(features[0][: len(first)].multiply(features[1]).sum(1)).ravel()
 
 
 def tfidf_nearest(queries: Sequence[str], pool: Sequence[str], most: int) -> list[list[int]]:

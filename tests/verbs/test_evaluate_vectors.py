@@ -105,7 +105,7 @@ def test_similarity_is_written_as_cosines_that_compare_reads(models: list[str], 
     assert (of_b["vectors"]["pooling"], of_b["vectors"]["dims"]) == ("cls", 8)
     of_words = of_a["baselines"]["TF-IDF"]["spearman"]
     assert re.search(rf"Spearman .* {of_a['spearman']:.3f} .* {of_words:.3f}\n", capsys.readouterr().out)
-    assert of_words == of_b["baselines"]["TF-IDF"]["spearman"]
+    assert of_words == of_b["baselines"]["TF-IDF"]["spearman"] and of_words > 0.3  # a pair's score is how many words are kept
     facts = compared(tmp_path)
     assert facts["task"] == "similarity" and [each["metric"] for each in facts["pairs"][0]["metrics"]] == ["spearman", "pearson"]
     assert facts["pairs"][0]["metrics"][0]["difference"] == pytest.approx(of_a["spearman"] - of_b["spearman"])
