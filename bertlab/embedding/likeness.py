@@ -3,11 +3,13 @@
 Pairs and classes: each text looks for its like among the others by cosine; the score is the mean reciprocal rank of the first right one,
 and beside it the share that is found first (recall@1). A wrong one that is as near counts as nearer, so vectors that are all equal score
 nothing. Scored pairs: Spearman's correlation of cosines with the scores. Differences are resampled over the texts that look, both models on
-the same ones; what they look among stays as it is. Costs q x c cosines, a block at a time.
+the same ones; what they look among stays as it is. Costs q x c cosines, a block at a time. Beside them stand the scores of TF-IDF, which
+vectors must beat to be worth their training.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from bertlab.batches.labelled import Examples
 from bertlab.errors import DataError
 from bertlab.evaluation.numbers import weighted_scores
 from bertlab.evaluation.rows import row_intervals
-from bertlab.evaluation.vectors import cosines, every_cosine, unit
+from bertlab.evaluation.vectors import COSINES_AT_ONCE, cosines, every_cosine, unit
 
 Vectors = Callable[[Examples], np.ndarray]  # encoded texts -> (n, d)
 
@@ -66,8 +68,13 @@ def reciprocal_ranks(first: np.ndarray, second: np.ndarray, groups: np.ndarray, 
 
     Without `itself` text i is no candidate of its own.
     """
-    found = np.zeros(len(first))
-    for rows, near in every_cosine(unit(first), unit(second)):
+    return _ranks(every_cosine(unit(first), unit(second)), len(first), groups, others, itself=itself)
+
+
+def _ranks(every: Iterable[tuple[slice, np.ndarray]], count: int, groups: np.ndarray, others: np.ndarray, *, itself: bool) -> np.ndarray:
+    """`reciprocal_ranks` of `count` texts from their cosines, (r, m) of some of them at a time."""
+    found = np.zeros(count)
+    for rows, near in every:
         if not itself:
             np.fill_diagonal(near[:, rows], -np.inf)
         right = (groups[rows, None] == others) & np.isfinite(near)
@@ -75,6 +82,29 @@ def reciprocal_ranks(first: np.ndarray, second: np.ndarray, groups: np.ndarray, 
         nearer = (~right & (near >= best[:, None] - 1e-7)).sum(axis=1)  # of rounding: equal is nearer
         found[rows] = np.where(right.any(axis=1), 1 / (1 + nearer), 0.0)
     return found
+
+
+def per_text_of_words(task: Likeness) -> np.ndarray:
+    """`per_text` of cosines of TF-IDF over the texts' tokens, without [CLS] and [SEP]: sublinear, fitted on all texts of the task."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    def tokens(examples: Examples) -> list[list[int]]:
+        return [examples.ids[start + 1 : end - 1].tolist() for start, end in pairwise(examples.offsets.tolist())]
+
+    both = [tokens(task.first), tokens(task.first if task.second is None else task.second)]
+    words = TfidfVectorizer(analyzer=list, sublinear_tf=True)
+    try:
+        words.fit(both[0] if task.second is None else both[0] + both[1])
+    except ValueError:  # no text has a token
+        return np.zeros(len(task))
+    first, second = map(words.transform, both)
+    if task.gold is not None:
+        return np.asarray(first.multiply(second).sum(1)).ravel()
+    assert task.groups is not None
+    block = max(1, COSINES_AT_ONCE // max(1, second.shape[0]))
+    parts = (slice(start, start + block) for start in range(0, len(task), block))
+    every = ((rows, (first[rows] @ second.T).toarray()) for rows in parts)
+    return _ranks(every, len(task), *task.groups, itself=task.second is not None)
 
 
 def scores(task: Likeness, values: np.ndarray) -> dict[str, Any]:

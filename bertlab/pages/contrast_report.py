@@ -103,9 +103,12 @@ def _scores(run: ContrastRun) -> Markup | None:
             if name == found["score"]:
                 difference = [number(found["difference"], f"{split}.difference", "+.3f"), _between(found, split)]
             sides = [number(found[side][name], f"{split}.{side}.{name}") for side in ("before", "after")]
-            rows.append([f"{metric_words(name)}, {split}", *sides, *difference, number(found["after"]["n"], f"{split}.after.n", ",d")])
+            of_words = number(found.get("baselines", {}).get("TF-IDF", {}).get(name), f"{split}.baselines.TF-IDF.{name}")
+            rows.append(
+                [f"{metric_words(name)}, {split}", *sides, *difference, of_words, number(found["after"]["n"], f"{split}.after.n", ",d")]
+            )
     what = [soft(f"{split}: {run.facts[split]['what']}") for split in ("test", "dev") if split in run.facts]
-    columns = ["score", "before", "after", "difference", "95% interval", "n"]
+    columns = ["score", "before", "after", "difference", "95% interval", "TF-IDF", "n"]
     return section("Before and after", table(columns, rows, "scores before and after"), *what)
 
 

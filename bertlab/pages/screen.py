@@ -122,9 +122,10 @@ def likeness_line(found: dict[str, Any]) -> str:
     score = found["score"]
     interval = "no interval" if found["low"] is None else f"95 % interval {found['low']:+.3f} to {found['high']:+.3f}"
     first = f", first {found['before']['recall@1']:.1%} -> {found['after']['recall@1']:.1%}" if score == "mrr" else ""
+    baselines = "".join(f", {name} {of[score]:.3f}" for name, of in found.get("baselines", {}).items())  # an earlier version had none
     return (
         f"{metric_words(score)} {found['before'][score]:.3f} -> {found['after'][score]:.3f}, difference {found['difference']:+.3f} "
-        f"({interval}){first}, n = {found['after']['n']:,}"
+        f"({interval}){first}{baselines}, n = {found['after']['n']:,}"
     )
 
 

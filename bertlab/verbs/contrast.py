@@ -252,7 +252,7 @@ def _contrast(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     from bertlab.config import to_dict
     from bertlab.disk import write_json
     from bertlab.embedding.learning import learn, vectors_of
-    from bertlab.embedding.likeness import improvement, per_text
+    from bertlab.embedding.likeness import improvement, per_text, per_text_of_words, scores
     from bertlab.model.encoder import Bert
     from bertlab.model.facts import fetch, load_config, weights_sha256
     from bertlab.model.folder import load_model, refuse_misfit
@@ -299,7 +299,10 @@ def _contrast(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
     at_end = measured(model if isinstance(model, Bert) else model.bert)
     tasks = {"dev": texts.dev, "test": texts.test}
     metrics: dict[str, Any] = {"texts": texts.kind, "rows": len(texts.groups), "steps": steps, "best": state["best"]}
-    metrics |= {name: {"what": task.what} | improvement(task, at_start[name], at_end[name]) for name, task in tasks.items() if task}
+    for name, task in tasks.items():
+        if task:
+            metrics[name] = {"what": task.what} | improvement(task, at_start[name], at_end[name])
+            metrics[name]["baselines"] = {"TF-IDF": scores(task, per_text_of_words(task))}
     write_json(out / "metrics.json", metrics | {"history": state["history"]})
     _save(config, recipe, out, tokenizer, model, metrics, sources)
     report_on(out)

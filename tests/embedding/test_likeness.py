@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bertlab.batches.labelled import Examples
-from bertlab.embedding.likeness import Likeness, improvement, per_text, reciprocal_ranks, scored, scores
+from bertlab.embedding.likeness import Likeness, improvement, per_text, per_text_of_words, reciprocal_ranks, scored, scores
 from bertlab.errors import DataError
 from bertlab.evaluation.numbers import number_metrics
 
@@ -83,3 +83,32 @@ def test_too_few_scored_pairs_are_refused():
         scored("pairs", EXAMPLES, EXAMPLES, [1.0] * 40)
     with pytest.raises(DataError, match="give 10 pairs"):
         scored("pairs", EXAMPLES, EXAMPLES, [1.0, 2.0])
+
+
+def examples_of(*texts: list[int]) -> Examples:
+    """Tokens between a [CLS] (1) and a [SEP] (2)."""
+    ids = np.concatenate([[1, *text, 2] for text in texts]).astype(np.int32)
+    return Examples(ids, np.zeros(len(ids), np.int8), np.cumsum([0, *(len(text) + 2 for text in texts)]), np.full(len(texts), -1), 0)
+
+
+@pytest.mark.parametrize("at_once", [1, 2**22])
+def test_words_find_what_has_them_and_the_frames_of_texts_are_none(monkeypatch, at_once):
+    monkeypatch.setattr("bertlab.embedding.likeness.COSINES_AT_ONCE", at_once)
+    first, second = examples_of([5, 6], [7], [8], []), examples_of([5, 6, 9], [5, 7], [9, 9], [6])
+    # 0 and 1 share words with their like alone or most; 2 and 3 with nobody, so that all are as near
+    task = Likeness("", first, second, (np.arange(4), np.arange(4)))
+    assert per_text_of_words(task).tolist() == [1, 1, 1 / 4, 1 / 4]
+    within = Likeness("", examples_of([5, 6], [7], [5, 6, 7], [8]), None, (np.array([0, 1, 0, 1]), np.array([0, 1, 0, 1])))
+    assert per_text_of_words(within).tolist() == [1, 1 / 3, 1, 1 / 3]
+    none = examples_of([], [])
+    assert per_text_of_words(Likeness("", none, none, (np.arange(2), np.arange(2)))).tolist() == [0, 0]
+
+
+def test_words_of_scored_pairs_are_sklearns_cosines():
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    first, second = examples_of([5, 6], [7], [8]), examples_of([5], [7, 7, 6], [9])
+    words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\d").fit(["5 6", "7", "8", "5", "7 7 6", "9"])
+    expected = (words.transform(["5 6", "7", "8"]).toarray() * words.transform(["5", "7 7 6", "9"]).toarray()).sum(1)
+    np.testing.assert_allclose(per_text_of_words(Likeness("", first, second, gold=np.arange(3.0))), expected, atol=1e-12)
+    assert expected[0] > expected[2] == 0
