@@ -197,7 +197,7 @@ def _read_table(
             raise DataError(f"{place}: column '{second}' is here and not in the rows before: give it in every row")
         texts.append(text_of(row, text, place))
         if paired:
-            refuse_missing({second: "text_b"}, row, place)  # the first row had it
+            refuse_missing({second: "text_b"}, row, place, before=bool(ids))  # the first row had it
             texts_b.append(text_of(row, second, place))
         value = None if label is None else row.get(label)
         labels.append(_labels_of(value, label_separator, place) if sets else label_of(value, place))

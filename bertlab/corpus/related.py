@@ -104,7 +104,7 @@ def _read_table(path: Path, kind: Kind | None, names: Names, most: int | None) -
             kind = kind or _kind_of(row, names, place)
             used = _roles(kind, names)
             columns = [[] for _, role in used if role != "label"]
-        refuse_missing(dict(used), row, place)
+        refuse_missing(dict(used), row, place, before=bool(ids))
         for column, (name, _) in zip(columns, used, strict=False):  # a label comes last
             column.append(text_of(row, name, place))
         if kind == "classes":

@@ -260,5 +260,5 @@ def _dataset_rows(dataset: Any, place: str, how: How, tally: Counter[str]) -> It
         refuse_missing(how.required, there, place)
         dataset = dataset.select_columns([column for column in there if column in (how.text_column, how.id_column)])
     for number, row in enumerate(dataset, start=1):
-        refuse_missing(how.required, row, f"{place}:{number}")
+        refuse_missing(how.required, row, f"{place}:{number}", before=number > 1)
         yield number, without_surrogates(row, (how.text_column, how.id_column), f"{place}:{number}", how.invalid_utf8, tally)

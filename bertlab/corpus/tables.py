@@ -41,7 +41,7 @@ def rows(
     The number is the line on which the row begins, counted from 1; in Parquet the row's own. CSV values are text as it stands ("NA" and
     "null" too); the others keep their types. Only `columns` are checked for invalid text, and read from a Parquet file.
     Raises DataError (file:line) for a file that is damaged or irregular, ColumnError for one without a column that is `required` (column ->
-    its role): at the header's line where there is a header, else at the first row that lacks it.
+    its role): at the header's line where there is a header, else at the first row; DataError at a later one that lacks it.
     """
     kind = kind_of(path)
     if kind == "jsonl":
@@ -61,6 +61,7 @@ def _jsonl_rows(
     tally: Counter[str],
     dialect: Dialect = AS_NAMED,
 ) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    before = False
     for number, line in lines(path, invalid_utf8, tally, dialect):
         if line is None:
             yield number, None
@@ -77,7 +78,8 @@ def _jsonl_rows(
             raise DataError(f"{path}:{number}: JSON that is nested too deep or holds too long a number") from None
         if not isinstance(row, dict):
             raise DataError(f"{path}:{number}: a line must be one JSON object, this one is {kind_name(row)}")
-        refuse_missing(required, row, f"{path}:{number}")
+        refuse_missing(required, row, f"{path}:{number}", before=before)
+        before = True
         yield number, without_surrogates(row, columns, f"{path}:{number}", invalid_utf8, tally)
 
 
@@ -285,10 +287,13 @@ def asked_id(id: str) -> dict[str, str]:
     return {} if id == "id" else {id: "id"}
 
 
-def refuse_missing(required: Mapping[str, str], there: Collection[str], place: str) -> None:
-    """Raise ColumnError for the first column (column -> its role) that is not there, naming those that are."""
+def refuse_missing(required: Mapping[str, str], there: Collection[str], place: str, *, before: bool = False) -> None:
+    """Raise ColumnError for the first column (column -> its role) that is not there, naming those that are. `before`: rows before had it,
+    so that it is the row that is wrong, and no other name is asked for: DataError."""
     for column, role in required.items():
         if column not in there:
+            if before:
+                raise DataError(f"{place}: this row has no '{column}': put {column} in, or take the row out")
             if len(there) == 1 and (mark := next((mark for mark in SEPARATORS if mark in "".join(there)), None)):
                 raise DataError(f"{place}: one column, {_quoted(there)}: {_separated_by(mark)}")
             by_case = {str(each).casefold(): each for each in there}

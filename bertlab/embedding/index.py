@@ -21,7 +21,7 @@ from bertlab.corpus.texts import labelled_texts
 from bertlab.disk import MANIFEST, bound_entries, read_sealed, sha256_file, verify_files
 from bertlab.errors import ConfigError, CorruptError, DataError
 from bertlab.evaluation.vectors import STORED, Numbers, Packed, stored_in, unpacked
-from bertlab.model.facts import model_origin
+from bertlab.model.facts import fetch, model_origin, no_model
 
 if TYPE_CHECKING:
     from bertlab.embedding.engine import Embedder
@@ -157,7 +157,7 @@ def ids_of(index: Index, rows: Sequence[int]) -> dict[int, str]:
 def embedder_of(index: Index, folder: str | None = None, device: Any = None) -> "Embedder":
     """The model that the vectors were made with: where its manifest says, from here or from beside the file, or at `folder`.
 
-    Raises ConfigError for another model than that, by the sha256 of its files.
+    Raises ConfigError for what is no model folder, and for another model than that, by the sha256 of its files.
     """
     recorded = index.facts["from"]["model"]
     place = str(recorded["path"])
@@ -165,6 +165,8 @@ def embedder_of(index: Index, folder: str | None = None, device: Any = None) -> 
     if folder is None and not place.startswith("hf:") and not Path(place).exists() and not beside.exists():
         raise ConfigError(f"{index.path} was made by the model in {place}, which is not there: give --model FOLDER")
     place = folder or (place if place.startswith("hf:") or Path(place).exists() else str(beside))
+    if not (Path(fetch(place)) / "config.json").is_file():  # a run folder, say, of which every file would differ
+        raise ConfigError(no_model(place))
     files, wanted = model_origin(place)["files"], recorded["files"]
     other = sorted(name for name in files.keys() | wanted.keys() if files.get(name) != wanted.get(name))
     if other:

@@ -10,9 +10,9 @@ texts put into groups, or a logistic regression on vectors of train (docs/embedd
 import shlex
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +20,8 @@ from bertlab.corpus.dialect import Dialect
 from bertlab.errors import BertlabError, ColumnError, ConfigError, DataError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from bertlab.embedding.judging import VectorsOf
     from bertlab.tasks.contract import Gold, Labels, Outputs, Task
     from bertlab.tasks.reading import Columns
@@ -57,6 +59,9 @@ class Config(Dialect):
     label: str | None = None
     """Column of the label, the list of labels or the number: by default likewise, else label, or score in a file without it; for tokens
     tags, for answers answers."""
+    id: str = "id"
+    """Column of the id in `data`, and for probe in `train`; without one it is FILE:LINE. With --vectors the one that `bertlab embed` was
+    given: by the id a text has its vector."""
     train: str | None = None
     """Labelled file that the model was trained on: its texts are looked for in `data`. Default: the one its run names, if still there. For
     probe what the logistic regression learns from."""
@@ -120,7 +125,7 @@ def run(config: Config) -> dict[str, Any]:
 def _columns(config: Config) -> "Columns":
     from bertlab.tasks.reading import Columns
 
-    return Columns(config.text, config.text_b, config.label, config.label_separator, dialect=config.dialect)
+    return Columns(config.text, config.text_b, config.label, config.label_separator, config.id, config.dialect)
 
 
 def _fine_tuned(config: Config, out: Path) -> dict[str, Any]:
@@ -134,7 +139,7 @@ def _fine_tuned(config: Config, out: Path) -> dict[str, Any]:
     with _labels_wanted():
         columns = columns_for(folder, config.data, asked)
         look_at(form, config.data, columns)
-    of_train = columns_for(folder, config.train, asked) if config.train else asked
+    of_train = columns_for(folder, config.train, replace(asked, id="id")) if config.train else asked  # which may have other ids
     if config.train:
         look_at(form, config.train, of_train)
 
@@ -265,7 +270,7 @@ def _judged(config: Config, out: Path) -> dict[str, Any]:
     text, dialect = config.text or "text", config.dialect
     label = label_column(config.data, config.label, scored=config.task == "similarity", dialect=dialect)
     needs_label = config.task != "retrieval" or config.relevant is not None
-    rows = read_labelled(config.data, text=text, text_b=config.text_b, label=label, needs_label=needs_label, dialect=dialect)
+    rows = read_labelled(config.data, text=text, text_b=config.text_b, label=label, id=config.id, needs_label=needs_label, dialect=dialect)
     corpus = read_labelled(config.corpus, text=text, needs_label=False, dialect=dialect) if config.corpus else None
     asked = retrieval_of(rows, corpus, config.relevant) if config.task == "retrieval" else None
 
@@ -299,7 +304,15 @@ def _vectors(config: Config) -> Iterator[tuple["VectorsOf", dict[str, Any]]]:
 
     if config.vectors:
         data = [Path(path) for path in (config.data, config.train) if path]
-        yield file_vectors([Path(path) for path in config.vectors], data), {"files": [Path(path).name for path in config.vectors]}
+        of_files = file_vectors([Path(path) for path in config.vectors], data)
+
+        def of(ids: Sequence[str], texts: Sequence[str]) -> "np.ndarray":
+            try:
+                return of_files(ids, texts)
+            except DataError as error:
+                raise DataError(f"{error}{_ids_by(config)}") from None
+
+        yield of, {"files": [Path(path).name for path in config.vectors]}
         return
     assert config.model is not None
     embedder = open_embedder(config.model, config.device, config.precision)
@@ -310,6 +323,19 @@ def _vectors(config: Config) -> Iterator[tuple["VectorsOf", dict[str, Any]]]:
     with progress("embedding", "texts") as report:
         yield model_vectors(embedder, what, config.dims, tally, lambda texts: report(texts, "")), facts
     facts |= {"max_length": embedder.max_length, "texts": tally["texts"], "truncated": tally["truncated"]}
+
+
+def _ids_by(config: Config) -> str:
+    """Where ids come from, here and in the files of vectors: of one file by two columns no id is the same."""
+    from bertlab.disk import MANIFEST, read_sealed, text_at
+
+    said = []
+    for path in config.vectors:
+        manifest = Path(f"{path}.{MANIFEST}")
+        if manifest.is_file() and (column := text_at(read_sealed(manifest), "from", "input", "id")):
+            said.append(f"those of {path} from column {column!r}")
+    here = f"those of {config.data} are from column {config.id!r}, of a file without it FILE:LINE"
+    return f" (of the ids {'; '.join([here, *said])}: the column is named with --id, here and in bertlab embed)"
 
 
 # ---- what is left

@@ -97,7 +97,7 @@ def test_a_second_text_is_used_where_there_is_one_and_demanded_where_it_is_named
     for rows in ([{"text": "a", "label": "x"}, {"text": "a", "text_b": "b", "label": "x"}],):
         with pytest.raises(DataError, match=r"mixed\.jsonl:2: column 'text_b' is here and not in the rows before"):
             read_labelled(write_jsonl(tmp_path / "mixed.jsonl", rows))
-        with pytest.raises(DataError, match=r"mixed\.jsonl:2: no column 'text_b'"):
+        with pytest.raises(DataError, match=r"mixed\.jsonl:2: this row has no 'text_b'"):
             read_labelled(write_jsonl(tmp_path / "mixed.jsonl", rows[::-1]))
 
 

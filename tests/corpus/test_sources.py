@@ -175,7 +175,7 @@ def test_a_cell_of_a_megabyte_is_read(tmp_path: Path) -> None:
         ("a.csv", "", r"a\.csv: no header row"),
         ("a.jsonl", '{"text": "a"}\n{"text": "b"\n', r"a\.jsonl:2: not valid JSON"),
         ("a.jsonl", '{"text": "a"}\n["b"]\n', r"a\.jsonl:2: a line must be one JSON object, this one is a list"),
-        ("a.jsonl", '{"text": "a"}\n{"body": "b", "n": 1}\n', r"a\.jsonl:2: no column 'text': the columns are 'body', 'n'"),
+        ("a.jsonl", '{"text": "a"}\n{"body": "b", "n": 1}\n', r"a\.jsonl:2: this row has no 'text': put text in, or take the row out"),
         ("a.jsonl", '{"text": "a"}\n{"text": 2}\n', r"a\.jsonl:2: column 'text' holds an int, not text"),
         ("a.jsonl", '{"text": null}\n', r"a\.jsonl:1: column 'text' holds null, not text"),
         ("a.jsonl", '{"text": "a", "id": [1]}\n', r"a\.jsonl:1: the id is a list"),

@@ -35,7 +35,7 @@ def test_an_id_column_that_was_named_is_not_made_up_where_it_is_not_there(tmp_pa
     with pytest.raises(DataError, match=r"b\.csv:1: no column 'kye'.*: the columns are 'key', 'text'"):
         read(tmp_path / "b.csv", id="kye")
     (tmp_path / "c.jsonl").write_text('{"key": "k", "text": "one"}\n{"text": "two"}\n')
-    with pytest.raises(DataError, match=r"c\.jsonl:2: no column 'key'"):
+    with pytest.raises(DataError, match=r"c\.jsonl:2: this row has no 'key'"):
         read(tmp_path / "c.jsonl", id="key")
 
 
@@ -52,7 +52,7 @@ def test_files_of_a_folder_come_in_the_order_of_their_names_and_are_named_from_i
     [
         ("a.txt", b"one\n\xff\n", r"a\.txt:2: not valid UTF-8"),
         ("a.jsonl", b'{"text": "one"}\n{"text": 2}\n', r"a\.jsonl:2: column 'text' holds an int, not text"),
-        ("a.jsonl", b'{"text": "one"}\n{"other": "x"}\n', r"a\.jsonl:2: no column 'text'"),
+        ("a.jsonl", b'{"text": "one"}\n{"other": "x"}\n', r"a\.jsonl:2: this row has no 'text'"),
         ("a.jsonl", b'{"text": "one", "id": [1]}\n', r"a\.jsonl:1: the id is a list"),
         ("a.xml", b"<mediawiki xmlns='x'>\n", r"a\.xml: a Wikipedia dump is mark-up"),
     ],

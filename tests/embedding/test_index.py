@@ -102,6 +102,9 @@ def test_another_model_is_refused_by_name_and_one_that_moved_is_found_by_its_opt
     with pytest.raises(ConfigError, match="which is not there: give --model FOLDER"):
         embedder_of(index)
     assert embedder_of(index, str(tmp_path / "moved"), "cpu").max_length == 24
+    shutil.copytree(tmp_path / "moved", tmp_path / "run" / "model")
+    with pytest.raises(ConfigError, match="run: no config.json there.*did you mean the folder `model` inside it"):
+        embedder_of(index, str(tmp_path / "run"), "cpu")
     pooling = tmp_path / "moved" / "1_Pooling" / "config.json"
     pooling.write_text(pooling.read_text().replace("true", "false"))
     with pytest.raises(ConfigError, match=r"moved is not the model that made .*v.npy \(1_Pooling/config.json differs\)"):

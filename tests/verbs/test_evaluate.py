@@ -212,6 +212,13 @@ def test_scores_of_another_model_or_of_other_data_are_not_replaced_in_silence(tm
     assert evaluate._replaced(tmp_path, before) == evaluate._replaced(tmp_path / "nothing", before) == []
 
 
+def test_ids_are_those_of_the_column_that_is_named_and_those_of_train_may_be_others(folders: dict[str, str], tmp_path: Path) -> None:
+    rows = rows_of_topics(8)
+    data = write(tmp_path / "data.jsonl", [{**row, "key": f"key {number}"} for number, row in enumerate(rows)])
+    _, columns = run(folders["classifier"], data, tmp_path / "out", id="key", train=write(tmp_path / "train.jsonl", rows_of_topics(9)))
+    assert columns["id"] == [f"key {number}" for number in range(8)]
+
+
 def test_a_folder_that_is_no_evaluation_keeps_its_manifest(folders: dict[str, str], tmp_path: Path) -> None:
     data, kept = write(tmp_path / "data.jsonl", rows_of_topics(4)), Path(folders["pretrained"]) / "manifest.json"
     before = kept.read_bytes()

@@ -158,6 +158,25 @@ def test_groups_of_a_model_and_of_its_embeddings_are_the_same(
     assert cli.main(command) == 3 and "was made of another rows.jsonl" in capsys.readouterr().err
 
 
+def test_vectors_are_found_by_the_ids_of_the_column_that_embed_was_given(
+    models: list[str], tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    rows = {seed: [{"key": row.pop("id"), **row} for row in labelled(30, seed)] for seed in (1, 2)}
+    data, train = (write(tmp_path / f"{seed}.jsonl", rows[seed]) for seed in rows)
+    made = [str(tmp_path / f"{number}.npy") for number in (1, 2)]
+    for path, vectors in zip((data, train), made, strict=True):
+        assert cli.main(["embed", "--model", models[0], "--input", path, "--id", "key", "--output", vectors]) == 0
+    line = refused(3, "--task", "clustering", "--vectors", *made, "--data", data)
+    assert "no vector has the id '1.jsonl:1': embed the file that is evaluated" in line
+    assert f"those of {data} are from column 'id', of a file without it FILE:LINE; those of {made[0]} from column 'key'" in line
+    assert "the column is named with --id" in line
+    for task, *more in (("clustering",), ("probe", "--train", train)):
+        command = ["evaluate", "--task", task, "--vectors", *made, "--data", data, *more, "--id", "key", "--out", str(tmp_path / task)]
+        assert cli.main(command) == 0
+        assert pq.read_table(tmp_path / task / "predictions.parquet")["id"].to_pylist() == [f"1-{n}" for n in range(30)]
+    assert "no column 'kye': the columns are 'key'" in refused(3, "--task", "clustering", "--vectors", *made, "--data", data, "--id", "kye")
+
+
 def test_a_probe_leaves_what_a_classifier_leaves(models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train, data = labelled(60, 2), labelled(30, 3)
     options = ("--train", write(tmp_path / "train.jsonl", [*train, data[0]]))

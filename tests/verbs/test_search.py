@@ -174,7 +174,7 @@ def test_an_approximate_search_says_its_recall_and_of_few_texts_finds_the_same(i
         (["--duplicates", "1.5"], "give a cosine above 0, at most 1"),
         (["--duplicates", "0.9", "--approximate"], "leave --approximate out"),
         (["a query", "--model", "nowhere"], "or write hf:nowhere for a model on the hub"),
-        (["a query", "--model", "."], ". is not the model that made"),
+        (["a query", "--model", "."], ".: no config.json there: is it a model folder?"),
         (["a query", "--texts", "nowhere.txt"], "nowhere.txt does not exist"),
         (["a query", "--output", "found.parquet"], "name it .csv, .tsv or .jsonl"),
         (["a query", "--output", "found.csv", "--json"], "name the output NAME.jsonl"),
