@@ -30,6 +30,7 @@ from bertlab.model.encoder import EncoderConfig
 from bertlab.model.facts import load_config, load_facts, text_read
 from bertlab.model.folder import save_model
 from bertlab.model.heads import BertForPreTraining
+from bertlab.pages.screen import likeness_line
 from bertlab.signals import Preempted
 from bertlab.tokens import tokenizer as tokenizers
 from bertlab.tokens.corpus import open_corpus
@@ -133,6 +134,9 @@ def finished(base: str, files: dict[str, str], tmp_path_factory: pytest.TempPath
 def test_held_out_texts_find_their_like_more_often_than_before(finished):
     _, metrics = finished
     assert metrics["texts"] == "classes" and metrics["test"]["score"] == "mrr"
+    of_words = metrics["test"]["baselines"]["TF-IDF"]
+    assert of_words["n"] == metrics["test"]["after"]["n"] and 0 < of_words["mrr"] <= 1
+    assert f", TF-IDF {of_words['mrr']:.3f}, n = {of_words['n']}" in likeness_line(metrics["test"])
     assert metrics["test"]["low"] > 0 and metrics["test"]["after"]["mrr"] > metrics["test"]["before"]["mrr"] + 0.05
 
 
