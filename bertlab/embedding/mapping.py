@@ -49,8 +49,8 @@ class Map:
 def map_of(index: Index, texts: str | None = None, label: str = "label", *, most: int = MOST, seed: int = 0) -> Map:
     """The map of a file of vectors. texts: where what was embedded is now, if it was moved; label: its column of labels.
 
-    Raises ConfigError and DataError for texts that are not what was embedded, DataError for NaN and for no vectors, CorruptError for
-    fewer ids or texts than vectors.
+    Raises ConfigError and DataError for texts that are not what was embedded, DataError for NaN, for no vectors and for a column that was
+    named and labels none of the texts, CorruptError for fewer ids or texts than vectors.
     """
     rows = sampled(index.rows, seed, most)
     vectors = _vectors_of(index, rows)
@@ -60,6 +60,8 @@ def map_of(index: Index, texts: str | None = None, label: str = "label", *, most
     if len(ids) < len(rows) or (files and len(known) < len(rows)):
         raise CorruptError(f"{index.path} has {index.rows:,} vectors, and fewer ids or texts: embed again")
     labels = [known[row][1] for row in rows.tolist()] if known else []
+    if labels and label != "label" and not any(labels):
+        raise DataError(f"{texts or index.origin['path']}: no text has a label in a column '{label}': name the right one with --label")
     directions = unit(vectors.astype(np.float64))
     points, shown = plane(directions)
     near, cosines = _neighbours(vectors)

@@ -26,7 +26,7 @@ class Config:
     live: int | None = None
     """Write the page again every so many seconds until the run is finished; a browser that shows it reads it again as often."""
     label: str = "label"
-    """Of vectors: the column of their input by which the map is coloured, where there is such a column."""
+    """Of vectors: the column of their input by which the map is coloured; "label" need not be there, another has to be."""
     texts: str | None = None
     """Of vectors: the texts that were embedded; default: those that they were made from, where they are still there and the same."""
 

@@ -202,7 +202,11 @@ def _queries(config: Config, tally: Counter[str]) -> Iterator[str]:
         found = (line or "" for _, line in lines("/dev/stdin", "stop", Counter(), config.dialect))
     elif config.input is not None:
         found = read_labelled(config.input, text=config.text, needs_label=False, dialect=config.dialect).texts
-    for query in found:
+    return _not_blank(found, tally)
+
+
+def _not_blank(queries: Iterable[str], tally: Counter[str]) -> Iterator[str]:
+    for query in queries:
         if query.strip():
             yield query
         else:

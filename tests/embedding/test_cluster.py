@@ -58,7 +58,7 @@ def test_what_a_user_can_mend_is_noted_for_the_command(here: Path) -> None:
     lines = (here / "texts.jsonl").read_text().splitlines(keepends=True)
     (here / "texts.jsonl").write_text("".join([*lines[:40], '{"other": 1}\n', *lines[41:]]))
     step(None, 0, 1)
-    with pytest.raises(DataError, match=r"texts\.jsonl:41: no column 'text'"):
+    with pytest.raises(DataError, match=r"texts\.jsonl:41: this row has no 'text'"):
         clusters._fail(step.only(step.missing()))
     (here / "texts.jsonl").write_text("".join(lines))
     step.job = "of another version"

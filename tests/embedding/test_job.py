@@ -113,7 +113,7 @@ def test_vectors_do_not_depend_on_how_many_texts_make_a_part(source: Texts, embe
 def test_texts_are_read_to_their_end_before_any_is_embedded(source: Texts, embedder: Embedder, tmp_path: Path) -> None:
     with (tmp_path / "rows.jsonl").open("a") as stream:
         stream.write('{"id": 1}\n')
-    with pytest.raises(DataError, match=r"rows\.jsonl:46: no column 'text'"):
+    with pytest.raises(DataError, match=r"rows\.jsonl:46: this row has no 'text'"):
         jobs.plan(source, "job")
     (tmp_path / "rows.jsonl").write_text("")
     with pytest.raises(DataError, match="no rows"):

@@ -81,7 +81,8 @@ def test_two_of_one_label_belong_together_and_texts_without_one_to_nobody(tmp_pa
     assert found.labels == labels and found.geometry["pairs"] == 20 and found.geometry["alignment"] < 0.01
     mixed = map_of(open_index(stored_vectors(tmp_path / "w.npy", vectors, said(60), ["a" if row < 30 else "b" for row in range(60)])))
     assert mixed.geometry["alignment"] > 0.5
-    assert map_of(open_index(tmp_path / "v.npy"), label="other").labels is None, "a column that is not there"
+    with pytest.raises(DataError, match="no text has a label in a column 'other': name the right one with --label"):
+        map_of(open_index(tmp_path / "v.npy"), label="other")
 
 
 def test_several_labels_of_a_text_are_one_name_and_numbers_are_names(tmp_path: Path, stored_vectors: Store) -> None:
