@@ -217,14 +217,14 @@ def _not_blank(queries: Iterable[str], tally: Counter[str]) -> Iterator[str]:
 
 
 def _find_pairs(config: Config, index: "Index", files: Any, threshold: float, put: Put) -> int:
-    """Put every pair as it is found, or of a file, when all are found, the nearest first; and count."""
+    """Put the pairs as they are found, PAIRS_AT_ONCE of them, or of a file, when all are found, the nearest first; and count."""
     import numpy as np
 
     from bertlab.embedding.index import blocks
     from bertlab.embedding.nearest import near_pairs, pairs_in_order
     from bertlab.pages.screen import counted
 
-    count, found = 0, []
+    count, put_already, found = 0, 0, []
 
     def put_some(rows: "np.ndarray", cosines: "np.ndarray") -> None:
         for start in range(0, len(rows), PAIRS_AT_ONCE):
@@ -235,12 +235,14 @@ def _find_pairs(config: Config, index: "Index", files: Any, threshold: float, pu
 
     for rows, cosines in near_pairs(lambda start: blocks(index, start), threshold):
         count += len(rows)
-        if config.output is None:
-            put_some(rows, cosines)
-        else:
-            found.append((rows, cosines))
+        found.append((rows, cosines))
+        if config.output is None and count - put_already >= PAIRS_AT_ONCE:
+            put_some(*map(np.concatenate, zip(*found, strict=True)))
+            put_already = count
+            found.clear()
     if found:
-        put_some(*pairs_in_order(*(np.concatenate(each) for each in zip(*found, strict=True))))
+        rows, cosines = map(np.concatenate, zip(*found, strict=True))
+        put_some(*((rows, cosines) if config.output is None else pairs_in_order(rows, cosines)))
     print(
         f"{counted(count, 'pair')} of {counted(index.rows, 'text')} {'has' if count == 1 else 'have'} a cosine of at least {threshold}",
         file=sys.stderr,

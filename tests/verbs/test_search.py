@@ -17,7 +17,7 @@ from bertlab.model.encoder import EncoderConfig
 from bertlab.model.folder import save_model
 from bertlab.model.heads import BertForPreTraining
 from bertlab.tokens import tokenizer as tokenizers
-from bertlab.verbs import embed
+from bertlab.verbs import embed, search
 
 SENTENCE = "the old river runs from a stone hill to the sea and birds sing over its banks in spring"
 DRAW = random.Random(0)
@@ -88,6 +88,25 @@ def test_pairs_above_a_cosine_are_printed_once_each(index: str, capsys: pytest.C
     assert [each["id"] for each in found["pair"]] == ["texts.txt:21", "texts.txt:22"] and found["cosine"] == pytest.approx(1)
     assert [each["text"] for each in found["pair"]] == TEXTS[-2:]
     assert len(answers(capsys, index, "--duplicates", "1e-9")) > 20
+
+
+def test_ids_and_texts_of_pairs_are_read_once_for_many(
+    index: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = answers(capsys, index, "--duplicates", "1e-9")
+    named, rows = search._named, list[int]()
+
+    def counted(index: Any, files: Any, some: set[int]) -> Any:
+        rows.append(len(some))
+        return named(index, files, some)
+
+    monkeypatch.setattr(search, "_named", counted)
+    monkeypatch.setattr("bertlab.embedding.index.BLOCK_ROWS", 3)  # so that pairs come a few at a time
+    in_blocks = answers(capsys, index, "--duplicates", "1e-9")
+    assert rows == [22] and sorted(map(str, in_blocks)) == sorted(map(str, expected))
+    monkeypatch.setattr(search, "PAIRS_AT_ONCE", 50)
+    rows.clear()
+    assert answers(capsys, index, "--duplicates", "1e-9") == in_blocks and 2 <= len(rows) <= -(-len(expected) // 25)
 
 
 def test_a_file_has_the_answers_of_the_screen_a_row_each(index: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
