@@ -82,4 +82,5 @@ def table_line(cells: Iterable[Any], separator: str, excel: bool = False) -> str
 
 
 def encoding_for(excel: bool) -> str:
+    """Of a table that is written: UTF-8, for Excel with a byte order mark."""
     return "utf-8-sig" if excel else "utf-8"

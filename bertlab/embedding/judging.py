@@ -64,10 +64,12 @@ def file_vectors(paths: Sequence[Path], data: Sequence[Path]) -> VectorsOf:
     """
     parts: list[np.ndarray] = []
     rows: dict[str, int] = {}
+    columns: dict[str, Path] = {}  # of the ids, where a manifest names them
     for path in paths:
         if not path.is_file():
             raise ConfigError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: give a file that bertlab embed wrote")
-        _refuse_others(path, data)
+        if facts := _manifest_of(path, data):
+            columns.setdefault(str(facts["from"]["input"].get("id")), path)
         ids, vectors = read_vectors(path)
         if parts and parts[0].shape[1] != vectors.shape[1]:
             raise DataError(f"{path} has vectors of {vectors.shape[1]} numbers, {paths[0]} of {parts[0].shape[1]}: embed both alike")
@@ -84,39 +86,44 @@ def file_vectors(paths: Sequence[Path], data: Sequence[Path]) -> VectorsOf:
     def of(ids: Sequence[str], texts: Sequence[str]) -> np.ndarray:
         strange = next((id for id in ids if id not in rows), None)
         if strange is not None:
-            raise DataError(f"{', '.join(map(str, paths))}: no vector has the id {strange!r}: embed the file that is evaluated")
+            theirs = "".join(f"; the ids of {path} are of the column {column!r}" for column, path in columns.items())
+            raise DataError(
+                f"{', '.join(map(str, paths))}: no vector has the id {strange!r}: embed the file that is evaluated, and name the same "
+                f"column of ids here (--id; of a file without it they are FILE:LINE{theirs})"
+            )
         return every[[rows[id] for id in ids]]
 
     return of
 
 
-def _refuse_others(path: Path, data: Sequence[Path]) -> None:
-    """Where the manifest is beside the vectors: they are what was written, and of the file of that name."""
+def _manifest_of(path: Path, data: Sequence[Path]) -> dict[str, Any] | None:
+    """The manifest beside vectors, if there is one: they are what was written, and of the file of that name in `data`, or it raises."""
     manifest = path.with_name(f"{path.name}.{MANIFEST}")
     if not manifest.is_file():
-        return
+        return None
     facts = read_sealed(manifest)
     verify_files(path.parent, facts["files"])
     source = facts["from"]["input"]
     for file in data:
         if file.name == Path(source["path"]).name and "sha256" in source and source["sha256"] != sha256_file(file):
             raise DataError(f"{path} was made of another {file.name} (its sha256 differs): embed again")
+    return facts
 
 
 # ---- what they are worth: the metrics, and what writes the predictions
 
 
 def refuse_misfit(rows: Labelled, *, pairs: bool) -> None:
-    """Raise DataError for single texts where pairs are wanted, and for pairs where a vector is of one text."""
+    """Raise DataError for single texts where pairs are wanted, for pairs that lack a text, and for pairs where a vector is of one text."""
     if pairs and rows.texts_b is None:
         raise DataError(f"{rows.origin}: no second texts: give a file with columns text and text_b, or name the column (--text-b)")
-    blank = (
-        [id for id, *texts in zip(rows.ids, rows.texts, rows.texts_b or (), strict=True) if not all(map(str.strip, texts))] if pairs else []
-    )
-    if blank:
-        raise DataError(f"{rows.origin}: {blank[0]}{f' and {len(blank) - 1:,} more' * (len(blank) > 1)}: a text is empty: take the row out")
-    if not pairs and rows.texts_b is not None:
-        raise DataError(f"{rows.origin}: rows are pairs (a column text_b): a vector is of one text, give a file without it")
+    if rows.texts_b is not None:
+        if not pairs:
+            raise DataError(f"{rows.origin}: rows are pairs (a column text_b): a vector is of one text, give a file without it")
+        blank = [id for id, *texts in zip(rows.ids, rows.texts, rows.texts_b, strict=True) if not all(map(str.strip, texts))]
+        if blank:
+            others = f" and {len(blank) - 1:,} more" * (len(blank) > 1)
+            raise DataError(f"{rows.origin}: {blank[0]}{others}: a text is empty: put text in, or take the row out")
 
 
 def similarity(pairs: Labelled, vectors_of: VectorsOf, seed: int) -> Judged:

@@ -83,15 +83,15 @@ def tfidf_cosines(first: Sequence[str], second: Sequence[str]) -> np.ndarray:
 
 def tfidf_nearest(queries: Sequence[str], pool: Sequence[str], most: int) -> list[list[int]]:
     """For each query the places in `pool` of the `most` texts of highest cosine by words and word pairs (sublinear TF-IDF fitted on the
-    pool), the nearest first; none for a query that has no word of the pool. The pool's words are held in memory."""
+    pool), the nearest first, or fewer where fewer have a word of it. The pool's words are held in memory."""
     from sklearn.neighbors import NearestNeighbors
 
     features = _tfidf(pool, queries, in_texts=1)
     if features is None:
         return [[] for _ in queries]
     nearest = NearestNeighbors(n_neighbors=min(most, len(pool)), metric="cosine", algorithm="brute").fit(features[0])
-    found = nearest.kneighbors(features[1], return_distance=False).tolist()
-    return [places if known else [] for places, known in zip(found, np.diff(features[1].indptr).tolist(), strict=True)]
+    distances, places = nearest.kneighbors(features[1])
+    return [row[distance < 1].tolist() for row, distance in zip(places, distances, strict=True)]  # 1: no word in common
 
 
 def _tfidf(train_texts: Sequence[str], test_texts: Sequence[str], in_texts: int = 2) -> tuple[Any, Any] | None:

@@ -10,7 +10,7 @@ texts put into groups, or a logistic regression on vectors of train (docs/embedd
 import shlex
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +20,6 @@ from bertlab.corpus.dialect import Dialect
 from bertlab.errors import BertlabError, ColumnError, ConfigError, DataError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from bertlab.embedding.judging import VectorsOf
     from bertlab.tasks.contract import Gold, Labels, Outputs, Task
     from bertlab.tasks.reading import Columns
@@ -304,15 +302,7 @@ def _vectors(config: Config) -> Iterator[tuple["VectorsOf", dict[str, Any]]]:
 
     if config.vectors:
         data = [Path(path) for path in (config.data, config.train) if path]
-        of_files = file_vectors([Path(path) for path in config.vectors], data)
-
-        def of(ids: Sequence[str], texts: Sequence[str]) -> "np.ndarray":
-            try:
-                return of_files(ids, texts)
-            except DataError as error:
-                raise DataError(f"{error}{_ids_by(config)}") from None
-
-        yield of, {"files": [Path(path).name for path in config.vectors]}
+        yield file_vectors([Path(path) for path in config.vectors], data), {"files": [Path(path).name for path in config.vectors]}
         return
     assert config.model is not None
     embedder = open_embedder(config.model, config.device, config.precision)
@@ -323,19 +313,6 @@ def _vectors(config: Config) -> Iterator[tuple["VectorsOf", dict[str, Any]]]:
     with progress("embedding", "texts") as report:
         yield model_vectors(embedder, what, config.dims, tally, lambda texts: report(texts, "")), facts
     facts |= {"max_length": embedder.max_length, "texts": tally["texts"], "truncated": tally["truncated"]}
-
-
-def _ids_by(config: Config) -> str:
-    """Where ids come from, here and in the files of vectors: of one file by two columns no id is the same."""
-    from bertlab.disk import MANIFEST, read_sealed, text_at
-
-    said = []
-    for path in config.vectors:
-        manifest = Path(f"{path}.{MANIFEST}")
-        if manifest.is_file() and (column := text_at(read_sealed(manifest), "from", "input", "id")):
-            said.append(f"those of {path} from column {column!r}")
-    here = f"those of {config.data} are from column {config.id!r}, of a file without it FILE:LINE"
-    return f" (of the ids {'; '.join([here, *said])}: the column is named with --id, here and in bertlab embed)"
 
 
 # ---- what is left

@@ -125,17 +125,16 @@ def _answers(config: Config) -> Iterator[Put]:
     output = Path(config.output)
     columns = OF_NEAREST if config.duplicates is None else OF_PAIRS
     separator = "\t" if output.suffix == ".tsv" else config.between_cells("csv") if config.excel else ","
+    as_json = output.suffix == ".jsonl"
     with whole_file(output) as place, place.open("w", encoding=encoding_for(config.excel), newline="") as stream:
-        if output.suffix != ".jsonl":
+        if not as_json:
             stream.write(table_line(columns, separator, config.excel))
 
         def write(answer: dict[str, Any]) -> None:
             for row in _rows(answer):
                 cells = {column: row.get(column, "") for column in columns}
-                as_json = output.suffix == ".jsonl"
-                stream.write(
-                    json.dumps(cells, ensure_ascii=False) + "\n" if as_json else table_line(cells.values(), separator, config.excel)
-                )
+                line = json.dumps(cells, ensure_ascii=False) + "\n" if as_json else table_line(cells.values(), separator, config.excel)
+                stream.write(line)
 
         yield write
     print(f"wrote {output}", file=sys.stderr)
@@ -224,7 +223,7 @@ def _find_pairs(config: Config, index: "Index", files: Any, threshold: float, pu
     from bertlab.embedding.nearest import near_pairs, pairs_in_order
     from bertlab.pages.screen import counted
 
-    count, put_already, found = 0, 0, []
+    count, waiting, found = 0, 0, []
 
     def put_some(rows: "np.ndarray", cosines: "np.ndarray") -> None:
         for start in range(0, len(rows), PAIRS_AT_ONCE):
@@ -234,11 +233,11 @@ def _find_pairs(config: Config, index: "Index", files: Any, threshold: float, pu
                 put({"cosine": cosine, "pair": [_entry(named, first), _entry(named, second)]})
 
     for rows, cosines in near_pairs(lambda start: blocks(index, start), threshold):
-        count += len(rows)
+        count, waiting = count + len(rows), waiting + len(rows)
         found.append((rows, cosines))
-        if config.output is None and count - put_already >= PAIRS_AT_ONCE:
+        if config.output is None and waiting >= PAIRS_AT_ONCE:
             put_some(*map(np.concatenate, zip(*found, strict=True)))
-            put_already = count
+            waiting = 0
             found.clear()
     if found:
         rows, cosines = map(np.concatenate, zip(*found, strict=True))

@@ -168,8 +168,10 @@ def test_vectors_are_found_by_the_ids_of_the_column_that_embed_was_given(
         assert cli.main(["embed", "--model", models[0], "--input", path, "--id", "key", "--output", vectors]) == 0
     line = refused(3, "--task", "clustering", "--vectors", *made, "--data", data)
     assert "no vector has the id '1.jsonl:1': embed the file that is evaluated" in line
-    assert f"those of {data} are from column 'id', of a file without it FILE:LINE; those of {made[0]} from column 'key'" in line
-    assert "the column is named with --id" in line
+    assert (
+        f"name the same column of ids here (--id; of a file without it they are FILE:LINE; the ids of {made[0]} are of the column 'key')"
+        in line
+    )
     for task, *more in (("clustering",), ("probe", "--train", train)):
         command = ["evaluate", "--task", task, "--vectors", *made, "--data", data, *more, "--id", "key", "--out", str(tmp_path / task)]
         assert cli.main(command) == 0
