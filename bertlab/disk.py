@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from bertlab.errors import BertlabError, ConfigError, CorruptError, LockedError
+from bertlab.errors import ConfigError, CorruptError, LockedError
 
 TEMPORARY = ".tmp-"
 MANIFEST = "manifest.json"
@@ -269,8 +269,8 @@ def locked(folder: Path) -> Iterator[None]:
         sweep(folder)
         try:
             yield
-        except Exception as error:  # each library has its own for a path that is gone
-            if _is_held(folder, stream) or isinstance(error, BertlabError):
+        except Exception as error:  # each library has its own for a path that is gone, and so have we: of a file that does not exist
+            if _is_held(folder, stream):
                 raise
             raise ConfigError(f"{folder} was removed while it was written to: nothing is left to go on from, start again") from error
         finally:

@@ -179,6 +179,11 @@ def test_a_folder_removed_while_it_is_written_to_is_said_to_be(tmp_path: Path) -
     assert "\n" not in str(caught.value) and not folder.exists()
     with pytest.raises(FileNotFoundError, match="other"), locked(folder):
         (tmp_path / "other").read_text()
+    with pytest.raises(ConfigError, match="run was removed while it was written to"), locked(folder):
+        shutil.rmtree(folder)
+        read_json(folder / "manifest.json")  # whose own words would blame the name of the folder
+    with pytest.raises(ConfigError, match="is .* the right folder"), locked(folder):
+        read_json(tmp_path / "other.json")
 
 
 def test_a_folder_made_again_by_a_thread_of_the_run_was_removed_all_the_same(tmp_path: Path) -> None:
