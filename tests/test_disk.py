@@ -19,6 +19,7 @@ import bertlab
 from bertlab.disk import (
     hash_files,
     locked,
+    read_json,
     read_sealed,
     refuse_full,
     refuse_unwritable,
