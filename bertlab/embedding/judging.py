@@ -16,8 +16,8 @@ from bertlab.corpus.relevance import Retrieval
 from bertlab.disk import MANIFEST, read_sealed, sha256_file, verify_files
 from bertlab.embedding.engine import Embedder, What, finished
 from bertlab.errors import ConfigError, DataError
-from bertlab.evaluation.baselines import tfidf_cosines, tfidf_nearest
-from bertlab.evaluation.clusters import cluster_intervals, cluster_metrics, k_means, write_cluster_predictions
+from bertlab.evaluation.baselines import tfidf_components, tfidf_cosines, tfidf_nearest
+from bertlab.evaluation.clusters import cluster_intervals, cluster_metrics, cluster_scores, k_means, write_cluster_predictions
 from bertlab.evaluation.geometry import geometry, random_partners, sampled
 from bertlab.evaluation.intervals import LEVEL, RESAMPLES
 from bertlab.evaluation.numbers import number_metrics, of_number_metrics
@@ -191,6 +191,7 @@ def clustering(rows: Labelled, vectors_of: VectorsOf, seed: int) -> Judged:
     groups = k_means(vectors, len(names), seed)
     metrics = cluster_metrics(gold, groups, seed=seed) | {"intervals": cluster_intervals(gold, groups)}
     metrics["geometry"] = of_labels(rows, gold, vectors, seed)
+    metrics["baselines"] = {"TF-IDF": cluster_scores(gold, k_means(tfidf_components(rows.texts, seed), len(names), seed))}
     labels, hashes = [names[number] for number in gold], rows.text_hashes()
     return metrics, lambda path: write_cluster_predictions(path, ids=rows.ids, text_hashes=hashes, gold=labels, groups=groups)
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+COMPONENTS = 100  # of latent semantic analysis
+
 _WORD, _SENTENCE = re.compile(r"\w+"), re.compile(r"[^.!?]+[.!?]*")
 
 
@@ -92,6 +94,19 @@ def tfidf_nearest(queries: Sequence[str], pool: Sequence[str], most: int) -> lis
     nearest = NearestNeighbors(n_neighbors=min(most, len(pool)), metric="cosine", algorithm="brute").fit(features[0])
     distances, places = nearest.kneighbors(features[1])
     return [row[distance < 1].tolist() for row, distance in zip(places, distances, strict=True)]  # 1: no word in common
+
+
+def tfidf_components(texts: Sequence[str], seed: int = 0) -> np.ndarray:
+    """Vectors (n, 100 at most) of texts by words and word pairs: their TF-IDF's largest singular components, latent semantic analysis
+    (Deerwester et al. 1990). Zeros where a text has no word. The same for any number of threads."""
+    from sklearn.decomposition import TruncatedSVD
+    from threadpoolctl import threadpool_limits
+
+    features = _tfidf(texts, texts[:1])
+    if features is None:
+        return np.zeros((len(texts), 1))
+    with threadpool_limits(1):  # its threads add in any order
+        return np.asarray(TruncatedSVD(min(COMPONENTS, *features[0].shape), random_state=seed).fit_transform(features[0]))
 
 
 def _tfidf(train_texts: Sequence[str], test_texts: Sequence[str], in_texts: int = 2) -> tuple[Any, Any] | None:

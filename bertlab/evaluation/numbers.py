@@ -35,7 +35,8 @@ def number_metrics(gold: Sequence[float] | np.ndarray, predicted: Sequence[float
 
 def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(m,) or (m, B) values under (m, B) weights -> (B,)."""
-    return (values @ weights if values.ndim == 1 else (values * weights).sum(0)) / weights.sum(0)
+    with np.errstate(invalid="ignore"):  # a sample that holds no pair has no mean
+        return (values @ weights if values.ndim == 1 else (values * weights).sum(0)) / weights.sum(0)
 
 
 def _correlation(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -4,11 +4,14 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bertlab.disk import write_text
 from bertlab.evaluation.label_errors import TOO_MANY
 from bertlab.pages.screen import inert, metric_words, table
+
+if TYPE_CHECKING:
+    from bertlab.tasks.contract import Task
 
 MISTAKES, LABEL_ERRORS = "mistakes.jsonl", "label_errors.jsonl"
 _LINE_BREAKS = {number: f"\\u{number:04x}" for number in (0x85, 0x2028, 0x2029)}  # to some readers; JSON escapes the others itself
@@ -130,6 +133,12 @@ def vector_lines(metrics: dict[str, Any]) -> list[str]:
     if of.get("truncated"):
         lines.append(f"{of['truncated']:,} of {of['texts']:,} texts were longer than {of['max_length']} tokens and truncated")
     return lines
+
+
+def baseline_lines(task: "Task", baselines: Mapping[str, Any]) -> list[str]:
+    """The task's first score of each of what needs no BERT."""
+    first = metric_words(next(iter(task.scores)))
+    return [f"{name}: {first} {task.score(scores):.3f}" for name, scores in baselines.items()]
 
 
 def _of_what(metrics: dict[str, Any]) -> str:

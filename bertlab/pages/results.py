@@ -11,7 +11,7 @@ from bertlab.disk import sha256_file, write_json
 from bertlab.evaluation.metrics import mean_and_deviation
 from bertlab.model.folder import save_model
 from bertlab.pages.card import classifier_card
-from bertlab.pages.evaluation import MISTAKES, SHOWN, conflict_lines, probability_lines, seen_lines, write_mistakes
+from bertlab.pages.evaluation import MISTAKES, SHOWN, baseline_lines, conflict_lines, probability_lines, seen_lines, write_mistakes
 from bertlab.pages.figures import figures_in, write_figures
 from bertlab.pages.screen import absent_lines, counted, inert, metric_words, no_label_lines
 from bertlab.tasks import measures
@@ -268,7 +268,7 @@ def lines_of_test(task: Task, metrics: Mapping[str, Any]) -> list[str]:
         *(f"           {line}" for line in no_label_lines(metrics["test"])),
         *(f"           {line}" for line in absent_lines(metrics["test"].get("per_class", {}))),
         *([] if spread["sd"] is None else [f"           {over_seeds} (sd {spread['sd']:.3f})"]),
-        *(f"           {name}: {metric_words(first)} {task.score(baseline):.3f}" for name, baseline in metrics["baselines"].items()),
+        *(f"           {line}" for line in baseline_lines(task, metrics["baselines"])),
         *verdict_lines(metrics),
         *(f"           {line}" for line in probability_lines(metrics["test"] | metrics["test_probabilities"])),
     ]

@@ -184,6 +184,7 @@ def _probe(config: Config, out: Path) -> dict[str, Any]:
 
     from bertlab.embedding.judging import of_labels, refuse_misfit  # from here on with torch
     from bertlab.evaluation.probe import linear_probe
+    from bertlab.pages.evaluation import baseline_lines
     from bertlab.tasks.single_label import SINGLE_LABEL
 
     refuse_misfit(train, pairs=False)
@@ -194,8 +195,10 @@ def _probe(config: Config, out: Path) -> dict[str, Any]:
     with _vectors(config) as (vectors_of, facts):
         of_train, of_test = vectors_of(train.ids, train.texts), vectors_of(rows.ids, rows.texts)
     outputs = linear_probe(of_train, known, of_test, len(labels.names))
-    further = {"leakage": leakage, "vectors": facts, "geometry": of_labels(rows, gold, of_test, config.seed)}
-    return _answers(config, out, SINGLE_LABEL, rows, gold, outputs, labels, None, further, [])
+    answered = SINGLE_LABEL.baselines(train, known, rows, labels)
+    baselines = {name: SINGLE_LABEL.metrics(gold, its, labels) for name, its in answered.items()}
+    further = {"leakage": leakage, "vectors": facts, "geometry": of_labels(rows, gold, of_test, config.seed), "baselines": baselines}
+    return _answers(config, out, SINGLE_LABEL, rows, gold, outputs, labels, None, further, baseline_lines(SINGLE_LABEL, baselines))
 
 
 def _leaks(train: Any, rows: Any) -> dict[str, Any] | None:

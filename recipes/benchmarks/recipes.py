@@ -12,6 +12,7 @@ no fine-tuning, so that no other recipe is judged along with it). Text and label
 
 import argparse
 import json
+import shutil
 import statistics
 import tempfile
 import time
@@ -82,17 +83,17 @@ def probe(model: str, train: str, test: str) -> float:
 
 
 def judged(config: pretrain.Config, train: str, test: str, out: Path) -> dict[str, float]:
-    """One long run and what it taught; kept in `out`, a file."""
+    """One long run and what it taught; kept in `out`, a file. A run that was cut off lies beside it, and goes on."""
     if not out.is_file():
-        with tempfile.TemporaryDirectory() as folder:
-            run = replace(config, out=f"{folder}/run", heldout_every=config.steps, save_every=config.steps)
-            facts = quietly(run)
-            tokens = facts["tokens_seen"]
-            # the last weights, not the best: nothing is chosen by what judges
-            last = json.loads((Path(run.out) / "metrics.jsonl").read_text().splitlines()[-1])["heldout"]
-            assert last["step"] == config.steps
-            result = {name: last[name] for name in ("mlm_loss", "masked_accuracy", "nsp_accuracy", "unigram_loss")}
-            write_json(out, result | {"probe_macro_f1": probe(f"{run.out}/model", train, test), "steps": config.steps, "tokens": tokens})
+        run = replace(config, out=str(out.with_suffix(".run")), heldout_every=config.steps)
+        facts = quietly(run)
+        tokens = facts["tokens_seen"]
+        # the last weights, not the best: nothing is chosen by what judges
+        last = json.loads((Path(run.out) / "metrics.jsonl").read_text().splitlines()[-1])["heldout"]
+        assert last["step"] == config.steps
+        result = {name: last[name] for name in ("mlm_loss", "masked_accuracy", "nsp_accuracy", "unigram_loss")}
+        write_json(out, result | {"probe_macro_f1": probe(f"{run.out}/model", train, test), "steps": config.steps, "tokens": tokens})
+        shutil.rmtree(run.out)
     found: dict[str, float] = read_json(out)
     return found
 

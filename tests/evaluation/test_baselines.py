@@ -11,6 +11,7 @@ from bertlab.evaluation.baselines import (
     commonest_tags,
     majority_class,
     most_frequent_set,
+    tfidf_components,
     tfidf_cosines,
     tfidf_logistic_regression,
     tfidf_nearest,
@@ -129,3 +130,16 @@ def test_tfidf_cosines_and_nearest_are_those_of_the_vectors_written_out() -> Non
     expected = (each.transform(first).toarray() * each.transform(second).toarray()).sum(1)
     np.testing.assert_allclose(tfidf_cosines(first, second), expected, atol=1e-12)
     assert expected[0] > 0.3 and expected[3] == 0 and tfidf_cosines(["-"], ["a b"]).tolist() == [0]
+
+
+def test_tfidf_components_are_the_singular_vectors_of_the_tf_idf_written_out() -> None:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    texts, labels = topics(120, seed=4)
+    found = tfidf_components([*texts, "-"])
+    assert found.shape == (121, 81) and not found[-1].any(), "81 words and pairs are in two texts"
+    words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=2).fit_transform([*texts, "-"]).toarray()
+    left, lengths, _ = np.linalg.svd(words, full_matrices=False)
+    np.testing.assert_allclose(np.abs(found[:, :2]), np.abs(left[:, :2] * lengths[:2]), atol=1e-6)
+    assert found.tolist() == tfidf_components([*texts, "-"]).tolist()
+    assert tfidf_components(texts[:3]).shape == (3, 3) and not tfidf_components(["-", "!"]).any()

@@ -140,6 +140,8 @@ def test_groups_of_a_model_and_of_its_embeddings_are_the_same(
     data, vectors = write(tmp_path / "rows.jsonl", labelled(45, 1)), tmp_path / "vectors.parquet"
     metrics = evaluate("clustering", models[0], data, tmp_path / "a")
     assert metrics["v_measure"] > metrics["by_chance"]["high"] and metrics["labels"] == 3
+    assert metrics["baselines"]["TF-IDF"]["v_measure"] == pytest.approx(1), "the labels have no word in common"
+    assert "TF-IDF" in capsys.readouterr().out
     assert cli.main(["embed", "--model", models[0], "--input", data, "--output", str(vectors)]) == 0
     command = ["evaluate", "--task", "clustering", "--vectors", str(vectors), "--data", data, "--out", str(tmp_path / "file")]
     assert cli.main(command) == 0
@@ -186,6 +188,9 @@ def test_a_probe_leaves_what_a_classifier_leaves(models: list[str], tmp_path: Pa
     assert metrics["task"] == "single-label" and metrics["macro"]["f1"] > 0.9 and metrics["labels"] == ["air", "earth", "water"]
     said = capsys.readouterr().out
     assert said.startswith("warning: ") and said.index("in train") < said.index("precision") < said.index("anisotropy")
+    of_words = metrics["baselines"]["TF-IDF + logistic regression"]["macro"]["f1"]
+    assert of_words > metrics["baselines"]["majority class"]["macro"]["f1"]
+    assert f"TF-IDF + logistic regression: macro-F1 {of_words:.3f}" in said.splitlines()
     assert metrics["leakage"]["equal"] >= 1 and 0.8 < metrics["intervals"]["accuracy"]["low"] < 1
     evaluate("probe", models[1], str(tmp_path / "test.jsonl"), tmp_path / "b", *options, "--layer", "0")
     assert compared(tmp_path)["task"] == "single-label"
