@@ -111,19 +111,28 @@ def probability_lines(metrics: dict[str, Any]) -> list[str]:
     return lines
 
 
+def of_vectors_alone(metrics: dict[str, Any]) -> bool:
+    """Whether vectors were judged and no classifier answered (bertlab/embedding/judging.py)."""
+    return "vectors" in metrics and "per_class" not in metrics
+
+
+def judged_by(metrics: dict[str, Any]) -> list[str]:
+    """The names of the numbers that say what vectors alone are worth: those with an interval."""
+    return [name for name, interval in metrics["intervals"].items() if isinstance(interval, dict)]
+
+
 def vector_lines(metrics: dict[str, Any]) -> list[str]:
     """What vectors were judged to be worth (bertlab/embedding/judging.py), and how they lie; nothing for answers without vectors."""
     if "vectors" not in metrics:
         return []
     intervals, lines = metrics["intervals"], []
-    if "per_class" not in metrics:
-        names = [name for name in intervals if isinstance(intervals[name], dict)]
+    if of_vectors_alone(metrics):
         baselines = metrics.get("baselines", {})
         rows = [
             [metric_words(name), f"{metrics[name]:.3f}", _range(intervals[name]), *(f"{of[name]:.3f}" for of in baselines.values())]
-            for name in names
+            for name in judged_by(metrics)
         ]
-        lines = [table(["metric", "value", f"{intervals['level']:.0%} interval", *baselines], rows), _of_what(metrics)]
+        lines = [table(["metric", "value", f"{intervals['level']:.0%} interval", *baselines], rows), of_what(metrics)]
     lie = metrics["geometry"]
     known = [name for name in ("alignment", "uniformity", "anisotropy") if lie[name] is not None]
     if known:
@@ -141,7 +150,8 @@ def baseline_lines(task: "Task", baselines: Mapping[str, Any]) -> list[str]:
     return [f"{name}: {first} {task.score(scores):.3f}" for name, scores in baselines.items()]
 
 
-def _of_what(metrics: dict[str, Any]) -> str:
+def of_what(metrics: dict[str, Any]) -> str:
+    """How many texts vectors were judged by, and by lot."""
     if metrics["task"] == "retrieval":
         return f"{metrics['n']:,} queries, {metrics['relevant_per_query']:.2f} texts belong to each on average, among {metrics['pool']:,}"
     if metrics["task"] == "clustering":

@@ -1,8 +1,8 @@
 """The report of a fine-tuned model: what it scores and how sure that is, against what needs no BERT, where it errs and what flatters it.
 
 Reads metrics.json (by scored.py, which says it in words), mistakes.jsonl and predictions.parquet of a fine-tuning run, of one task of
-several, or of `bertlab evaluate`, and computes no score: of the predictions it draws the precision-recall curves. Every number of
-metrics.json carries its exact value and its place there (bertlab/pages/html.py, `number`).
+several, or of `bertlab evaluate` (of vectors too: how they lie), and computes no score: of the predictions it draws the
+precision-recall curves. Every number of metrics.json carries its exact value and its place there (bertlab/pages/html.py, `number`).
 """
 
 import json
@@ -20,8 +20,12 @@ from bertlab.pages.figures import most_frequent
 from bertlab.pages.html import element, join, number, section, soft, table
 from bertlab.pages.scored import Path_, Scored, verdict
 from bertlab.pages.screen import OF_SETS, absent_lines, metric_words
+from bertlab.pages.vectors_report import how_they_lie
 
 MOST_CLASSES = 20  # in a confusion matrix; of more the commonest confusions stand in a list
+CORRELATED = ("regression", "similarity")  # their scores may be below 0, and have no chart
+# What belongs together, by what vectors are judged by.
+PAIRS = {"similarity": "a pair that was scored high", "retrieval": "a query and its text"}
 MOST_CONFUSIONS, MOST_MISTAKES, MOST_CURVES = 15, 15, 8
 
 
@@ -34,6 +38,7 @@ def sections(scored: Scored) -> list[Markup]:
         _confusion(scored),
         _probabilities(scored),
         _mistakes(scored),
+        _vectors(scored),
     ]
     return [part for part in parts if part]
 
@@ -52,7 +57,7 @@ def _headlines(scored: Scored) -> Markup:
             scored.between(*scored.intervals, *path),
             *(scored.number(*scored.baseline(baseline, name, path)) for baseline in baselines),
         ]
-        for name, path in (scored.task.scores | further).items()
+        for name, path in {**scored.headlines, **further}.items()
     ]
     for kind in ("roc_auc", "pr_auc"):
         if scored.at(*scored.probabilities, kind):
@@ -73,11 +78,11 @@ def _seeds(scored: Scored) -> Markup | None:
     seeds = scored.metrics.get("seeds")
     if not seeds:
         return None
-    names = list(scored.task.scores)
+    names = list(scored.headlines)
     rows = []
     for place, state in enumerate(seeds):
         cells = [
-            number(_within(state.get(split), scored.task.scores[name]), f"seeds.{place}.{split}.{'.'.join(scored.task.scores[name])}")
+            number(_within(state.get(split), scored.headlines[name]), f"seeds.{place}.{split}.{'.'.join(scored.headlines[name])}")
             for split in ("dev", "test")
             if split in state
             for name in names
@@ -195,7 +200,7 @@ def _gold_and_probabilities(scored: Scored) -> tuple[np.ndarray, np.ndarray] | N
     import pyarrow.parquet as pq
 
     path, names = scored.folder / "predictions.parquet", scored.metrics.get("labels", [])
-    if scored.task.exclusive is None or scored.split == "dev" or not path.is_file():
+    if scored.task is None or scored.task.exclusive is None or scored.split == "dev" or not path.is_file():
         return None
     rows = pq.read_table(path, columns=["gold", "probabilities"])
     gold = rows["gold"].to_pylist()
@@ -244,15 +249,26 @@ def _mistakes(scored: Scored) -> Markup | None:
     return section("Most confidently wrong", shown, note, *(soft(f"{line}.") for line in weak_lines(scored.metrics)))
 
 
+# --- vectors ----------------------------------------------------------------------------------------------------------------------------
+
+
+def _vectors(scored: Scored) -> Markup | None:
+    """How the vectors lie that were judged, and which they are; nothing of a fine-tuned model."""
+    if "vectors" not in scored.metrics:
+        return None
+    facts = ", ".join(f"{name} {json.dumps(value)}" for name, value in scored.metrics["vectors"].items())
+    return how_they_lie(scored.metrics["geometry"], PAIRS.get(scored.kind, "two texts of one label"), soft(f"All at length 1. {facts}."))
+
+
 # --- several ----------------------------------------------------------------------------------------------------------------------------
 
 
 def comparison(runs: Sequence[Scored]) -> list[Markup]:
     """Headline scores of several of one kind of task, side by side, and how to test the differences."""
     parts = []
-    for task in dict.fromkeys(run.task.name for run in runs):
-        its = [run for run in runs if run.task.name == task]
-        scores = its[0].task.scores
+    for kind in dict.fromkeys(run.kind for run in runs):
+        its = [run for run in runs if run.kind == kind]
+        scores = its[0].headlines
         rows = [
             [
                 run.name,
@@ -264,8 +280,8 @@ def comparison(runs: Sequence[Scored]) -> list[Markup]:
         columns = ["run", "on", *(cell for name in scores for cell in (metric_words(name), "interval"))]
         first, path = next(iter(scores.items()))
         dots = [(run.name, value, *_ends(run, path)) for run in its if isinstance(value := run.at(*run.scores, *path), int | float)]
-        chart = element("div", interval_chart(metric_words(first), dots), class_="charts") if task != "regression" else None
-        parts.append(section(f"Side by side: {task}", chart, table(columns, rows, "scores")))
+        chart = element("div", interval_chart(metric_words(first), dots), class_="charts") if kind not in CORRELATED else None
+        parts.append(section(f"Side by side: {kind}", chart, table(columns, rows, "scores")))
         ready = [f"{run.name}:{run.folder}" for run in its if (run.folder / "predictions.parquet").is_file()]
         if len(ready) > 1:
             tests = element("code", f"bertlab compare --runs {shlex.join(ready)}")

@@ -117,7 +117,7 @@ def _page(folders: Sequence[Path], runs: Sequence[Run], corpus: dict[str, Any] |
         body = pretraining_report.comparison(pretraining) if pretraining else []
         body += contrast_report.comparison(contrasted) if contrasted else []
         body += finetuning_report.comparison(scored) if scored else []
-    counts = {"of pretraining": len(pretraining), "of contrast": len(contrasted), "fine-tuned": len(scored)}
+    counts = {"of pretraining": len(pretraining), "of contrast": len(contrasted), "with scores": len(scored)}
     kinds = [f"{count} {kind}" for kind, count in counts.items() if count]
     about = f"bertlab {bertlab.__version__}" + ("" if len(runs) == 1 else f": {', '.join(kinds)}")
     if refresh:

@@ -1,10 +1,11 @@
 """The scores of a fine-tuned model as metrics.json has them, each with its exact value and its place there, and what can be said of them in
 words.
 
-They are of a fine-tuning run, of one task of several, of a cross-validation or of `bertlab evaluate`. Computes no score. The tables and
-charts are in finetuning_report.py.
+They are of a fine-tuning run, of one task of several, of a cross-validation, or of `bertlab evaluate`: of a model's answers or its vectors.
+Computes no score. The tables and charts are in finetuning_report.py.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from markupsafe import Markup
 
 from bertlab.disk import read_object
 from bertlab.evaluation.comparable import lower_is_better
-from bertlab.pages.evaluation import leak_lines
+from bertlab.pages.evaluation import judged_by, leak_lines, of_vectors_alone, of_what
 from bertlab.pages.html import element, join, number
 from bertlab.pages.screen import counted, metric_words, no_label_lines
 from bertlab.tasks.choosing import TASKS
@@ -43,8 +44,19 @@ class Scored:
     probabilities: Path_
 
     @property
-    def task(self) -> Task:
-        return TASKS[self.metrics.get("task", "single-label")]
+    def kind(self) -> str:
+        """The task's name, or what vectors were judged by."""
+        return str(self.metrics.get("task", "single-label"))
+
+    @property
+    def task(self) -> Task | None:
+        """None where vectors were judged and nothing was answered."""
+        return TASKS.get(self.kind) if of_vectors_alone(self.metrics) else TASKS[self.kind]
+
+    @property
+    def headlines(self) -> Mapping[str, Path_]:
+        """Where each of its scores stands within the scores, the first first."""
+        return self.task.scores if self.task else {name: (name,) for name in judged_by(self.metrics)}
 
     @property
     def split(self) -> str:
@@ -89,8 +101,8 @@ def read_scored(folder: Path, name: str, metrics: Facts | None = None) -> Scored
 
 def verdict(scored: Scored) -> Markup:
     """What can be said and what cannot, for who reads nothing else."""
-    task, split = scored.task, scored.split
-    first, path = next(iter(task.scores.items()))
+    split = scored.split
+    first, path = next(iter(scored.headlines.items()))
     n = scored.at(*scored.scores, "n")
     level = scored.at(*scored.intervals, "level")
     between = scored.between(*scored.intervals, *path)
@@ -115,6 +127,8 @@ def verdict(scored: Scored) -> Markup:
             join(f"Over {len(scored.metrics['folds'])} folds: mean ", scored.number("over_folds", first, "mean"), ", standard deviation ",
                  scored.number("over_folds", first, "sd"), ".")
         )  # fmt: skip
+    if of_vectors_alone(scored.metrics):
+        lines.append(f"{of_what(scored.metrics)}.")
     lines += [_against(scored, name, path, first) for name in scored.metrics.get("baselines", {})]
     leaks, wrong = _leaks(scored), False
     for line in leaks:
@@ -155,7 +169,7 @@ def _leaks(scored: Scored) -> list[str]:
     if copies := scored.metrics.get("near_copies"):
         are = f"{counted(copies, 'text')} {'is' if copies == 1 else 'are'}"
         return [f"warning: {are} nearly equal to one that their model learnt from: the scores flatter"]
-    if "folds" in scored.metrics:
+    if "folds" in scored.metrics or of_vectors_alone(scored.metrics):  # nothing was learnt from a train
         return []
     leakage = scored.metrics.get("leakage")
     if "dev" in scored.metrics:

@@ -211,9 +211,14 @@ def _cut(texts: Sequence[str | None] | None, longest: int) -> list[str | None] |
 
 
 def _lie(found: Map) -> Markup:
-    lie = found.geometry
+    without = "" if found.labels else " No label is known, so nothing is known to belong together (--label COLUMN)."
+    return how_they_lie(found.geometry, "two texts of one label", soft(f"All at length 1.{without}"))
+
+
+def how_they_lie(lie: dict[str, Any], together: str, note: Markup) -> Markup:
+    """Alignment of what belongs `together`, uniformity and anisotropy (bertlab/evaluation/geometry.py), each with its interval."""
     said = {
-        "alignment": f"mean squared distance of two texts of one label, {lie['pairs']:,} pairs; 0 is nearest",
+        "alignment": f"mean squared distance of {together}, {lie['pairs']:,} pairs; 0 is nearest",
         "uniformity": "log of the mean of exp(-2 x squared distance) over random pairs; lower is more spread out",
         "anisotropy": "mean cosine of random pairs; near 1 all texts point one way",
     }
@@ -226,8 +231,7 @@ def _lie(found: Map) -> Markup:
             between = join(ends[0], " to ", ends[1])
         rows.append([join(element("b", name), f": {words}"), number(lie[name], f"geometry.{name}"), between])
     columns = [f"of {lie['texts']:,} texts with different vectors", "value", f"{lie['intervals']['level']:.0%} interval"]
-    without = "" if found.labels else " No label is known, so nothing is known to belong together (--label COLUMN)."
-    return section("How the vectors lie", table(columns, rows, "how the vectors lie", prose=True), soft(f"All at length 1.{without}"))
+    return section("How the vectors lie", table(columns, rows, "how the vectors lie", prose=True), note)
 
 
 def _examples(found: Map) -> Markup | None:

@@ -5,12 +5,17 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from bertlab.corpus.labelled import Labelled
+from bertlab.disk import write_json
+from bertlab.embedding import judging
 from bertlab.errors import ConfigError, CorruptError
 from bertlab.pages.html import document
 from bertlab.pages.report import page_of, report_on, write_report
@@ -205,6 +210,30 @@ def test_many_classes_have_a_list_of_confusions_and_no_matrix(tmp_path: Path, ma
     assert "(8 of 30 classes)" in shown.text and (tmp_path / "page.html").stat().st_size < 300_000
 
 
+@pytest.mark.parametrize("task", ["similarity", "clustering"])
+def test_what_vectors_are_worth_is_shown_beside_tf_idf_with_how_they_lie(tmp_path: Path, task: str) -> None:
+    vectors = {"a river": [3, 1], "a sea": [1, 3], "a stone": [3, 0], "a hill": [0, 3]}
+    texts = list(vectors) * 3
+    rows = Labelled([f"r{n}" for n in range(12)], texts, None, ["wet", "wet", "dry", "dry", "wet", "dry"] * 2, "rows.csv")
+    if task == "similarity":
+        rows = replace(rows, texts_b=texts[1:] + texts[:1], labels=[f"{n % 5}" for n in range(12)])
+    judge = {"similarity": judging.similarity, "clustering": judging.clustering}[task]
+    metrics, _ = judge(rows, lambda ids, texts: np.array([vectors[text] for text in texts], np.float32), 0)
+    facts = {"task": task, "vectors": {"pooling": "mean"}, "model": {"folder": "bert"}, "data": {"name": "rows.csv"}}
+    metrics = json.loads(json.dumps(metrics | facts))
+    for name in ("one", "two"):
+        write_json(tmp_path / name / "metrics.json", metrics)
+    shown, known = page(tmp_path, tmp_path / "one"), leaves(metrics)
+    assert {place: exact for place, (exact, _) in shown.numbers.items()}.items() <= known.items()
+    first = {"similarity": "spearman", "clustering": "v_measure"}[task]
+    assert {first, f"intervals.{first}.low", f"baselines.TF-IDF.{first}", "geometry.anisotropy"} <= set(shown.numbers)
+    text = " ".join(shown.text.split())
+    assert "model bert, data rows.csv" in text and f"TF-IDF: {known[f'baselines.TF-IDF.{first}']:.3f}" in text and 'pooling "mean"' in text
+    assert ("Leaks" in text, "by lot" in text) == (False, task == "clustering")
+    both = page(tmp_path, tmp_path / "one", tmp_path / "two")
+    assert f"Side by side: {task}" in both.text and f"one.{first}" not in both.numbers
+
+
 # --- several, unfinished, hostile ---------------------------------------------------------------------------------------------------------
 
 
@@ -212,7 +241,7 @@ def test_several_runs_stand_side_by_side(tmp_path: Path, bert: Path, topics: Pat
     other, tuned = make_pretrained(tmp_path / "other", steps=800), make_finetuned(tmp_path / "tuned", ["a", "b"], ["text"], n=40)
     shown = page(tmp_path, bert, other, topics, tuned)
     text = " ".join(shown.text.split())
-    assert "4 runs" in text and "2 of pretraining, 2 fine-tuned" in text and "Settings that differ" in text and "steps400800" in text
+    assert "4 runs" in text and "2 of pretraining, 2 with scores" in text and "Settings that differ" in text and "steps400800" in text
     assert "bert.heldout.mlm_loss" in shown.numbers and "other.seconds" in shown.numbers
     assert f"bertlab compare --runs topics:{topics} tuned:{tuned}" in text
 
