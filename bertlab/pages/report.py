@@ -90,6 +90,8 @@ def _read(folder: Path, kind: Kind, texts: str | None, label: str) -> Run:
     if kind == "pretraining":
         return read_run(folder)
     scored = read_scored(folder, folder.resolve().name)
+    if kind == "evaluation" and scored.at(*next(iter(scored.headlines.values()))) is None:
+        raise ConfigError(f"{folder}: no scores to show: its data had no labels (what was answered is in predictions.parquet)")
     if kind == "fine-tuned" and not {"labels", "tasks"} & set(scored.metrics):
         raise ConfigError(f"{folder}: no page is drawn of this kind of run yet: its numbers are in metrics.json")
     if kind == "fine-tuned" and "tasks" in scored.metrics:

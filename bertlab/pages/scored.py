@@ -169,7 +169,7 @@ def _leaks(scored: Scored) -> list[str]:
     if copies := scored.metrics.get("near_copies"):
         are = f"{counted(copies, 'text')} {'is' if copies == 1 else 'are'}"
         return [f"warning: {are} nearly equal to one that their model learnt from: the scores flatter"]
-    if "folds" in scored.metrics or of_vectors_alone(scored.metrics):  # nothing was learnt from a train
+    if "folds" in scored.metrics or "prompt" in scored.metrics or of_vectors_alone(scored.metrics):  # nothing was learnt from a train
         return []
     leakage = scored.metrics.get("leakage")
     if "dev" in scored.metrics:

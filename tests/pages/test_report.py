@@ -234,6 +234,20 @@ def test_what_vectors_are_worth_is_shown_beside_tf_idf_with_how_they_lie(tmp_pat
     assert f"Side by side: {task}" in both.text and f"one.{first}" not in both.numbers
 
 
+def test_a_prompts_page_speaks_of_no_train_and_without_labels_there_is_none(tmp_path: Path, topics: Path, metrics_of: Any) -> None:
+    metrics = metrics_of(topics)
+    write_json(
+        tmp_path / "asked" / "metrics.json",
+        metrics["test"] | {"intervals": metrics["test_intervals"], "labels": metrics["labels"], "prompt": {}},
+    )
+    text = page(tmp_path, tmp_path / "asked").text
+    assert "macro-F1 on" in text and "--train" not in text
+    write_json(tmp_path / "unlabelled" / "metrics.json", {"n": 3, "predicted": {"a": 3}, "labels": ["a"], "prompt": {}})
+    with pytest.raises(ConfigError, match="no scores to show: its data had no labels"):
+        write_report(tmp_path / "other.html", [tmp_path / "unlabelled"])
+    assert not (tmp_path / "other.html").exists()
+
+
 # --- several, unfinished, hostile ---------------------------------------------------------------------------------------------------------
 
 
