@@ -1682,6 +1682,20 @@ MUTANTS = (
         ("tests/embedding/test_judging.py::test_groups_are_as_many_as_labels_and_another_column_is_refused",),
     ),
     Mutant(
+        "nothing stands beside the groups of vectors",
+        "embedding/judging.py",
+        'metrics["baselines"] = {"TF-IDF": cluster_scores(',
+        'metrics["beside"] = {"TF-IDF": cluster_scores(',
+        ("tests/verbs/test_evaluate_vectors.py::test_groups_of_a_model_and_of_its_embeddings_are_the_same",),
+    ),
+    Mutant(
+        "a page of vectors says that no leak was looked for, where nothing was learnt",
+        "pages/scored.py",
+        " or of_vectors_alone(scored.metrics):  # nothing",
+        ":  # nothing",
+        ("tests/pages/test_report.py::test_what_vectors_are_worth_is_shown_beside_tf_idf_with_how_they_lie",),
+    ),
+    Mutant(
         "weak tests: of several labels the unlikeliest comes first",
         "tasks/multi_label.py",
         "key=lambda place: -row[place])",

@@ -51,7 +51,7 @@ class Scored:
     @property
     def task(self) -> Task | None:
         """None where vectors were judged and nothing was answered."""
-        return TASKS.get(self.kind) if of_vectors_alone(self.metrics) else TASKS[self.kind]
+        return None if of_vectors_alone(self.metrics) else TASKS[self.kind]
 
     @property
     def headlines(self) -> Mapping[str, Path_]:
