@@ -48,7 +48,7 @@ def write_report(
     for folder, kind in zip(runs, kinds_of(runs, texts), strict=True):
         try:
             read.append(_read(folder, kind, texts, label))
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, StopIteration) as error:
             raise _not_ours(folder, error) from error
     finished = all(not isinstance(run, PretrainingRun | ContrastRun) or run.facts is not None for run in read)
     try:

@@ -230,6 +230,9 @@ def test_what_vectors_are_worth_is_shown_beside_tf_idf_with_how_they_lie(tmp_pat
     text = " ".join(shown.text.split())
     assert "model bert, data rows.csv" in text and f"TF-IDF: {known[f'baselines.TF-IDF.{first}']:.3f}" in text and 'pooling "mean"' in text
     assert ("Leaks" in text, "by lot" in text) == (False, task == "clustering")
+    write_json(tmp_path / "damaged" / "metrics.json", metrics | {"intervals": {}})
+    with pytest.raises(CorruptError, match="damaged: its files are not what a run of this version leaves"):
+        write_report(tmp_path / "other.html", [tmp_path / "damaged"])
     both = page(tmp_path, tmp_path / "one", tmp_path / "two")
     assert f"Side by side: {task}" in both.text and f"one.{first}" not in both.numbers
 
