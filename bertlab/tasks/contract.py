@@ -167,7 +167,7 @@ class Task:
     intervals: Callable[[Gold, Outputs, Labels], Metrics]
     """Confidence intervals under the keys of the metrics."""
     baselines: Callable[[Any, Gold, Any, Labels], dict[str, Outputs]]
-    """train, its gold, test, labels -> what is answered to test without a BERT, as a model of this kind would, the strongest first."""
+    """train, its gold, test, labels -> what is answered to test without a BERT, as a model of this kind would; by words first."""
 
     mistakes: Callable[[Any, Gold, Outputs, Labels], list[Mistake]]
     """Rows, gold, outputs, labels -> the wrong answers, the worst first (evaluation/mistakes.py)."""

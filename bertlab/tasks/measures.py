@@ -131,15 +131,15 @@ def with_texts(rows: Rows, found: Sequence[Mistake]) -> list[Mistake]:
 def against_baseline(
     folder: Path, task: Task, rows: Rows, gold: Gold, answered: dict[str, Outputs], labels: Labels
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Write what the first of the baselines `answered` beside `folder`/predictions.parquet, in a folder of its own, and compare the two on
-    the task's first score, as `bertlab compare` does.
+    """Write what the strongest of the baselines `answered` (of equals the first) beside `folder`/predictions.parquet, in a folder of its
+    own, and compare the two on the task's first score, as `bertlab compare` does.
 
     Returns for metrics.json, under AGAINST, what compare finds with `better`, "model" or "baseline": the one that is better where both the
     interval and p say that there is a difference, else None; and the names of the files. Nothing where nothing was answered.
     """
     if not answered:
         return {}, []
-    name, outputs = next(iter(answered.items()))
+    name, outputs = max(answered.items(), key=lambda each: task.score(task.metrics(gold, each[1], labels)))
     file = f"baselines/{'-'.join(_WORD.findall(name.lower()))}/predictions.parquet"
     task.write(folder / file, rows, gold, outputs, replace(labels, temperature=None))
     aligned = align([read_predictions(path, task.cluster) for path in (folder / "predictions.parquet", folder / file)])

@@ -99,7 +99,9 @@ def search(
         if is_main:
             write_text(out / TRIALS, "".join(json.dumps(line) + "\n" for line in lines))
             _forget_all_but_the_best(lines, weights)
-        shown = "failed: " + found["failed"] if "failed" in found else f"dev {next(iter(task.scores))} {found['score']:.3f}"
+        shown = (
+            "failed: " + found["failed"] if "failed" in found else f"dev {next(iter(task.scores)).replace('_', '-')} {found['score']:.3f}"
+        )
         of = ", ".join(f"{name} {value:g}" for name, value in asdict(chosen).items())
         accelerator.print(f"trial {number} of {len(settings)}: {of}: {shown}", flush=True)
     accelerator.wait_for_everyone()

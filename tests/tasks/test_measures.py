@@ -299,9 +299,10 @@ def test_which_is_better_is_said_where_interval_and_p_show_it(of_model: int, of_
 
     labels = Labels(["water", "sky"])
     SINGLE_LABEL.write(tmp_path / "predictions.parquet", rows, gold, answers(of_model), labels)
-    found = against_baseline(tmp_path, SINGLE_LABEL, rows, gold, {"one": answers(of_baseline), "two": answers(0)}, labels)[0][
+    found = against_baseline(tmp_path, SINGLE_LABEL, rows, gold, {"one": answers(0), "two": answers(of_baseline)}, labels)[0][
         "against_baseline"
     ]
+    assert found["baseline"] == "two", "the strongest, wherever it stands"
     assert found["better"] == better and (found["b"], found["n"]) == (pytest.approx(of_baseline / 40, abs=0.01), 40)
     assert (found["interval"]["low"] is None) == (of_model == of_baseline) and (found["p"] == 1) == (of_model == of_baseline)
 

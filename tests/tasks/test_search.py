@@ -92,7 +92,7 @@ def test_every_trial_is_run_once_and_only_the_weights_of_the_best_are_kept(tmp_p
     assert lines[0]["trial"] == 1 and {name: lines[3][name] for name in asdict(SETTINGS[3])} == asdict(SETTINGS[3])
     assert lines[0]["sd"] == pytest.approx(0.02 / 2**0.5) and lines[4]["dev_loss"] == pytest.approx(1.04)
     assert best_trial(lines)["trial"] == 5 and folders(tmp_path) == ["trial-0005-seed-0", "trial-0005-seed-1"]
-    assert "trial 5 of 6: learning_rate 1e-05, batch_size 16, epochs 2: dev macro_f1 0.910" in capsys.readouterr().out
+    assert "trial 5 of 6: learning_rate 1e-05, batch_size 16, epochs 2: dev macro-f1 0.910" in capsys.readouterr().out
     again = Trainer()
     assert searched(again, tmp_path) == lines and again.calls == []
 
