@@ -68,7 +68,8 @@ class Found:
         """(text, probability among the candidates); "" where no answer is above the best by more than `threshold` (None: never)."""
         refuses = threshold is not None and self.no_answer > threshold
         scores = np.array([candidate.score for candidate in self.candidates] + [self.no_answer_score] * (threshold is not None))
-        shares = np.exp(scores - scores.max(initial=-np.inf))
+        told = np.isfinite(scores).any()  # or no answer is all that there is
+        shares = np.exp(scores - scores.max()) if told else np.ones(len(scores))
         shares /= shares.sum() or 1
         return (NO_ANSWER, float(shares[-1])) if refuses else (self.best, float(shares[0]) if self.candidates else 0.0)
 

@@ -193,6 +193,7 @@ def test_no_answer_is_chosen_above_a_threshold_alone() -> None:
         assert chosen == text and its == pytest.approx(probability)
     nothing = Found([], 1.0)
     assert nothing.best == "" and nothing.choose(None) == ("", 0.0) and nothing.choose(5.0) == ("", 1.0)
+    assert Found([], -np.inf).choose(0.0) == ("", 1.0), "where none was ever in question"
 
 
 def test_a_batch_has_the_answers_of_its_windows(tokenizer: Tokenizer) -> None:
