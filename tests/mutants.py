@@ -1011,7 +1011,7 @@ MUTANTS = (
     Mutant(
         "report: torch is imported before anybody looks",
         "verbs/report.py",
-        "    kinds_of(folders, config.texts)\n",
+        "    kinds_of(folders, config.texts, of_corpus=config.corpus is not None)\n",
         "",
         ("tests/verbs/test_first_look.py::test_a_mistake_is_told_in_one_line_before_torch_is_imported",),
     ),
@@ -1074,7 +1074,7 @@ MUTANTS = (
     Mutant(
         "page: Matthews' correlation of one label is left out",
         "pages/finetuning_report.py",
-        '("mcc", *OF_SETS)',
+        '("mcc", "mae", "r2", *OF_SETS)',
         "OF_SETS",
         ("tests/pages/test_report.py::test_nothing_that_a_reader_asks_of_a_fine_tuning_is_left_out",),
     ),

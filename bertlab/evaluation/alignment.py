@@ -122,6 +122,7 @@ def _refuse_damaged(path: Path) -> None:
     name, of_model = path.relative_to(run).as_posix(), run / "model" / MANIFEST
     manifests = [(path.parent / MANIFEST, "files", path.name), (run / MANIFEST, "files", name)]
     manifests += [(of_model, "run", name), (of_model, "run", f"{run.name}/{name}")]
+    manifests += [(run.parent / "model" / MANIFEST, "run", f"{run.parent.name}/{run.name}/{name}")]  # a task alone, beside its model
     for manifest, key, name in manifests:
         found = read_json(manifest) if manifest.is_file() else None
         if isinstance(found, dict) and SEAL in found:  # else it is none of ours

@@ -48,7 +48,7 @@ def sections(scored: Scored) -> list[Markup]:
 
 def _headlines(scored: Scored) -> Markup:
     """Every headline number with its interval, beside the baselines', and what is told of one label, or of sets, alone."""
-    further = {name: (name,) for name in ("mcc", *OF_SETS) if scored.at(*scored.scores, name) is not None}
+    further = {name: (name,) for name in ("mcc", "mae", "r2", *OF_SETS) if scored.at(*scored.scores, name) is not None}
     baselines = list(scored.metrics.get("baselines", {}))
     rows = [
         [

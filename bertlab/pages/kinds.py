@@ -37,10 +37,14 @@ def kind_of_run(folder: Path) -> Kind:
     )
 
 
-def kinds_of(runs: Sequence[Path], texts: str | None = None) -> list[Kind]:
-    """The kind of each. Raises ConfigError for runs that cannot stand on one page, and for `texts` beside a run."""
+def kinds_of(runs: Sequence[Path], texts: str | None = None, *, of_corpus: bool = False) -> list[Kind]:
+    """The kind of each. Raises ConfigError for runs that cannot stand on one page, for `texts` beside a run, and for facts `of_corpus`
+    beside anything but one pretraining."""
     if len(runs) > 1 and (file := next((run for run in runs if run.is_file()), None)):
         raise ConfigError(f"{file}: vectors have a page of their own: give no other run beside them")
     if texts is not None and not runs[0].is_file():
         raise ConfigError(f"texts={texts}: a run is shown without, they belong to a file of vectors")
-    return [kind_of_run(folder) for folder in runs]
+    kinds = [kind_of_run(folder) for folder in runs]
+    if of_corpus and kinds != ["pretraining"]:
+        raise ConfigError("corpus: what bertlab corpus found is shown on the page of one pretraining run: leave it out here")
+    return kinds

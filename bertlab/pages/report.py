@@ -45,7 +45,7 @@ def write_report(
     that are not what was embedded).
     """
     read = []
-    for folder, kind in zip(runs, kinds_of(runs, texts), strict=True):
+    for folder, kind in zip(runs, kinds_of(runs, texts, of_corpus=corpus is not None), strict=True):
         try:
             read.append(_read(folder, kind, texts, label))
         except (KeyError, TypeError, AttributeError, ValueError, StopIteration) as error:
@@ -90,7 +90,7 @@ def _read(folder: Path, kind: Kind, texts: str | None, label: str) -> Run:
     if kind == "pretraining":
         return read_run(folder)
     scored = read_scored(folder, folder.resolve().name)
-    if kind == "evaluation" and scored.at(*next(iter(scored.headlines.values()))) is None:
+    if kind == "evaluation" and scored.at(*scored.scores, *next(iter(scored.headlines.values()))) is None:
         raise ConfigError(f"{folder}: no scores to show: its data had no labels (what was answered is in predictions.parquet)")
     if kind == "fine-tuned" and not {"labels", "tasks"} & set(scored.metrics):
         raise ConfigError(f"{folder}: no page is drawn of this kind of run yet: its numbers are in metrics.json")

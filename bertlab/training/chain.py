@@ -407,6 +407,7 @@ def _follow_output(root: Path, search: Search, what: str, manifest: Path | None,
 def _follow_predictions(root: Path, search: Search) -> Links:
     folder = root.parent if root.is_file() else root
     folder = folder.parents[1] if folder.parent.name == "baselines" else folder  # what needs no BERT answered, beside the run's own
+    folder = folder.parent if folder.name == "alone" and not (folder / MANIFEST).is_file() else folder  # of one task of several
     for around in (folder, folder.parent):  # a fine-tuning run's own, or one task's of it, which its model binds
         if (around / INPUTS).is_file():
             yield from _follow_run(around, search)

@@ -58,7 +58,7 @@ def batch_settings(run: Path) -> dict[str, Any]:
     """The settings that a run's batches depend on. Raises ConfigError for another verb's run, CorruptError for a damaged one."""
     settings = read_settings(run)
     inputs = read_sealed(run / INPUTS)
-    if "corpus" not in inputs:
+    if "corpus" not in inputs or "positives" in settings:  # of contrast, from sentences of a corpus
         raise ConfigError(f"{run} is not a pretraining run, and only those can be replayed: name the run folder of `bertlab pretrain`")
     if sha256_file(run / CONFIG) != inputs.get(CONFIG):
         raise CorruptError(f"{run / CONFIG} is not the file that the run was started with: copy the run folder again")

@@ -160,7 +160,7 @@ def _train(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, A
     from bertlab.config import to_dict
     from bertlab.disk import write_json
     from bertlab.pages.report import report_on
-    from bertlab.pages.results import save_best, start_line, training_line, write_results
+    from bertlab.pages.results import result_files, save_best, start_line, training_line, write_results
     from bertlab.signals import saying_what_is_kept
     from bertlab.tasks.measures import leaks_of
     from bertlab.tasks.seeds import train_seeds
@@ -204,9 +204,13 @@ def _train(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, A
     for name, its in trained.items():
         found = write_results(out / name, its, baselines=config.baselines, known={"leakage": leaks[name], "learning_rate": rate})
         others = {"together_with": [other for other in data if other != name], "sampling": config.sampling}
-        save_best(out / name, its, start, found, out, further=others)
+        bound: list[str] = []
         if name in alone:  # metrics and predictions, and no model
-            found = found | {"alone": write_results(out / name / "alone", alone[name], baselines=False, known={})}
+            by_itself = write_results(out / name / "alone", alone[name], baselines=False, known={})
+            bound = [f"alone/{file}" for file in result_files(out / name / "alone", by_itself)]
+        save_best(out / name, its, start, found, out, further=others, files=bound)
+        if name in alone:
+            found = found | {"alone": by_itself}
         metrics["tasks"][name] = found
     write_json(out / "metrics.json", metrics)
     report_on(out)

@@ -51,7 +51,7 @@ def run(config: Config) -> Path:
     from bertlab.pages.kinds import kinds_of
 
     folders = [Path(folder) for folder in config.runs]
-    kinds_of(folders, config.texts)
+    kinds_of(folders, config.texts, of_corpus=config.corpus is not None)
     corpus = read_object(Path(config.corpus)) if config.corpus else None
 
     from bertlab.pages.report import page_of, write_report  # from here on with torch

@@ -18,10 +18,12 @@ from bertlab.errors import ConfigError, CorruptError, DataError
 from bertlab.evaluation.alignment import read_predictions
 from bertlab.model.folder import load_model
 from bertlab.model.heads import BertForPreTraining
+from bertlab.pages.report import write_report
 from bertlab.tasks.choosing import TASKS
 from bertlab.tasks.settings import FineTuning
 from bertlab.tasks.start import Start, open_start
 from bertlab.tasks.together import EachItsOwn, Together, schedule
+from bertlab.training.chain import follow
 from bertlab.verbs import compare, evaluate, finetune, multitask
 
 Rows = list[tuple[str, set[str]]]
@@ -142,13 +144,26 @@ def test_each_task_is_held_against_what_needs_no_bert(run: tuple[Path, dict[str,
 def test_damaged_predictions_of_one_task_of_several_are_not_compared(run: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     copy = tmp_path / "topics"
     shutil.copytree(run[0] / "topics", copy)
-    for file in (copy / "predictions" / "seed-0.parquet", next(copy.glob("baselines/*/predictions.parquet"))):
+    alone = (copy / "alone" / "predictions.parquet", copy / "alone" / "predictions" / "seed-1.parquet")
+    for file in (copy / "predictions" / "seed-0.parquet", next(copy.glob("baselines/*/predictions.parquet")), *alone):
         assert read_predictions(file).task == "multi-label"
         content = bytearray(file.read_bytes())
         content[len(content) // 2] ^= 1
         file.write_bytes(content)
         with pytest.raises(CorruptError, match=file.name):
             read_predictions(file)
+
+
+def test_what_one_task_alone_came_to_is_followed_to_the_run_and_drawn(run: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(run[0], out)
+    whole = [link.status for link in follow([out / "topics" / "alone"])]
+    assert whole == [link.status for link in follow([out])] and "differs" not in whole
+    for folder in (out / "topics", out / "topics" / "alone"):
+        write_report(tmp_path / "page.html", [folder])
+        assert "Scores" in (tmp_path / "page.html").read_text()
+    (out / "topics" / "alone" / "predictions.parquet").write_bytes(b"another")
+    assert "differs" in [link.status for link in follow([out])]
 
 
 def test_both_tasks_are_learnt_together_and_reported_beside_each_alone(run: tuple[Path, dict[str, Any]]) -> None:
