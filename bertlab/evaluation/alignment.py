@@ -114,7 +114,7 @@ def _labels_of(task: str, values: list[Any]) -> set[str]:
 
 def _refuse_damaged(path: Path) -> None:
     """Raise CorruptError when a manifest binds the file and it is another: an evaluation's own, that of the model of a fine-tuning (of one
-    task, or of several, whose names begin with the task's), or a cross-validation's."""
+    task, or of several, whose names begin with the task's, as do those of what a task alone answered), or a cross-validation's."""
     path = path.absolute()
     # of several seeds, of a baseline
     depth = 1 if path.parent.name == "predictions" else 2 if path.parent.parent.name == "baselines" else 0

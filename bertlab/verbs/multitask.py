@@ -204,14 +204,11 @@ def _train(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, A
     for name, its in trained.items():
         found = write_results(out / name, its, baselines=config.baselines, known={"leakage": leaks[name], "learning_rate": rate})
         others = {"together_with": [other for other in data if other != name], "sampling": config.sampling}
-        bound: list[str] = []
-        if name in alone:  # metrics and predictions, and no model
-            by_itself = write_results(out / name / "alone", alone[name], baselines=False, known={})
-            bound = [f"alone/{file}" for file in result_files(out / name / "alone", by_itself)]
+        place = out / name / "alone"  # metrics and predictions, and no model: they are bound by the one that learnt together
+        by_itself = {"alone": write_results(place, alone[name], baselines=False, known={})} if name in alone else {}
+        bound = [f"alone/{file}" for its_own in by_itself.values() for file in result_files(place, its_own)]
         save_best(out / name, its, start, found, out, further=others, files=bound)
-        if name in alone:
-            found = found | {"alone": by_itself}
-        metrics["tasks"][name] = found
+        metrics["tasks"][name] = found | by_itself
     write_json(out / "metrics.json", metrics)
     report_on(out)
     print(_summary(out, data, metrics), flush=True)

@@ -245,8 +245,6 @@ def test_a_prompts_page_speaks_of_no_train_and_without_labels_there_is_none(tmp_
     )
     text = page(tmp_path, tmp_path / "asked").text
     assert "macro-F1 on" in text and "--train" not in text
-    with pytest.raises(ConfigError, match="corpus: what bertlab corpus found is shown on the page of one pretraining run"):
-        write_report(tmp_path / "other.html", [topics], {})
     write_json(tmp_path / "unlabelled" / "metrics.json", {"n": 3, "predicted": {"a": 3}, "labels": ["a"], "prompt": {}})
     with pytest.raises(ConfigError, match="no scores to show: its data had no labels"):
         write_report(tmp_path / "other.html", [tmp_path / "unlabelled"])
@@ -316,6 +314,8 @@ def test_what_is_no_run_or_damaged_ends_in_one_line(tmp_path: Path, topics: Path
     for folder, words in ((tmp_path / "empty", "no run there"), (begun, "not finished, and has no scores yet")):
         with pytest.raises(ConfigError, match=words):
             write_report(tmp_path / "page.html", [folder])
+    with pytest.raises(ConfigError, match="corpus: what bertlab corpus found is shown on the page of one pretraining run"):
+        write_report(tmp_path / "page.html", [topics], {})
     for number, damage in enumerate(('{"labels": [], "test": 3}', '{"labels": ["a"], "test": {"n": 3}, "dev": []}', "[1]")):
         shutil.copytree(topics, tmp_path / str(number))
         (tmp_path / str(number) / "metrics.json").write_text(damage)

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from bertlab.disk import write_json
+from bertlab.evaluation.numbers import number_metrics, of_number_metrics
+from bertlab.pages.finetuning_report import sections
 from bertlab.pages.scored import read_scored, verdict
 
 Make = Callable[..., Path]
@@ -96,3 +98,11 @@ def test_scores_stand_where_each_kind_of_folder_has_them(tmp_path: Path, topics:
     between = of_run.between(*of_run.intervals, "accuracy")
     assert re.sub(r"<[^>]*>", "", str(between)) == re.sub(r"<[^>]*>", "", str(of_folder.between(*of_folder.intervals, "accuracy")))
     assert of_run.at("no", "such", "place") is None and of_run.between("none") == ""
+
+
+def test_a_regressions_page_has_all_five_numbers(tmp_path: Path) -> None:
+    gold, said = [1.0, 2.0, 3.0, 4.0, 5.0], [1.5, 1.0, 3.5, 4.5, 5.5]
+    metrics = number_metrics(gold, said) | {"intervals": of_number_metrics(gold, said, resamples=99, level=0.95), "task": "regression"}
+    page = "".join(sections(read_scored(tmp_path, "rated", metrics)))
+    for name in ("spearman", "pearson", "rmse", "mae", "r2"):
+        assert f'data-of="{name}"' in page

@@ -298,6 +298,10 @@ def test_the_preparing_script_runs(
     assert figures["peak_bytes"] > 50_000_000 and "vocabulary_seconds_of_4.4_megabytes" in figures  # a difference of two times
 
 
+def cut_off(*_: object) -> float:
+    raise KeyboardInterrupt
+
+
 def test_the_recipes_script_judges_and_goes_on(
     modules: dict[str, ModuleType], folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -314,7 +318,12 @@ def test_the_recipes_script_judges_and_goes_on(
         found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])["recipes"]["muon"]
         return found
 
+    with pytest.MonkeyPatch.context() as cut, pytest.raises(KeyboardInterrupt):
+        cut.setattr(modules["recipes"], "probe", cut_off)
+        figures_of_muon()
+    assert [path.name for path in (tmp_path / "out").glob("*.run")] == ["tiny-0.001min-muon-0.run"]
     figures = figures_of_muon()
+    assert not list((tmp_path / "out").glob("*.run")), "what was trained was gone on with, and is not kept"
     assert figures["steps"][0] >= 1 and figures["mlm_loss"][0] > 0 and 0 <= figures["probe_macro_f1"][0] <= 1
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.json")}
     assert figures_of_muon() == figures and {path: path.stat().st_mtime_ns for path in kept if "min-" in path.name}.items() <= kept.items()

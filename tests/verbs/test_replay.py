@@ -13,7 +13,7 @@ import torch
 from bertlab import cli
 from bertlab.batches.flat import PretrainingBatch
 from bertlab.batches.pretraining import phases_of
-from bertlab.disk import read_json
+from bertlab.disk import read_json, write_sealed
 from bertlab.errors import ConfigError, CorruptError
 from bertlab.tokens.corpus import open_corpus
 from bertlab.training import loop, objectives, speed
@@ -263,3 +263,10 @@ def test_a_mistake_is_one_line_with_its_exit_code(one: Run, tmp_path: Path, caps
         assert cli.main(["replay", *options]) == code
         captured = capsys.readouterr()
         assert message in captured.err and captured.err.count("\n") == 1 and captured.out == ""
+
+
+def test_a_contrastive_run_on_a_corpus_is_no_pretraining_to_replay(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("corpus: somewhere\npositives: sentences\n")
+    write_sealed(tmp_path / "inputs.json", {"corpus": "0" * 64})
+    with pytest.raises(ConfigError, match="is not a pretraining run, and only those can be replayed"):
+        batch_settings(tmp_path)
