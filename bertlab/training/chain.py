@@ -15,48 +15,18 @@ Following it reads every byte once (about 1 GB/s), and neither torch nor the net
 say, beside the folder that names it, and among the folders given. A run at work changes under the eyes of whoever looks.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
-from bertlab.disk import MANIFEST, bound_entries, inside, list_at, read_json, read_sealed, sha256_file, text_at, texts_at, verify_files
+from bertlab.disk import MANIFEST, list_at, read_json, read_sealed, text_at, texts_at
 from bertlab.errors import BertlabError, ConfigError, CorruptError
 from bertlab.model.facts import WEIGHTS
-from bertlab.tokens import tokenizer as tokenizers
+from bertlab.training.links import Facts, Link, Links, Search, bound_files, from_file, from_files, is_bound, is_file, reached, tokenizer_of
 from bertlab.training.runlog import CONFIG, INPUTS, made_anew, read_settings, records_in, run_sha256
 
 VECTORS = (".npy", ".parquet")
-
-Status = Literal["ok", "differs", "absent"]
-
-
-@dataclass(frozen=True)
-class Link:
-    """One link of the chain: `name` (corpus, tokenizer, run, ...), whether it holds, and in `message` what, where and what to do."""
-
-    status: Status
-    name: str
-    message: str
-
-
-Links = Iterator[Link]
-# a part of the chain that also tells what the next part needs: a manifest, or None where it cannot be trusted
-Facts = Generator[Link, None, dict[str, Any] | None]
-
-
-@dataclass(frozen=True)
-class Search:
-    """Where else to look for what a link names, and the folders that were followed already."""
-
-    places: Sequence[Path]
-    seen: set[Path]
-
-    def is_new(self, root: Path) -> bool:
-        """Whether `root` is met for the first time."""
-        known = root.resolve() in self.seen
-        self.seen.add(root.resolve())
-        return not known
 
 
 def follow(folders: Sequence[Path]) -> Links:
@@ -104,117 +74,25 @@ def _says(manifest: Path, key: str) -> bool:
         return False
 
 
-# ---- the files of one folder
-
-
-def bound_files(root: Path, what: str, remedy: str, *, manifest: Path | None = None, closed: bool = True) -> Facts:
-    """Each file that the manifest binds; where it is `closed`, a file beyond them is damage too. Returns the manifest."""
-    place = manifest or root / MANIFEST
-    try:
-        facts = read_sealed(place)
-        entries = bound_entries(facts, place)
-    except ConfigError:
-        yield Link("differs", what, f"{place} is missing: {remedy}")
-        return None
-    except CorruptError as error:
-        yield Link("differs", what, str(error))
-        return None
-    damage = 0
-    for name, entry in entries.items():
-        try:
-            verify_files(root, {name: entry})
-        except (CorruptError, OSError) as error:
-            damage += 1
-            yield Link("differs", what, str(error) if isinstance(error, CorruptError) else f"{root / name} cannot be read: {remedy}")
-    for path in sorted(root.rglob("*")) if closed else ():
-        name = path.relative_to(root).as_posix()
-        if path.is_file() and path != place and name not in entries and not name.startswith("."):
-            damage += 1
-            yield Link("differs", what, f"{path} is none of the files that were written: move it away")
-    if damage:
-        return None
-    size = sum(int(entry["bytes"]) for entry in entries.values())
-    yield Link("ok", what, f"{root}: {len(entries)} files, {size / 1e6:,.1f} MB" if manifest is None else f"{', '.join(entries)} in {root}")
-    return facts
-
-
-def _tokenizer(folder: Path, expected: str | None, said_by: str, remedy: str) -> Links:
-    """The vocabulary and rules that a folder holds, against the sha256 that something else remembers."""
-    try:
-        found = tokenizers.load(str(folder)).sha256
-    except BertlabError as error:
-        yield Link("differs", "tokenizer", f"{error}")
-        return
-    if expected is None:
-        yield Link("absent", "tokenizer", f"{folder}: {said_by} does not say which tokenizer it was made with")
-    elif found != expected:
-        yield Link("differs", "tokenizer", f"{folder} holds another tokenizer than {said_by} says: {remedy}")
-    else:
-        yield Link("ok", "tokenizer", f"{folder}: the one that {said_by} names")
-
-
 # ---- what leads to another folder or file
-
-
-def _reached(
-    what: str, recorded: str, matches: Callable[[Path], bool], named_by: Path, search: Search
-) -> Generator[Link, None, Path | None]:
-    """What `named_by` was made from, found by its hash: where it was, beside `named_by`, or among the folders given. Returns its place."""
-    parts = Path(recorded).parts
-    beside = [named_by.parent.joinpath(*parts[-count:]) for count in (1, 2, 3) if len(parts) >= count]
-    given = [place for folder in search.places for place in (folder, folder / "model")]
-    for place in (Path(recorded), *beside, *given):
-        if matches(place):
-            yield Link("ok", what, f"{place}: what {named_by} was made from")
-            return place
-    if Path(recorded).exists():
-        remedy = "put the right one back, or name its folder too (--folder ONE OTHER)"
-        yield Link("differs", what, f"{recorded} is not what {named_by} was made from (its sha256 differs): {remedy}")
-        return Path(recorded)
-    where = "on the hub, which is not asked" if recorded.startswith("hf:") else "not there"
-    yield Link("absent", what, f"{recorded} is {where}, so that {named_by} is followed no further: name its new place too (--folder)")
-    return None
-
-
-def _is_file(path: Path, sha256: str | None) -> bool:
-    return path.is_file() and sha256_file(path) == sha256
-
-
-def _is_bound(folder: Path, name: str, sha256: str) -> bool:
-    """Whether the file that a manifest calls `name` is in `folder` as it says; a name that leads out of it is nobody's."""
-    try:
-        return _is_file(inside(folder, name), sha256)
-    except CorruptError:
-        return False
 
 
 def _from_model(recorded: str, files: dict[str, str], named_by: Path, search: Search) -> Links:
     """From an output to the model that made it, of which it remembers `files` by sha256, and on."""
 
     def matches(folder: Path) -> bool:
-        return bool(files) and all(_is_bound(folder, name, sha256) for name, sha256 in files.items())
+        return bool(files) and all(is_bound(folder, name, sha256) for name, sha256 in files.items())
 
-    model = yield from _reached("model", recorded, matches, named_by, search)
+    model = yield from reached("model", recorded, matches, named_by, search)
     if model is not None and search.is_new(model):
         yield from _follow_model(model, search)
 
 
-def _from_file(what: str, recorded: str, sha256: str | None, named_by: Path, search: Search) -> Links:
-    yield from _reached(what, recorded, lambda path: _is_file(path, sha256), named_by, search)
-
-
 def _from_vectors(recorded: str, sha256: str, named_by: Path, search: Search) -> Links:
     """From predictions to the embeddings that were judged, and on to what made them where a manifest is beside."""
-    vectors = yield from _reached("vectors", recorded, lambda path: _is_file(path, sha256), named_by, search)
+    vectors = yield from reached("vectors", recorded, lambda path: is_file(path, sha256), named_by, search)
     if vectors is not None and vectors.with_name(f"{vectors.name}.{MANIFEST}").is_file() and search.is_new(vectors):
         yield from _follow_embeddings(vectors, search)
-
-
-def _from_files(what: str, recorded: str, files: dict[str, str], named_by: Path, search: Search) -> Links:
-    """From an output to the folder whose `files` it was made from."""
-    yield from _reached(
-        what, recorded, lambda folder: all(_is_file(folder / name, sha256) for name, sha256 in files.items()), named_by, search
-    )
 
 
 # ---- each kind of folder
@@ -228,7 +106,7 @@ def _corpus(root: Path) -> Facts:
     remedy = "copy the corpus again, or prepare it again"
     manifest = yield from bound_files(root, "corpus", remedy)
     if manifest is not None:
-        yield from _tokenizer(root / "tokenizer", text_at(manifest, "tokenizer", "sha256"), f"{root / MANIFEST}", remedy)
+        yield from tokenizer_of(root / "tokenizer", text_at(manifest, "tokenizer", "sha256"), f"{root / MANIFEST}", remedy)
     return manifest
 
 
@@ -261,7 +139,7 @@ def _run(root: Path, search: Search) -> Facts:
         missing = f"{root / INPUTS} is missing: copy the run folder again, or train again into another --out"
         yield Link("differs", "run", missing if isinstance(error, ConfigError) else str(error))
         return None
-    if not _is_file(root / CONFIG, inputs.get(CONFIG)):
+    if not is_file(root / CONFIG, inputs.get(CONFIG)):
         yield Link("differs", "run", f"{root / CONFIG} is not the file that the run was started with: copy the run folder again")
         return None
     try:
@@ -271,17 +149,17 @@ def _run(root: Path, search: Search) -> Facts:
         return None
     yield Link("ok", "run", f"{root}: its settings and the hashes of its inputs")
     if settings.get("corpus"):
-        corpus = yield from _reached(
-            "corpus", str(settings["corpus"]), lambda folder: _is_file(folder / MANIFEST, inputs.get("corpus")), root, search
+        corpus = yield from reached(
+            "corpus", str(settings["corpus"]), lambda folder: is_file(folder / MANIFEST, inputs.get("corpus")), root, search
         )
         if corpus is not None and search.is_new(corpus):
             yield from _corpus(corpus)
     for name in ("train", "dev", "dev_pairs", "test"):
         if settings.get(name):
-            yield from _from_file(f"{name} file", str(settings[name]), inputs.get(f"{name} file"), root, search)
+            yield from from_file(f"{name} file", str(settings[name]), inputs.get(f"{name} file"), root, search)
     if settings.get("model"):
         weights = inputs.get("model")
-        model = yield from _reached("model", str(settings["model"]), lambda folder: _is_file(folder / WEIGHTS, weights), root, search)
+        model = yield from reached("model", str(settings["model"]), lambda folder: is_file(folder / WEIGHTS, weights), root, search)
         if model is not None and search.is_new(model):
             yield from _follow_model(model, search)
     return inputs
@@ -340,7 +218,7 @@ def _follow_model(root: Path, search: Search) -> Links:
     if nearest is not None:
         run: Path | None = nearest
     else:
-        run = next((folder for folder in search.places if _is_file(folder / INPUTS, expected)), None)
+        run = next((folder for folder in search.places if is_file(folder / INPUTS, expected)), None)
     if run is None:
         yield Link("absent", "run", f"{root}: the run that made it is not around it: name its folder too (--folder)")
         return
@@ -360,7 +238,7 @@ def _model(root: Path) -> Facts:
         return None
     if manifest is not None:
         expected = text_at(read_json(root / "bertlab.json"), "tokenizer_sha256")
-        yield from _tokenizer(root, expected, f"{root / 'bertlab.json'}", "make the model folder again")
+        yield from tokenizer_of(root, expected, f"{root / 'bertlab.json'}", "make the model folder again")
     return manifest
 
 
@@ -370,7 +248,7 @@ def _model_of_run(root: Path, manifest: dict[str, Any] | None, run: Path) -> Lin
         return
     damage = 0
     for name, sha256 in manifest["run"].items():
-        if not _is_bound(run, name, sha256):
+        if not is_bound(run, name, sha256):
             damage += 1
             what = f"{root} is another run's model, or {run / name} is damaged" if name == INPUTS else f"{run / name} is not the file"
             with_it = "" if name == INPUTS else f" that {root} was made with"
@@ -394,10 +272,10 @@ def _follow_output(root: Path, search: Search, what: str, manifest: Path | None,
     if path is None or (sha256 is None and not of_folder) or ((model is None or files is None) and not vectors):
         yield Link("differs", what, f"{manifest or root / MANIFEST} does not say what it was made from: {remedy}")
         return
-    yield from _from_files(data, path, of_folder, named_by, search) if of_folder else _from_file(data, path, sha256, named_by, search)
+    yield from from_files(data, path, of_folder, named_by, search) if of_folder else from_file(data, path, sha256, named_by, search)
     for further in ("corpus", "train"):
         if (also := text_at(facts, "from", further, "path")) is not None:
-            yield from _from_file(f"{further} file", also, text_at(facts, "from", further, "sha256"), named_by, search)
+            yield from from_file(f"{further} file", also, text_at(facts, "from", further, "sha256"), named_by, search)
     for each in vectors:
         yield from _from_vectors(each["path"], each["sha256"], named_by, search)
     if model is not None and files is not None:

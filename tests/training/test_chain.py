@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from bertlab.disk import hash_files, sha256_file, write_json, write_sealed
-from bertlab.training.chain import Link, follow
+from bertlab.training.chain import follow
+from bertlab.training.links import Link
 
 
 def damage(folder: Path) -> list[str]:

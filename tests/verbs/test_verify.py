@@ -15,7 +15,8 @@ from bertlab import cli
 from bertlab.disk import read_json
 from bertlab.errors import ConfigError, CorruptError
 from bertlab.training import speed
-from bertlab.training.chain import Link, follow, kind_of
+from bertlab.training.chain import follow, kind_of
+from bertlab.training.links import Link
 from bertlab.verbs import embed, evaluate, finetune, prepare, pretrain
 from bertlab.verbs.verify import Config, run
 
