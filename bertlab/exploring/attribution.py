@@ -4,8 +4,9 @@ From the text with every token masked to the text itself, along a straight line 
 are: a token's share is the integral of its gradient along the way times the way. The shares of all tokens sum to the difference of the
 answer between both ends (their completeness), which the integral misses a little: so much is said with it.
 
-The answer is a class's log-probability in nats, or a number as it is. By Gauss and Legendre's points, doubled until the sum is right or
-there are MOST_POINTS: a point costs a training step of the text. It says what the answer depends on around this line, not why.
+The answer is a class's log-probability in nats, at the temperature that dev taught, or a number as it is. By Gauss and Legendre's points,
+doubled until the sum is right or there are MOST_POINTS: a point costs a training step of the text. It says what the answer depends on
+around this line, not why.
 """
 
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bertlab.errors import ConfigError
-from bertlab.exploring.looking import framed
+from bertlab.exploring.looking import as_said, framed
 from bertlab.inference import LoadedModel
 from bertlab.model.heads import BertForSequenceClassification
 from bertlab.model.opened import head_logits, opened, word_vectors
@@ -78,6 +79,7 @@ def _answer(model: LoadedModel, words: Tensor, segments: Tensor, column: int) ->
     logits = head_logits(model.model, opened(model.encoder, words, segments).last)
     if model.task.name == "regression":
         return logits[:, 0]
+    logits = as_said(model, logits)
     return (F.logsigmoid(logits) if model.task.exclusive is False else logits.log_softmax(-1))[:, column]
 
 

@@ -167,12 +167,18 @@ def _answer(model: LoadedModel, inside: Opened, text: str, text_b: str | None) -
         (found,) = model.predict([text], [text_b or ""])
         return answer | {"text": found.text, "probability": found.probability}
     names = model.known.names
+    logits = as_said(model, logits)
     probabilities = logits.sigmoid() if model.task.exclusive is False else logits.softmax(-1)
     if model.task.name == "tokens":
         best = probabilities.max(-1)
         return answer | {"tags": [_named(names, *each) for each in zip(best.indices.tolist(), best.values.tolist(), strict=True)]}
     order = probabilities.argsort(descending=True, stable=True).tolist()
     return answer | {"classes": [_named(names, place, float(probabilities[place])) for place in order]}
+
+
+def as_said(model: LoadedModel, logits: Tensor) -> Tensor:
+    """Logits at the temperature that dev taught, where it taught one: their probabilities are those of `bertlab predict`."""
+    return logits if model.known.temperature is None else logits / model.known.temperature
 
 
 def _named(names: Sequence[str], place: int, probability: float) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """What the page is told of a text: the ids of the library's own encoding, the words of fill, the answers of predict, attention in bytes."""
 
+import math
 from base64 import b64decode
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 import bertlab
 from bertlab.errors import ConfigError
 from bertlab.exploring import looking
+from bertlab.exploring.attribution import attributed
 from bertlab.exploring.looking import abilities, framed, looked_at
 from bertlab.inference import LoadedModel
 
@@ -93,12 +96,28 @@ def test_answers_are_those_of_predict_for_every_task(models: Any) -> None:
         classes = looked_at(models[name], TEXT)["answer"]["classes"]
         assert {each["label"]: pytest.approx(each["probability"], abs=1e-6) for each in classes} == prediction.probabilities
         assert [each["probability"] for each in classes] == sorted((each["probability"] for each in classes), reverse=True)
+        assert (models[name].known.temperature is None) == (prediction.uncalibrated is None)
     (estimate,) = models["number"].predict([TEXT])
     assert looked_at(models["number"], TEXT)["answer"]["value"] == pytest.approx(estimate.value, abs=1e-5)
     (entities,) = models["tags"].predict([TEXT])  # every word is one token here
     assert [tag["label"] for tag in looked_at(models["tags"], TEXT)["answer"]["tags"]][1:-1] == entities.tags
     (answer,) = models["answers"].predict(["birds ?"], [TEXT])
     assert looked_at(models["answers"], "birds ?", TEXT)["answer"]["text"] == answer.text
+
+
+@pytest.mark.parametrize("name", ["single", "several"])
+def test_probabilities_are_at_the_temperature_that_dev_taught_and_so_is_what_is_explained(
+    name: str, models: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = models[name]
+    before = {each["label"]: each["probability"] for each in looked_at(model, TEXT)["answer"]["classes"]}
+    monkeypatch.setattr(model, "known", replace(model.known, temperature=2.5))
+    (prediction,) = model.predict([TEXT])
+    after = {each["label"]: each["probability"] for each in looked_at(model, TEXT)["answer"]["classes"]}
+    assert after == pytest.approx(prediction.probabilities, abs=1e-6)
+    assert max(abs(after[label] - before[label]) for label in after) > 0.02, "a temperature that changes nothing shows nothing"
+    for label in after:
+        assert attributed(model, TEXT, label=label)["answer"] == pytest.approx(math.log(after[label]), abs=1e-4)
 
 
 def test_a_model_of_pairs_says_so_instead_of_answering(models: Any) -> None:
