@@ -26,6 +26,7 @@ from bertlab.evaluation.retrieval import DEPTH, retrieval_intervals, retrieval_m
 from bertlab.evaluation.vectors import cosines, nearest_in_blocks, read_vectors
 
 BLOCK = 4096  # texts at a time
+HOW = ("pooling", "layers", "normalize", "dims", "numbers")  # what a manifest says of vectors' making, beside the model
 CORRELATIONS = ("spearman", "pearson")
 HIGH = 0.8  # pairs from this share of the way from the lowest to the highest score on belong together (4 of 0 to 5)
 
@@ -60,16 +61,20 @@ def file_vectors(paths: Sequence[Path], data: Sequence[Path]) -> VectorsOf:
     """From files of `bertlab embed`, by id. Held in memory whole.
 
     Raises ConfigError for a file that is not there, CorruptError for one that is not what was written, DataError for files of different
-    width, vectors that were made of another file than that of this name in `data`, and (when called) an id that is not among them.
+    width or made in different ways, vectors of tokens, vectors that were made of another file than that of this name in `data`, and (when
+    called) an id that is not among them.
     """
     parts: list[np.ndarray] = []
     rows: dict[str, int] = {}
     columns: dict[str, Path] = {}  # of the ids, where a manifest names them
+    made: list[tuple[Path, dict[str, Any]]] = []  # how, where a manifest says it
     for path in paths:
         if not path.is_file():
             raise ConfigError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: give a file that bertlab embed wrote")
         if facts := _manifest_of(path, data):
             columns.setdefault(str(facts["from"]["input"].get("id")), path)
+            made.append((path, facts))
+            _refuse_other_making(*made[0], path, facts)
         ids, vectors = read_vectors(path)
         if parts and parts[0].shape[1] != vectors.shape[1]:
             raise DataError(f"{path} has vectors of {vectors.shape[1]} numbers, {paths[0]} of {parts[0].shape[1]}: embed both alike")
@@ -108,6 +113,19 @@ def _manifest_of(path: Path, data: Sequence[Path]) -> dict[str, Any] | None:
         if file.name == Path(source["path"]).name and "sha256" in source and source["sha256"] != sha256_file(file):
             raise DataError(f"{path} was made of another {file.name} (its sha256 differs): embed again")
     return facts
+
+
+def _refuse_other_making(first: Path, its: dict[str, Any], path: Path, facts: dict[str, Any]) -> None:
+    """Raise DataError for vectors of tokens, and for vectors that were made in another way than the `first`: no cosine between them tells
+    anything."""
+    if facts["pooling"] is None:
+        raise DataError(f"{path} holds vectors of tokens (--tokens): embed again without, a vector a text")
+    if its["from"]["model"]["files"] != facts["from"]["model"]["files"]:
+        raise DataError(f"{path} was made by another model than {first}: embed both with one")
+    differs = next((name for name in HOW if its.get(name) != facts.get(name)), None)
+    if differs is not None:
+        one, other = facts.get(differs), its.get(differs)
+        raise DataError(f"{path} was made with {differs} {one}, {first} with {differs} {other}: embed both alike")
 
 
 # ---- what they are worth: the metrics, and what writes the predictions

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from scipy.stats import pearsonr, spearmanr
 
 from bertlab.corpus.labelled import Labelled
 from bertlab.corpus.relevance import retrieval_of
+from bertlab.disk import hash_some, write_sealed
 from bertlab.embedding import judging
 from bertlab.embedding.engine import Embedder, What
 from bertlab.embedding.judging import VectorsOf, clustering, file_vectors, model_vectors, nearest_of_pool, refuse_misfit, similarity
@@ -95,6 +97,27 @@ def test_vectors_of_files_are_found_by_id_and_what_is_not_theirs_is_refused(tmp_
     refused(DataError, "two vectors have the id 'row 0'", [one, one])
     refused(DataError, "vectors of 5 numbers", [one, wide])
     refused(ConfigError, "does not exist", [tmp_path / "none.parquet"])
+    made: dict[str, Any] = {"from": {"model": {"files": {"a": "1"}}}, "pooling": "mean", "layers": [2], "normalize": False}
+    made |= {"dims": 4, "numbers": "float32"}
+    for changed, words in (
+        ({}, None),
+        ({"pooling": "cls"}, "two.parquet was made with pooling cls, .*one.parquet with pooling mean: embed both alike"),
+        ({"layers": [1]}, r"layers \[1\]"),
+        ({"normalize": True}, "normalize True"),
+        ({"numbers": "int8"}, "numbers int8"),
+        ({"from": {"model": {"files": {"a": "2"}}}}, "two.parquet was made by another model than .*one.parquet: embed both with one"),
+        ({"pooling": None}, "two.parquet holds vectors of tokens"),
+    ):
+        for path, facts in ((one, made), (two, made | changed)):
+            origin = {"model": facts["from"]["model"], "input": {"path": "rows.jsonl", "id": "id"}}
+            files = hash_some(tmp_path, [path.name])
+            write_sealed(path.with_name(f"{path.name}.manifest.json"), facts | {"from": origin, "files": files})
+        if words is None:
+            assert file_vectors([one, two], [])(["row 5"], [""]).tolist() == vectors[[5]].tolist()
+        else:
+            refused(DataError, words, [one, two])
+    for path in (one, two):
+        path.with_name(f"{path.name}.manifest.json").unlink()
     write_vectors(wide, ["w"], np.full((1, 5), np.nan))
     refused(DataError, "NaN or infinity", [wide])
     one.write_bytes(b"PAR1")
