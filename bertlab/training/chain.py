@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from bertlab.config import read_plain
 from bertlab.disk import MANIFEST, list_at, read_json, read_sealed, text_at, texts_at
 from bertlab.errors import BertlabError, ConfigError, CorruptError
 from bertlab.model.facts import WEIGHTS
@@ -127,7 +128,7 @@ def _follow_run(root: Path, search: Search) -> Links:
         manifest = yield from _or_anew(_model(folder), root)
         yield from _model_of_run(folder, manifest, root)
     if not models:
-        yield Link("absent", "model", f"{root / 'model'} is not there: the run is not finished; its command goes on with it")
+        yield Link("absent", "result", f"{root}: not finished, there is no result yet: its command goes on with it")
 
 
 def _run(root: Path, search: Search) -> Facts:
@@ -157,12 +158,27 @@ def _run(root: Path, search: Search) -> Facts:
     for name in ("train", "dev", "dev_pairs", "test"):
         if settings.get(name):
             yield from from_file(f"{name} file", str(settings[name]), inputs.get(f"{name} file"), root, search)
+    for path in settings.get("tasks") or ():
+        yield from _task_files(Path(path), inputs, root, search)
     if settings.get("model"):
         weights = inputs.get("model")
         model = yield from reached("model", str(settings["model"]), lambda folder: is_file(folder / WEIGHTS, weights), root, search)
         if model is not None and search.is_new(model):
             yield from _follow_model(model, search)
     return inputs
+
+
+def _task_files(path: Path, inputs: dict[str, Any], root: Path, search: Search) -> Links:
+    """The labelled files of one task of several, which its YAML file names and the run's inputs by that file's name."""
+    try:
+        task = read_plain(str(path))
+    except ConfigError:
+        yield Link("absent", "task file", f"{path} is not there, or no longer YAML: the files of the task {path.stem} are not followed")
+        return
+    for split in ("train", "dev", "test"):
+        what = f"{path.stem} {split} file"
+        if task.get(split) or what in inputs:
+            yield from from_file(what, str(task.get(split)), inputs.get(what), root, search)
 
 
 def _or_anew(links: Facts, run: Path | None) -> Facts:

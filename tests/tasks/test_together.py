@@ -265,7 +265,9 @@ def test_a_fine_tuned_encoder_is_the_start_of_another_kind_of_task(
     } and back.bert.pooler is not None
 
 
-def test_the_chain_of_hashes_is_followed_from_each_tasks_folder_and_from_the_run(run: tuple[Path, dict[str, Any]]) -> None:
+def test_the_chain_of_hashes_is_followed_from_each_tasks_folder_and_from_the_run(
+    run: tuple[Path, dict[str, Any]], tasks: list[str]
+) -> None:
     from bertlab.training.chain import follow
 
     out = run[0]
@@ -273,5 +275,19 @@ def test_the_chain_of_hashes_is_followed_from_each_tasks_folder_and_from_the_run
         links = list(follow([folder]))
         assert not [link.message for link in links if link.status == "differs"]
         assert any(link.name == "model" and "made by" in link.message for link in links)
+    links = list(follow([out]))
+    wanted = [("ok", f"{name} {split} file") for name in ("topics", "amount") for split in ("train", "test")]
+    assert [(link.status, link.name) for link in links if link.name.endswith(" file")] == wanted
+    test, file = Path(tasks[1]).with_name("amount-test.jsonl"), Path(tasks[0])
+    before = test.read_bytes(), file.read_bytes()
+    test.write_bytes(before[0] + b"\n")
+    file.unlink()
+    try:
+        named = {link.name: link for link in follow([out])}
+        assert named["amount test file"].status == "differs" and "amount-test.jsonl is not what" in named["amount test file"].message
+        assert named["task file"].status == "absent" and "the files of the task topics are not followed" in named["task file"].message
+    finally:
+        test.write_bytes(before[0])
+        file.write_bytes(before[1])
     (out / "amount" / "metrics.json").write_text("{}")
     assert any("amount" in link.message for link in follow([out]) if link.status == "differs")

@@ -342,7 +342,7 @@ def test_an_unfinished_run_is_whole_so_far(tmp_path: Path) -> None:
     log.write_bytes(log.read_bytes() + b'{"step": 3, "bat')
     found = links(tmp_path / "bert")
     assert [link.message for link in found if link.status != "ok"] == [
-        f"{tmp_path / 'bert' / 'model'} is not there: the run is not finished; its command goes on with it"
+        f"{tmp_path / 'bert'}: not finished, there is no result yet: its command goes on with it"
     ]
     log.write_bytes(b"\x00\x00\n" + log.read_bytes())
     (message,) = damage(tmp_path / "bert")
