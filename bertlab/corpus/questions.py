@@ -80,15 +80,17 @@ def read_questions(
 
     Answers are a list of {text, start} (or answer_start), or as `datasets` has them {text: [...], answer_start: [...]}. Without a start the
     text must stand in the context once. Without an id an id is "<file name>:<row number>". With answers=None they are not
-    looked at. `most`: so many rows are read, and no further.
+    looked at, and CSV and TSV are read too. `most`: so many rows are read, and no further.
     Raises ConfigError for a file that is not there, DataError (file:row) for what is missing or an answer that the context does not hold.
     """
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: give a JSONL, Parquet or SQuAD JSON file")
+    if answers is None and kind_of(path) == "text":
+        raise DataError(f"{path}: a line of text is no question: give a table with columns '{question}' and '{context}', or SQuAD JSON")
     if answers is not None:
         refuse_answers(path)
-    if kind_of(path) not in ("jsonl", "parquet"):
+    if answers is not None and kind_of(path) not in ("jsonl", "parquet"):
         raise DataError(f"{path}: answers need JSONL, Parquet or SQuAD JSON: rows with '{question}', '{context}' and '{answers}'")
     nested = squad_articles(path)
     read = _nested(nested, path, answers is not None) if nested else _flat(path, question, context, answers, id, dialect)

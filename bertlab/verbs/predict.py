@@ -45,10 +45,12 @@ class Config(Dialect):
     keep: tuple[str, ...] = ()
     """Further columns of the input that the output is to have, as they are; in .csv, .tsv and .parquet as text."""
     probabilities: bool = False
-    """Write the probabilities of all classes, not that of the answer alone; .parquet always has them."""
+    """Of classes: write the probabilities of all, not that of the answer alone; .parquet always has them."""
     excel: bool = False
-    """Of .csv: as Excel opens it by a double click, with a byte order mark, with --separator between the cells, and with an apostrophe
-    before a text that would be a formula there."""
+    """Of .csv: as Excel opens it by a double click, with a byte order mark, with an apostrophe before a text that would be a formula there,
+    and with --excel-separator between the cells."""
+    excel_separator: str | None = None
+    """What stands between the cells of --excel, as ; for a European Excel. Default: as in the input (--separator)."""
     thresholds: Literal["dev"] | None = None
     """dev: give a label, of several or of two classes, from the probability on that was best on dev; by default above 0.5. What a model has
     of dev stands in its bertlab.json, and evaluate says what it is worth on other texts."""
@@ -65,6 +67,10 @@ class Config(Dialect):
             raise ConfigError(f"output={self.output}: name it {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}, or - for standard output")
         if self.excel and Path(self.output).suffix != ".csv":
             raise ConfigError(f"excel is a way to write .csv: name the output NAME.csv instead of {self.output}, or leave it out")
+        if self.excel_separator is not None:
+            if not self.excel:
+                raise ConfigError("excel_separator is for --excel: give both, or leave it out")
+            Dialect(separator=self.excel_separator)  # refuses what stands between no cells
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -145,7 +151,10 @@ def _predict(config: Config, output: Path, work: Path) -> dict[str, Any]:
 
     model = LoadedModel(config.model, config.device, config.precision, config.thresholds)
     assert model.task is not None
-    form = labelling.Form(output.suffix, config.probabilities, config.dialect.between_cells("csv") if config.excel else ",", config.excel)
+    if config.probabilities and model.task.exclusive is None:
+        raise ConfigError(f"probabilities are of classes, and the model is for {model.task.name}, which has none: leave it out")
+    between = Dialect(separator=config.excel_separator or config.separator).between_cells("csv") if config.excel else ","
+    form = labelling.Form(output.suffix, config.probabilities, between, config.excel)
     rows = model.task.read(str(source), columns, needs_gold=False)
     kept = values_of(source, keep, config.dialect)
     origin = model_origin(config.model)

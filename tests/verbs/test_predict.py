@@ -168,6 +168,20 @@ def test_a_file_for_excel_has_its_mark_and_its_cells_and_computes_nothing(every_
     assert [row["text"] for row in plain] == said and [row["label"] for row in plain] == [row["label"] for row in rows]
     with pytest.raises(ConfigError, match=r"excel is a way to write \.csv: name the output NAME\.csv instead of a\.jsonl"):
         Config(**shared, output="a.jsonl", excel=True)
+    with pytest.raises(ConfigError, match="excel_separator is for --excel"):
+        Config(**shared, output="a.csv", excel_separator=";")
+    with pytest.raises(ConfigError, match="give one character"):
+        Config(**shared, output="a.csv", excel=True, excel_separator="; ")
+
+
+def test_the_cells_of_a_file_for_excel_may_stand_apart_otherwise_than_those_of_the_input(
+    every_model: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "t.csv").write_text("id,text\n1,the river; the sea\n")
+    shared: dict[str, Any] = {"model": every_model["single"], "input": str(tmp_path / "t.csv"), "excel": True, "device": "cpu"}
+    predict.run(Config(**shared, output=str(tmp_path / "a.csv"), excel_separator=";"))
+    header, row = (tmp_path / "a.csv").read_text("utf-8-sig").splitlines()
+    assert header == "id;text;label;probability;no_known_tokens" and row.startswith('1;"the river; the sea";')
 
 
 def test_columns_that_are_to_be_kept_stand_beside_the_answers_of_their_rows(
@@ -225,7 +239,9 @@ def test_no_column_that_may_be_kept_has_the_name_of_one_of_ours(every_model: dic
     if name != "pairs":
         del row["text_b"]
     (tmp_path / "t.jsonl").write_text(json.dumps(row) + "\n")
-    (said,) = answered(every_model[name], str(tmp_path / "t.jsonl"), tmp_path / "a.jsonl", probabilities=True)
+    (said,) = answered(
+        every_model[name], str(tmp_path / "t.jsonl"), tmp_path / "a.jsonl", probabilities=name in ("single", "pairs", "several")
+    )
     predict.run(Config(model=every_model[name], input=str(tmp_path / "t.jsonl"), output=str(tmp_path / "a.parquet"), device="cpu"))
     assert {*said, *pq.read_schema(tmp_path / "a.parquet").names} <= {*OURS}
 
@@ -272,6 +288,11 @@ def test_every_kind_of_task_answers_in_kind(every_model: dict[str, str], texts: 
     questions = tmp_path / "q.jsonl"
     questions.write_text("".join(json.dumps({"question": "the sea", "context": text}) + "\n" for text in texts[1:]))
     asked = answered(every_model["answers"], str(questions), tmp_path / "q2.jsonl")
+    cells = tmp_path / "q.tsv"
+    with cells.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream, delimiter="\t").writerows([("question", "context"), *(("the sea", text) for text in texts[1:])])
+    of_cells = answered(every_model["answers"], str(cells), tmp_path / "q3.jsonl")
+    assert [each["answer"] for each in of_cells] == [each["answer"] for each in asked]
     for each, expected in zip(asked, said("answers", ["the sea"] * len(texts[1:]), texts[1:]), strict=True):
         assert (each["text"], each["answer"], each["start"]) == ("the sea", expected.text, expected.start)
         assert each["text_b"][each["start"] :].startswith(each["answer"])
@@ -457,6 +478,7 @@ def test_what_cannot_be_answered_is_refused_in_one_line_and_leaves_nothing(
     every_model: dict[str, str], texts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = table(tmp_path / "t.jsonl", texts)
+    (tmp_path / ".lines.txt").write_text("a line\n")
     for model, given, output, settings, words in (
         ("words", source, "a.jsonl", [], "has no classifier: fine-tune it first"),
         ("single", source, "a.xlsx", [], "name it .jsonl, .csv, .tsv or .parquet"),
@@ -466,6 +488,11 @@ def test_what_cannot_be_answered_is_refused_in_one_line_and_leaves_nothing(
         ("tags", source, "a.csv", ["--text", "text", "--keep", "type"], "keep=type: the answers have a column of that name"),
         ("tags", source, "a.jsonl", [], "no column 'tokens'"),
         ("answers", source, "a.jsonl", [], "no column 'question'"),
+        ("answers", str(tmp_path / ".lines.txt"), "a.jsonl", [], "a line of text is no question: give a table with columns 'question'"),
+        *(
+            (name, source, "a.jsonl", ["--probabilities", "--text", "text"], f"probabilities are of classes, and the model is for {task}")
+            for name, task in (("number", "regression"), ("tags", "tokens"))
+        ),
         ("single", source, "t.jsonl", [], "is the input: choose another --output"),
         ("single", source, "a.jsonl", ["--id", "ticket"], "no column 'ticket'"),
         ("single", "-", "a.jsonl", ["--text", "said"], "for a table say what it holds"),
