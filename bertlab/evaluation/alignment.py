@@ -7,13 +7,17 @@ without the probabilities: a test set has up to a few million rows.
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bertlab.corpus.dialect import AS_NAMED, Dialect
+from bertlab.corpus.files import kind_of
+from bertlab.corpus.labelled import id_of
+from bertlab.corpus.tables import asked_id, rows
 from bertlab.disk import MANIFEST, SEAL, read_json, read_sealed, verify_file
 from bertlab.errors import ConfigError, CorruptError, DataError
 
@@ -76,7 +80,10 @@ def read_predictions(path: Path, cluster: str | None = None) -> PredictionsFile:
         wanted = [*COLUMNS, *([cluster] if cluster else [])]
         missing = [name for name in wanted if name not in schema.names]
         if missing:
-            raise DataError(f"{path}: no column '{missing[0]}': is it the predictions.parquet of an evaluation?")
+            why = "is it the predictions.parquet of an evaluation?"
+            if missing == [cluster]:
+                why = "give the labelled file that has it too (--data FILE): its rows are found by their ids"
+            raise DataError(f"{path}: no column '{missing[0]}': {why}")
         columns = pq.read_table(path, columns=list(dict.fromkeys(wanted))).to_pydict()
         metadata = schema.metadata or {}
         task = metadata.get(b"task", b"single-label").decode()
@@ -102,8 +109,46 @@ def read_predictions(path: Path, cluster: str | None = None) -> PredictionsFile:
     for each in zip(map(str, columns["id"]), map(str, columns["text_sha256"]), strict=True):
         keys.append((*each, seen[each]))
         seen[each] += 1
-    clusters = list(map(str, columns[cluster])) if cluster else None
+    clusters = (
+        [_cluster(each, f"{path}: id {id!r}", cluster) for id, each in zip(columns["id"], columns[cluster], strict=True)]
+        if cluster
+        else None
+    )
     return PredictionsFile(str(path), task, names, keys, columns["gold"], columns["predicted"], clusters)
+
+
+def clusters_by_id(data: Path, cluster: str, id: str = "id", dialect: Dialect = AS_NAMED) -> dict[str, str]:
+    """What a labelled file, a table, says in the column `cluster`, by the id of its row, or FILE:LINE where it has none.
+
+    Raises ConfigError for a file that is not there, DataError for what is no table, a row without such a value, an id of two clusters.
+    """
+    if not data.is_file():
+        raise ConfigError(f"{data} {'is a folder' if data.is_dir() else 'does not exist'}: give the labelled file that was evaluated")
+    if kind_of(data) not in ("jsonl", "csv", "tsv", "parquet"):
+        raise DataError(f"{data} has no columns: give the labelled file, a table, that was evaluated")
+    found: dict[str, str] = {}
+    required = {cluster: "cluster"} | asked_id(id)
+    for number, row in rows(data, columns=(cluster, id), required=required, invalid_utf8="stop", tally=Counter(), dialect=dialect):
+        assert row is not None, "invalid text stops"
+        place = f"{data}:{number}"
+        key, value = id_of(row.get(id), f"{data.name}:{number}", place), _cluster(row[cluster], place, cluster)
+        if found.setdefault(key, value) != value:
+            raise DataError(f"{place}: the id {key!r} is of two clusters, {found[key]!r} and {value!r}: give the rows ids that differ")
+    return found
+
+
+def _cluster(value: Any, place: str, column: str) -> str:
+    if value is None or value == "":
+        raise DataError(f"{place}: nothing in the column '{column}': say of every row which document or user it is from")
+    return str(value)
+
+
+def in_clusters(file: PredictionsFile, clusters: Mapping[str, str], data: Path) -> PredictionsFile:
+    """The file with the clusters that `clusters_by_id` found. Raises DataError for an id that it did not."""
+    strange = next((key[0] for key in file.keys if key[0] not in clusters), None)
+    if strange is not None:
+        raise DataError(f"{data}: no row has the id {strange!r} of {file.origin}: give the labelled file that was evaluated (and --id)")
+    return replace(file, clusters=[clusters[key[0]] for key in file.keys])
 
 
 def _labels_of(task: str, values: list[Any]) -> set[str]:
@@ -183,10 +228,11 @@ def _refuse_other_examples(a: PredictionsFile, b: PredictionsFile, row_of: dict[
         return
     ids_a, ids_b = {key[0] for key in a.keys}, {key[0] for key in b.keys}
     texts = sum(a.keys[row][0] in ids_b for row in missing)
-    what = f"{len(ids_a ^ ids_b):,} ids are in one of them only, {texts:,} ids have another text, {len(golds):,} another gold label"
+    other = "another text" if a.task != "retrieval" else "another text or pool"
+    what = f"{len(ids_a ^ ids_b):,} ids are in one of them only, {texts:,} ids have {other}, {len(golds):,} another gold label"
     if missing:
         row = missing[0]
-        first = f"id {a.keys[row][0]!r} " + ("has another text" if a.keys[row][0] in ids_b else "is missing")
+        first = f"id {a.keys[row][0]!r} " + (f"has {other}" if a.keys[row][0] in ids_b else "is missing")
     elif golds:
         row = golds[0]
         first = f"id {a.keys[row][0]!r} has gold {b.gold[row_of[a.keys[row]]]!r} and not {a.gold[row]!r}"

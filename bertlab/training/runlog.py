@@ -150,6 +150,20 @@ def settings_behind(predictions: Path) -> dict[str, Any] | None:
         return None
 
 
+def data_behind(predictions: Path) -> set[str]:
+    """The sha256 of the labelled files that gave a predictions file: that of its evaluation, or all that its run read. Empty where nothing
+    says it."""
+    for folder in list(predictions.resolve().parents)[:4]:  # of a seed, a task of several, a baseline
+        try:
+            if (folder / INPUTS).is_file():
+                return {str(sha256) for name, sha256 in read_sealed(folder / INPUTS).items() if name.endswith(" file")}
+            if sha256 := text_at(read_sealed(folder / MANIFEST), "from", "data", "sha256"):
+                return {sha256}
+        except BertlabError:
+            continue
+    return set()
+
+
 def _became(settings: dict[str, Any], out: Path) -> dict[str, Any]:
     """The settings with what the run chose itself where it was told nothing, as its metrics and its model's facts have it."""
     metrics = read_json(out / "metrics.json") if (out / "metrics.json").is_file() else None

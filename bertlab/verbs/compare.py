@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bertlab.config import POSITIONAL
+from bertlab.corpus.dialect import Dialect
 from bertlab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ PREDICTIONS = "predictions.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Dialect):
     runs: tuple[str, ...] = field(metadata=POSITIONAL)
     """Two or more systems: a predictions.parquet, a folder with one, a folder with one *.parquet a seed, or NAME:FILE,FILE,..."""
     metrics: tuple[str, ...] | None = None
@@ -39,11 +40,17 @@ class Config:
     level: float = 0.95
     """Of the intervals; a difference counts as found where p, corrected, is at most 1 - level."""
     cluster: str | None = None
-    """A further column of the predictions files that says which document or user a row is from: these are then resampled whole."""
+    """A further column of the predictions files, or of `data`, that says which document or user a row is from: these are then resampled
+    whole."""
+    data: str | None = None
+    """The labelled file that was evaluated, where it has the column of --cluster and the predictions files do not: found by id."""
+    id: str = "id"
+    """Column of the id in `data`; without one it is FILE:LINE."""
     json: str | None = None
     """Also write all facts as JSON."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if len(self.runs) < 2:
             raise ConfigError(f"runs={', '.join(self.runs)}: name two systems or more")
         if self.metrics == ():
@@ -52,6 +59,8 @@ class Config:
             raise ConfigError(f"resamples={self.resamples}: give a number from 100 to 10,000,000")
         if not 0 <= self.seed < 2**31:
             raise ConfigError(f"seed={self.seed}: give a number from 0 to 2,147,483,647")
+        if self.data is not None and self.cluster is None:
+            raise ConfigError("data is for the column that says which rows belong together: name it (--cluster COLUMN), or leave data out")
         if not 0.5 <= self.level < 1:
             raise ConfigError(f"level={self.level}: give a share from 0.5 to below 1, such as 0.95")
 
@@ -71,11 +80,17 @@ def run(config: Config) -> dict[str, Any]:
     Raises ConfigError (files, names, metrics), DataError (others' examples or classes), CorruptError.
     """
     from bertlab.disk import write_json
-    from bertlab.evaluation.alignment import align, read_predictions
+    from bertlab.evaluation.alignment import align, clusters_by_id, in_clusters, read_predictions
     from bertlab.pages.comparison import screen
 
     systems = systems_of(config.runs)
-    files = [read_predictions(file, config.cluster) for system in systems for file in system.files]
+    files = [read_predictions(file, None if config.data else config.cluster) for system in systems for file in system.files]
+    if config.data is not None and config.cluster is not None:
+        files[0] = in_clusters(
+            files[0],
+            clusters_by_id(_evaluated(config.data, systems[0].files[0]), config.cluster, config.id, config.dialect),
+            Path(config.data),
+        )
     facts = compare(config, systems, align(files))
     print(screen(facts))
     if config.json:
@@ -136,6 +151,18 @@ def _files_in(path: Path) -> list[Path]:
     return files
 
 
+def _evaluated(data: str, predictions: Path) -> Path:
+    """The labelled file. Raises DataError where what made the predictions says that it read another."""
+    from bertlab.disk import sha256_file
+    from bertlab.errors import DataError
+    from bertlab.training.runlog import data_behind
+
+    known = data_behind(predictions)
+    if known and Path(data).is_file() and sha256_file(Path(data)) not in known:
+        raise DataError(f"{data} is not the file that {predictions} was made from (its sha256 differs): give that one")
+    return Path(data)
+
+
 # --- the comparison ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -147,7 +174,8 @@ def metrics_of(asked: tuple[str, ...] | None, aligned: "Aligned") -> dict[str, A
     known = known_metrics(aligned)
     of_class = {name: metric for name, metric in known.items() if name.startswith("f1:")}
     found: dict[str, Any] = {}
-    for name in asked or USUAL[aligned.task]:
+    for given in asked or USUAL[aligned.task]:
+        name = given if given in known else given.lower()
         if name == "per_class" and of_class:
             found |= of_class
         elif name in known:
@@ -156,7 +184,7 @@ def metrics_of(asked: tuple[str, ...] | None, aligned: "Aligned") -> dict[str, A
             classes = ["per_class", "f1:CLASS"] if of_class else []
             all_known = ", ".join([*(name for name in known if name not in of_class), *classes])
             near = suggestion(name, [*known, "per_class"]) or f": known are {all_known}"
-            raise ConfigError(f"metrics: unknown metric {name!r}{near}")
+            raise ConfigError(f"metrics: unknown metric {given!r}{near}")
     return found
 
 

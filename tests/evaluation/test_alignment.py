@@ -76,6 +76,13 @@ def test_others_examples_are_refused_with_how_many_differ_and_the_first(tmp_path
     other_text = write(tmp_path / "text.parquet", [0, 0, 0, 0], hashes=[*HASHES[:2], "9" * 64, HASHES[3]])
     assert "0 ids are in one of them only, 1 ids have another text" in refusal(first, other_text)
     assert "(first: id 'c' has another text)" in refusal(first, other_text)
+    for file in (first, other_text):  # of a query the hash is of the pool, too
+        table = pq.read_table(file)
+        lists = [[[label] for label in table[name].to_pylist()] for name in ("gold", "predicted")]
+        for name, values in zip(("gold", "predicted"), lists, strict=True):
+            table = table.set_column(table.schema.get_field_index(name), name, pa.array(values))
+        pq.write_table(table.replace_schema_metadata({"task": "retrieval"}), file.with_name(f"r-{file.name}"))
+    assert "(first: id 'c' has another text or pool)" in refusal(*(file.with_name(f"r-{file.name}") for file in (first, other_text)))
     other_gold = write(tmp_path / "gold.parquet", [0, 0, 0, 0], gold=[0, 0, 0, 1])
     message = refusal(first, other_gold)
     assert "2 another gold label (first: id 'b' has gold 'no' and not 'yes')" in message

@@ -136,6 +136,60 @@ def test_clusters_make_the_interval_wider_and_leave_mcnemar_out(tmp_path: Path) 
     assert whole["test"] == "randomisation" and "mcnemar" not in whole and whole["standard_error"] > 2 * rows["standard_error"]
 
 
+def test_clusters_are_found_in_the_labelled_file_by_the_ids_of_the_rows(runs: dict[str, str], tmp_path: Path) -> None:
+    paths = [
+        write(tmp_path / f"{name}.parquet", predictions(0.8, seed), user=[f"user {row // 10}" for row in range(N)])
+        for seed, name in enumerate("ab")
+    ]
+    wanted = compared(*paths, metrics=("accuracy",), cluster="user")
+    data = tmp_path / "rows.csv"
+
+    def rows(user: Callable[[int], str] = lambda row: f"user {row // 10}", id: str = "id") -> str:
+        data.write_text(f"{id},text,user\n" + "".join(f"row {row},x,{user(row)}\n" for row in reversed(range(N))))
+        return str(data)
+
+    found = compared(*paths, metrics=("accuracy",), cluster="user", data=rows())
+    assert found["pairs"] == wanted["pairs"] and found["clusters"] == wanted["clusters"]
+    assert compared(*paths, metrics=("Accuracy",), cluster="user", data=rows(id="key"), id="key")["pairs"] == wanted["pairs"]
+    with pytest.raises(ConfigError, match=r"data is for the column .*\(--cluster COLUMN\)"):
+        Config(runs=tuple(paths), data="rows.csv")
+    for words, data_of in (
+        ("no row has the id 'row 0' of .*a.parquet: give the labelled file that was evaluated", lambda: rows(id="key")),
+        ("nothing in the column 'user'", lambda: rows(lambda row: "" if row == 7 else "u")),
+    ):
+        with pytest.raises(DataError, match=words):
+            compared(*paths, cluster="user", data=data_of())
+    with pytest.raises(DataError, match="no column 'page'"):
+        compared(*paths, cluster="page", data=rows())
+    with pytest.raises(ConfigError, match="does not exist: give the labelled file"):
+        compared(*paths, cluster="user", data=str(tmp_path / "none.csv"))
+    with pytest.raises(DataError, match=r"no column 'user': give the labelled file that has it too \(--data FILE\)"):
+        compared(runs["good"], runs["poor"], cluster="user")
+    rows()
+    data.write_text(data.read_text() + "row 3,x,somebody\n")
+    with pytest.raises(DataError, match="the id 'row 3' is of two clusters, 'user 0' and 'somebody'"):
+        compared(*paths, cluster="user", data=str(data))
+
+
+def test_the_labelled_file_with_the_clusters_is_the_one_that_was_evaluated(tmp_path: Path) -> None:
+    path = Path(write(tmp_path / "a" / "predictions.parquet", predictions(0.8, 1))) / "predictions.parquet"
+    other, data = write(tmp_path / "b.parquet", predictions(0.8, 2)), tmp_path / "rows.csv"
+    data.write_text("id,user\n" + "".join(f"row {row},{row // 10}\n" for row in range(N)))
+    for sha256, is_it in ((sha256_file(data), True), ("0" * 64, False)):
+        write_sealed(path.parent / "manifest.json", {"from": {"data": {"path": "rows.csv", "sha256": sha256}}, "files": {}})
+        if is_it:
+            assert compared(str(path.parent), other, cluster="user", data=str(data))["clusters"] == {"column": "user", "number": 24}
+        else:
+            with pytest.raises(DataError, match=r"rows.csv is not the file that .* was made from \(its sha256 differs\)"):
+                compared(str(path.parent), other, cluster="user", data=str(data))
+    (path.parent / "manifest.json").unlink()
+    write_sealed(path.parent / "inputs.json", {"train file": "1" * 64, "test file": sha256_file(data), "config.yaml": "2" * 64})
+    assert compared(str(path.parent), other, cluster="user", data=str(data))["clusters"]["number"] == 24
+    write_sealed(path.parent / "inputs.json", {"train file": "1" * 64, "test file": "3" * 64, "config.yaml": sha256_file(data)})
+    with pytest.raises(DataError, match="is not the file that"):
+        compared(str(path.parent), other, cluster="user", data=str(data))
+
+
 def test_systems_are_named_after_their_folders_or_as_asked(runs: dict[str, str], tmp_path: Path) -> None:
     file = write(tmp_path / "some" / "seed-1.parquet", GOLD)
     odd = write(tmp_path / "odd:name,with marks" / "predictions.parquet", GOLD)
