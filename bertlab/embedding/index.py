@@ -170,7 +170,8 @@ def embedder_of(index: Index, folder: str | None = None, device: Any = None) -> 
     files, wanted = model_origin(place)["files"], recorded["files"]
     other = sorted(name for name in files.keys() | wanted.keys() if files.get(name) != wanted.get(name))
     if other:
-        raise ConfigError(f"{place} is not the model that made {index.path} ({other[0]} differs): give that with --model, or embed again")
+        remedy = "give the one that did, or embed with this one"
+        raise ConfigError(f"{place} is not the model that made {index.path} ({other[0]} differs): {remedy}")
     from bertlab.embedding.engine import open_embedder  # from here on with torch
 
     return open_embedder(place, device, index.facts["precision"])

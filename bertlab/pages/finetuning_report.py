@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from bertlab.errors import BertlabError, DataError
+from bertlab.evaluation.alignment import PredictionsFile, align, read_predictions
 from bertlab.pages.charts import Series, interval_chart, line_chart, shaded_table
 from bertlab.pages.evaluation import MISTAKES, as_cell, clipped, first_words, surest_wrong, weak_lines
 from bertlab.pages.figures import most_frequent
@@ -282,11 +284,30 @@ def comparison(runs: Sequence[Scored]) -> list[Markup]:
         dots = [(run.name, value, *_ends(run, path)) for run in its if isinstance(value := run.at(*run.scores, *path), int | float)]
         chart = element("div", interval_chart(metric_words(first), dots), class_="charts") if kind not in CORRELATED else None
         parts.append(section(f"Side by side: {kind}", chart, table(columns, rows, "scores")))
-        ready = [f"{run.name}:{run.folder}" for run in its if (run.folder / "predictions.parquet").is_file()]
-        if len(ready) > 1:
-            tests = element("code", f"bertlab compare --runs {shlex.join(ready)}")
+        for group in _of_the_same_examples(its):
+            tests = element("code", f"bertlab compare --runs {shlex.join(f'{run.name}:{run.folder}' for run in group)}")
             parts.append(soft("Overlapping intervals are no test. On the same examples the differences can be tested: ", tests))
     return parts
+
+
+def _of_the_same_examples(runs: Sequence[Scored]) -> list[list[Scored]]:
+    """Those whose predictions `bertlab compare` would hold against each other, in groups of two or more."""
+    groups: list[tuple[PredictionsFile, list[Scored]]] = []
+    for run in runs:
+        try:
+            file = read_predictions(run.folder / "predictions.parquet")
+        except BertlabError:  # there are none, or none to be compared
+            continue
+        for first, group in groups:
+            try:
+                align([first, file])
+            except DataError:
+                continue
+            group.append(run)
+            break
+        else:
+            groups.append((file, [run]))
+    return [group for _, group in groups if len(group) > 1]
 
 
 def _ends(run: Scored, path: Path_) -> tuple[float | None, float | None]:

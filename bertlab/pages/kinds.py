@@ -1,5 +1,6 @@
 """Which kind of page a folder or file gets, and why another gets none: told before torch is imported, which takes seconds."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,9 @@ def is_contrast(settings: dict[str, Any]) -> bool:
 
 def kind_of_run(folder: Path) -> Kind:
     """Which page a run folder, a folder of evaluate or a file of vectors gets. Raises ConfigError for another, or one with no scores."""
+    if folder.name == "predictions.parquet" and folder.is_file():
+        named = shlex.quote(str(folder.parent))
+        raise ConfigError(f"{folder} holds answers: there is a page of the folder that they lie in: bertlab report {named}")
     if folder.is_file():
         described(folder)
         return "vectors"

@@ -131,9 +131,10 @@ def _of_tasks(scored: Sequence[Scored], folder: Path) -> list[Markup]:
     """The sections of each task, under its name where there are several."""
     body: list[Markup] = []
     for each in scored:
-        model, data = each.metrics.get("model"), each.metrics.get("data")
-        if isinstance(model, dict) and isinstance(data, dict):  # of an evaluation
-            body.append(soft(f"model {model['folder']}, data {data['name']}"))
+        if isinstance(data := each.metrics.get("data"), dict):  # of an evaluation
+            files = each.metrics.get("vectors", {}).get("files")
+            of = f"vectors {', '.join(files)}" if files else f"model {each.metrics['model']['folder']}"
+            body.append(soft(f"{of}, data {data['name']}"))
         parts = finetuning_report.sections(each)
         if len(scored) > 1:
             parts = [element("article", element("h2", f"Task {each.name}"), *parts, aria_label=f"task {each.name}")]

@@ -26,8 +26,8 @@ TEXTS_OF_THE_SAMPLE = 200  # on which a loss is measured where no data is given
 class Config(Dialect):
     model: str
     """A model folder (RUN/model), pretrained or fine-tuned, a published BERT or sentence-transformers folder, or hf:NAME."""
-    out: str
-    """Folder to write; it must not exist."""
+    out: str | None = None
+    """Folder to write; it must not exist. Wanted for all but --to transformers, for which nothing is written."""
     to: Literal["onnx", "sentence-transformers", "transformers"] = "onnx"
     """onnx: model.onnx for padded batches, with tokenizer, facts and a README that says how to run it. sentence-transformers: the encoder
     as a model folder with vectors by --pooling and --normalize (a folder of bertlab's opens there as it is). transformers: nothing is
@@ -43,6 +43,8 @@ class Config(Dialect):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.out is None and self.to != "transformers":
+            raise ConfigError(f"--to {self.to} writes a folder: give --out DIR")
         if self.data is not None and not self.quantise:
             raise ConfigError("data is for measuring what 8-bit weights lose: give --quantise too, or leave it out")
         if self.quantise and self.to != "onnx":
@@ -50,7 +52,7 @@ class Config(Dialect):
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Write the folder; returns its facts.
+    """Write the folder; returns its facts, {} where nothing is written.
 
     Raises ConfigError (folders, libraries, numbers that differ) or DataError, and has then written nothing.
     """
@@ -61,7 +63,12 @@ def run(config: Config) -> dict[str, Any]:
     from bertlab.pages.card import exported_card
 
     if config.to == "transformers":
-        raise ConfigError(_opens_as_it_is(config.model))
+        said = _opens_as_it_is(config.model)
+        if config.out is not None:  # where somebody waits for a folder
+            raise ConfigError(said)
+        print(said)
+        return {}
+    assert config.out is not None
     out = Path(config.out)
     refuse_used(out)
     model = LoadedModel(config.model, "cpu")
@@ -117,6 +124,7 @@ def _as_vectors(config: Config, model: "LoadedModel", pooling: "Pooling", normal
         "prompt": model.recorded.prompt,
         "tokenizer_sha256": model.tokenizer.sha256,
     }
+    assert config.out is not None
     how: dict[str, Any] = {"pooling": pooling, "normalize": normalize, "prompt": model.recorded.prompt, "max_length": model.max_length}
     save_model(Path(config.out), model.encoder, model.tokenizer, facts=facts, card=encoder_card(facts), **how)
     print(f"written     {config.out}: {pooling} pooling{', length 1' * normalize}; SentenceTransformer({config.out!r}) opens it")

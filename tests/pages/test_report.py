@@ -233,6 +233,9 @@ def test_what_vectors_are_worth_is_shown_beside_tf_idf_with_how_they_lie(tmp_pat
     write_json(tmp_path / "damaged" / "metrics.json", metrics | {"intervals": {}})
     with pytest.raises(CorruptError, match="damaged: its files are not what a run of this version leaves"):
         write_report(tmp_path / "other.html", [tmp_path / "damaged"])
+    del facts["model"]
+    write_json(tmp_path / "file" / "metrics.json", {**metrics, **facts, "vectors": {"files": ["a.npy", "b.npy"]}, "model": None})
+    assert "vectors a.npy, b.npy, data rows.csv" in page(tmp_path, tmp_path / "file").text
     both = page(tmp_path, tmp_path / "one", tmp_path / "two")
     assert f"Side by side: {task}" in both.text and f"one.{first}" not in both.numbers
 
@@ -260,7 +263,13 @@ def test_several_runs_stand_side_by_side(tmp_path: Path, bert: Path, topics: Pat
     text = " ".join(shown.text.split())
     assert "4 runs" in text and "2 of pretraining, 2 with scores" in text and "Settings that differ" in text and "steps400800" in text
     assert "bert.heldout.mlm_loss" in shown.numbers and "other.seconds" in shown.numbers
-    assert f"bertlab compare --runs topics:{topics} tuned:{tuned}" in text
+    assert "bertlab compare" not in text, "they are of different examples"
+    again, small = tmp_path / "again", make_finetuned(tmp_path / "small", ["a", "b"], ["text"], n=20)
+    shutil.copytree(topics, again)
+    text = " ".join(page(tmp_path, topics, small, tuned, again).text.split())
+    assert f"can be tested: bertlab compare --runs topics:{topics} again:{again}" in text and text.count("bertlab compare") == 1
+    (again / "predictions.parquet").write_bytes(b"PAR1")
+    assert "bertlab compare" not in page(tmp_path, topics, again).text
 
 
 def test_a_run_that_goes_on_is_shown_as_far_as_it_is_and_read_again(tmp_path: Path, make_pretrained: Make) -> None:

@@ -198,11 +198,14 @@ def test_the_encoder_alone_opens_in_sentence_transformers_with_the_same_vectors(
 
 
 @pytest.mark.parametrize("name", ["words", "single", "tags", "answers"])
-def test_to_transformers_says_the_class_that_opens_the_folder_whole(name: str, every_model: dict[str, str], tmp_path: Path) -> None:
+def test_to_transformers_says_the_class_that_opens_the_folder_whole(
+    name: str, every_model: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     import transformers
 
     with pytest.raises(ConfigError, match="opens in transformers as it is, nothing is to be exported") as refused:
         run(Config(model=every_model[name], out=str(tmp_path / "out"), to="transformers"))
+    assert run(Config(model=every_model[name], to="transformers")) == {} and capsys.readouterr().out == f"{refused.value}\n"
     kind, folder = re.findall(r"(\w+)\.from_pretrained\('(.+?)'\), or its encoder alone by AutoModel", str(refused.value))[0]
     _, report = getattr(transformers, kind).from_pretrained(folder, output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"]
@@ -214,6 +217,8 @@ def test_to_transformers_says_the_class_that_opens_the_folder_whole(name: str, e
 
 
 def test_mistakes_are_said_before_the_work(every_model: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="--to onnx writes a folder: give --out DIR"):
+        Config(model="a")
     with pytest.raises(ConfigError, match="quantise is for --to onnx"):
         Config(model="a", out="b", to="sentence-transformers", quantise=True)
     with pytest.raises(ConfigError, match="data is for measuring"):
