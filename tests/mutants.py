@@ -63,6 +63,13 @@ MUTANTS = (
         (f"{VOCABULARY}::test_ignored_places_are_in_no_vocabulary_loss_and_have_no_gradient",),
     ),
     Mutant(
+        "the vocabulary: under bf16 ignored places have a gradient",
+        "model/vocabulary.py",
+        "for_bias += errors.mul_(counted).sum(0)",
+        "for_bias += (errors * counted).sum(0)",
+        (f"{VOCABULARY}::test_ignored_places_are_in_no_vocabulary_loss_and_have_no_gradient",),
+    ),
+    Mutant(
         "the vocabulary: under bf16 the 1 goes off what has been rounded",
         "model/vocabulary.py",
         "                part.copy_(errors)\n",
@@ -1334,6 +1341,13 @@ MUTANTS = (
         ("tests/evaluation/test_clusters.py::test_the_interval_is_the_jackknifes_by_leaving_out",),
     ),
     Mutant(
+        "vectors judged: however they were made",
+        "embedding/judging.py",
+        "            made.append((path, facts))\n",
+        "            made.insert(0, (path, facts))\n",
+        ("tests/embedding/test_judging.py::test_vectors_of_files_are_found_by_id_and_what_is_not_theirs_is_refused",),
+    ),
+    Mutant(
         "vectors judged: a coin swaps cosines of different units",
         "evaluation/comparable.py",
         "        predicted = _in_one_unit(predicted)\n",
@@ -1353,6 +1367,28 @@ MUTANTS = (
         "for each, _ in found]) + first]",
         "for each, _ in found])]",
         ("tests/embedding/test_judging.py::test_the_nearest_of_a_pool_are_those_of_every_cosine_for_any_block",),
+    ),
+    # --- the same answer everywhere, and what it was made from
+    Mutant(
+        "explore: probabilities before the temperature that dev taught",
+        "exploring/looking.py",
+        "return logits if model.known.temperature is None else logits / model.known.temperature",
+        "return logits",
+        ("tests/exploring/test_looking.py::test_probabilities_are_at_the_temperature_that_dev_taught_and_so_is_what_is_explained",),
+    ),
+    Mutant(
+        "verify: the files of several tasks are not followed",
+        "training/chain.py",
+        'for path in settings.get("tasks") or ():',
+        "for path in ():",
+        ("tests/tasks/test_together.py::test_the_chain_of_hashes_is_followed_from_each_tasks_folder_and_from_the_run",),
+    ),
+    Mutant(
+        "compare: clusters are taken from any file that has the ids",
+        "verbs/compare.py",
+        "if known and Path(data).is_file() and sha256_file(Path(data)) not in known:",
+        "if False:",
+        ("tests/verbs/test_compare.py::test_the_labelled_file_with_the_clusters_is_the_one_that_was_evaluated",),
     ),
     # --- what newcomers stumble over
     Mutant(

@@ -1,8 +1,8 @@
 """Masked places against the whole vocabulary: the cross-entropy of their logits, and the way back, in one piece.
 
-The logits of a small model are the largest thing that it computes: 78 MB of fp32 for 640 places and 30,522 words. Of them only exponentials
-are kept, in the dtype of the products, one exponential a logit, and neither fp32 copies of bf16 logits nor log-probabilities of all rows
-ever exist. How the work is cut up is told by what is slow (docs/performance.md):
+The logits of a small model are the largest thing that it computes: 78 MB of fp32 for 640 places and 30,522 words. Of each one
+exponential is computed, and what the way back needs of it is kept in the dtype of the products: neither fp32 copies of bf16 logits nor
+log-probabilities of all rows ever exist. How the work is cut up is told by what is slow (docs/performance.md):
 
     by words    fp32: as one matrix the logits are written at half the rate of products whose result stays in cache, so that the vocabulary
                 is met a block of words at a time, and the best and the sum of each block are brought together at the end (Milakov and
