@@ -71,9 +71,10 @@ def remove_folder(path: Path) -> None:
     shutil.rmtree(temporary)
 
 
-def sweep(folder: Path, name: str = "") -> None:
-    """Take away what writing to `name` (default: to anything) in `folder` left behind when it was killed. Nobody may be writing there."""
-    for entry in folder.iterdir() if folder.is_dir() else ():
+def sweep(folder: Path, name: str = "", *, deep: bool = False) -> None:
+    """Take away what writing to `name` (default: to anything) in `folder`, or `deep`, in those within it, left behind when it was killed.
+    Nobody may be writing there."""
+    for entry in list(folder.rglob(f"{TEMPORARY}*") if deep else folder.iterdir()) if folder.is_dir() else ():
         if entry.name.startswith(TEMPORARY) and entry.name.endswith(f"-{name}" if name else ""):
             if entry.is_dir():
                 shutil.rmtree(entry, ignore_errors=True)

@@ -1390,6 +1390,27 @@ MUTANTS = (
         "if False:",
         ("tests/verbs/test_compare.py::test_the_labelled_file_with_the_clusters_is_the_one_that_was_evaluated",),
     ),
+    Mutant(
+        "several tasks: a call that was cut off between two models is the last",
+        "verbs/multitask.py",
+        '            remove_folder(out / name / "model")\n',
+        "            pass\n",
+        ("tests/reliability/test_results_killed.py::test_several_tasks_killed_between_their_models_end_the_same",),
+    ),
+    Mutant(
+        "a run: what is half written below it stays",
+        "training/runlog.py",
+        "            sweep(out, deep=True)",
+        "            sweep(out)",
+        ("tests/reliability/test_results_killed.py::test_nothing_half_written_stays_in_a_run_that_goes_on",),
+    ),
+    Mutant(
+        "a run that was cut off before its page has none",
+        "pages/report.py",
+        "    if not anew and (run / REPORT).is_file():\n",
+        "    if not anew:\n",
+        ("tests/reliability/test_results_killed.py::test_a_run_killed_between_its_result_and_its_page_gets_the_page",),
+    ),
     # --- what newcomers stumble over
     Mutant(
         "stumbles: a header is not asked for all the columns",

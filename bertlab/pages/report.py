@@ -59,8 +59,11 @@ def write_report(
     return finished
 
 
-def report_on(run: Path, refresh: int | None = None) -> None:
-    """What a run writes of itself, while it goes on and at its end: a page that cannot be drawn is said and ends no training."""
+def report_on(run: Path, refresh: int | None = None, *, anew: bool = True) -> None:
+    """What a run writes of itself, while it goes on and at its end: a page that cannot be drawn is said and ends no training. Not `anew`:
+    only where there is none, since a run was cut off between its result and its page."""
+    if not anew and (run / REPORT).is_file():
+        return
     try:
         write_report(run / REPORT, [run], refresh=refresh)
     except BertlabError as error:

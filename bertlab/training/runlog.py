@@ -19,6 +19,7 @@ from bertlab.disk import (
     refuse_file,
     refuse_unwritable,
     sha256_file,
+    sweep,
     text_at,
     texts_at,
     write_sealed,
@@ -85,6 +86,7 @@ def run_folder(config: Any, accelerator: "Accelerator", free: set[str]) -> Itera
     with locked(out) if accelerator.is_main_process else nullcontext():
         if accelerator.is_main_process:
             agree_with_config(config, out, free)
+            sweep(out, deep=True)  # of a run all is written by who holds it: predictions, a task's model
         accelerator.wait_for_everyone()
         yield out
 

@@ -52,6 +52,7 @@ def run(config: Config) -> dict[str, Any]:
     look(config)
 
     from bertlab.disk import MANIFEST, read_json
+    from bertlab.pages.report import report_on
     from bertlab.tasks.folds import forget_weights
     from bertlab.training import processes
     from bertlab.training.runlog import refuse_other_inputs, run_folder
@@ -63,6 +64,7 @@ def run(config: Config) -> dict[str, Any]:
             accelerator.print(f"{out} is finished: nothing to do")
             if accelerator.is_main_process:
                 forget_weights(out)
+                report_on(out, anew=False)
             return read_json(out / "metrics.json")
         return _cross_validate(config, out, accelerator)
 

@@ -98,6 +98,7 @@ def run(config: Config) -> dict[str, Any]:
     look(config)
 
     from bertlab.disk import read_json
+    from bertlab.pages.report import report_on
     from bertlab.training import processes
     from bertlab.training.runlog import refuse_other_inputs, run_folder
 
@@ -106,6 +107,8 @@ def run(config: Config) -> dict[str, Any]:
         if (out / "metrics.json").is_file():
             refuse_other_inputs(config, out, files_of(config) | {"model": config.model})
             accelerator.print(f"{out} is finished: nothing to do")
+            if accelerator.is_main_process:
+                report_on(out, anew=False)
             return read_json(out / "metrics.json")
         return _train(config, out, accelerator)
 
@@ -158,7 +161,7 @@ def _naming(task: str) -> Iterator[None]:
 
 def _train(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, Any]:
     from bertlab.config import to_dict
-    from bertlab.disk import write_json
+    from bertlab.disk import remove_folder, write_json
     from bertlab.pages.report import report_on
     from bertlab.pages.results import result_files, save_best, start_line, training_line, write_results
     from bertlab.signals import saying_what_is_kept
@@ -202,6 +205,8 @@ def _train(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, A
     metrics: dict[str, Any] = {"sampling": config.sampling, "learning_rate": rate, "best_seed": best["seed"], "seeds": states}
     metrics["tasks"] = {}
     for name, its in trained.items():
+        if (out / name / "model").is_dir():  # of a call that was cut off after it: the same is written again, and bound to the same
+            remove_folder(out / name / "model")
         found = write_results(out / name, its, baselines=config.baselines, known={"leakage": leaks[name], "learning_rate": rate})
         others = {"together_with": [other for other in data if other != name], "sampling": config.sampling}
         place = out / name / "alone"  # metrics and predictions, and no model: they are bound by the one that learnt together

@@ -214,8 +214,7 @@ def write_splits(config: Config, folder: Path, tokenizer: "Tokenizer", heldout: 
 def run(config: Config) -> dict[str, Any]:
     """Write the corpus folder whole or not at all, print what it holds, and return its manifest.
 
-    Raises ConfigError (settings, paths), DataError (no or too little text, sources that cannot be used), CorruptError (a broken tokenizer),
-    LockedError (another process is preparing the same folder).
+    Raises ConfigError (settings, paths), DataError (too little text, unusable sources), CorruptError (a broken tokenizer), LockedError.
     """
     from bertlab.corpus.choosing import choose
     from bertlab.corpus.cluster import read_on_cluster
@@ -227,6 +226,9 @@ def run(config: Config) -> dict[str, Any]:
     from bertlab.tokens.corpus import MANIFEST
 
     work = Path(config.out).parent / f".reading-{Path(config.out).name}"
+    if work.is_dir() and (Path(config.out) / MANIFEST).is_file():
+        with locked(work):
+            _clear(work)  # of a call that was killed when the corpus was there
     refuse_used(Path(config.out))
     with locked(work):
         tokenizer = tokenizers.load(config.tokenizer) if config.tokenizer else None
@@ -255,8 +257,7 @@ def run(config: Config) -> dict[str, Any]:
             raise
         _clear(work)
     print(summary(config, facts))
-    manifest: dict[str, Any] = read_json(Path(config.out) / MANIFEST)
-    return manifest
+    return dict(read_json(Path(config.out) / MANIFEST))
 
 
 @contextmanager

@@ -193,6 +193,7 @@ def run(config: Config) -> dict[str, Any]:
     look(config)
 
     from bertlab.model.facts import load_facts
+    from bertlab.pages.report import report_on
     from bertlab.training import processes
     from bertlab.training.runlog import refuse_other_inputs, run_folder
 
@@ -204,6 +205,8 @@ def run(config: Config) -> dict[str, Any]:
         if (out / "model").is_dir():
             refuse_other_inputs(config, out, {"corpus": config.corpus, "model": config.model})
             accelerator.print(f"{out} is finished: nothing to do (its model is {out / 'model'})")
+            if accelerator.is_main_process:
+                report_on(out, anew=False)
             return load_facts(str(out / "model"))
         return _pretrain(config, out, accelerator)
 
@@ -433,15 +436,9 @@ def _finish(config: Config, out: Path, model: "BertForPreTraining", corpus: "Cor
         print("warning: no step predicted held-out text better than the start, which is what is kept: lower the learning rates?")
     before: dict[str, Any] = {"started_from": config.model, "text_read": text_read(fetch(config.model)) if config.model else []}
     facts = pretraining_facts(corpus, model, state, steps=config.steps, **before)
-    save_model(
-        out / "model",
-        model.cpu(),
-        corpus.tokenizer,
-        facts=facts,
-        card=pretrained_card(facts),
-        max_length=None if config.model else config.longest,
-        run=run_files(out, "metrics.jsonl"),
-    )
+    card, most = pretrained_card(facts), None if config.model else config.longest
+    bound = run_files(out, "metrics.jsonl")
+    save_model(out / "model", model.cpu(), corpus.tokenizer, facts=facts, card=card, max_length=most, run=bound)
     report_on(out)
     for line in pretraining_lines(facts, out):
         print(line, flush=True)

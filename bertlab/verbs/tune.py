@@ -72,6 +72,7 @@ def run(config: Config) -> dict[str, Any]:
     look(config)
 
     from bertlab.disk import read_json
+    from bertlab.pages.report import report_on
     from bertlab.training import processes
     from bertlab.training.runlog import refuse_other_inputs, run_folder
 
@@ -80,6 +81,8 @@ def run(config: Config) -> dict[str, Any]:
         if (out / "model").is_dir():
             refuse_other_inputs(config, out, {f"{split} file": file for split, file in config.files.items()} | {"model": config.model})
             accelerator.print(f"{out} is finished: nothing to do (its model is {out / 'model'})")
+            if accelerator.is_main_process:
+                report_on(out, anew=False)
             return read_json(out / "metrics.json")
         return _tune(config, out, accelerator)
 

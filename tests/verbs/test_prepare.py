@@ -320,6 +320,17 @@ def test_what_cannot_be_read_is_refused_and_leaves_nothing(tmp_path: Path) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
+def test_what_was_read_of_a_corpus_that_is_there_does_not_stay(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "towns.jsonl", TEXTS)
+    prepare(tmp_path / "corpus", source)
+    work = tmp_path / ".reading-corpus"
+    (work / "units").mkdir(parents=True)  # as a kill leaves it between the corpus and its end
+    (work / "units" / "0.read").write_bytes(b"much")
+    with pytest.raises(ConfigError, match="already exists"):
+        prepare(tmp_path / "corpus", source)
+    assert not work.exists()
+
+
 def test_an_output_that_holds_something_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     (tmp_path / "corpus").mkdir()
     (tmp_path / "corpus" / "mine.txt").write_text("precious")
