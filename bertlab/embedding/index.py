@@ -21,7 +21,7 @@ from bertlab.corpus.texts import labelled_texts
 from bertlab.disk import MANIFEST, bound_entries, read_sealed, sha256_file, verify_files
 from bertlab.errors import ConfigError, CorruptError, DataError
 from bertlab.evaluation.vectors import STORED, Numbers, Packed, stored_in, unpacked
-from bertlab.model.facts import fetch, model_origin, no_model
+from bertlab.model.facts import fetch, model_origin, no_model, other_files
 
 if TYPE_CHECKING:
     from bertlab.embedding.engine import Embedder
@@ -167,8 +167,7 @@ def embedder_of(index: Index, folder: str | None = None, device: Any = None) -> 
     place = folder or (place if place.startswith("hf:") or Path(place).exists() else str(beside))
     if not (Path(fetch(place)) / "config.json").is_file():  # a run folder, say, of which every file would differ
         raise ConfigError(no_model(place))
-    files, wanted = model_origin(place)["files"], recorded["files"]
-    other = sorted(name for name in files.keys() | wanted.keys() if files.get(name) != wanted.get(name))
+    other = other_files(model_origin(place)["files"], recorded["files"])
     if other:
         remedy = "give the one that did, or embed with this one"
         raise ConfigError(f"{place} is not the model that made {index.path} ({other[0]} differs): {remedy}")

@@ -24,6 +24,7 @@ from bertlab.evaluation.numbers import number_metrics, of_number_metrics
 from bertlab.evaluation.predictions import write_number_predictions
 from bertlab.evaluation.retrieval import DEPTH, retrieval_intervals, retrieval_metrics, write_retrieval_predictions
 from bertlab.evaluation.vectors import cosines, nearest_in_blocks, read_vectors
+from bertlab.model.facts import other_files
 
 BLOCK = 4096  # texts at a time
 HOW = ("pooling", "layers", "normalize", "dims", "numbers")  # what a manifest says of vectors' making, beside the model
@@ -120,7 +121,7 @@ def _refuse_other_making(first: Path, its: dict[str, Any], path: Path, facts: di
     anything."""
     if facts["pooling"] is None:
         raise DataError(f"{path} holds vectors of tokens (--tokens): embed again without, a vector a text")
-    if its["from"]["model"]["files"] != facts["from"]["model"]["files"]:
+    if other_files(its["from"]["model"]["files"], facts["from"]["model"]["files"]):
         raise DataError(f"{path} was made by another model than {first}: embed both with one")
     differs = next((name for name in HOW if its.get(name) != facts.get(name)), None)
     if differs is not None:

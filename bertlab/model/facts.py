@@ -5,6 +5,7 @@ first, where it has one; the weights are looked at when they are read (bertlab/m
 """
 
 import shlex
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from bertlab.errors import ConfigError, CorruptError
 WEIGHTS, FACTS, CARD = "model.safetensors", "bertlab.json", "README.md"
 # What sentence vectors and predictions depend on, in folders of ours and published ones.
 COMPUTES = ("config.json", WEIGHTS, "tokenizer.json", "vocab.txt", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json")
+SINCE = ("tokenizer_config.json", "config_sentence_transformers.json")  # a length and a prompt; outputs of earlier versions know neither
 
 
 def load_config(folder: str) -> dict[str, Any]:
@@ -79,12 +81,12 @@ def weights_file(folder: Path) -> Path:
     were written."""
     path = folder / WEIGHTS
     if not path.is_file():
-        pickled = (
-            " (pytorch_model.bin is pickle, which can run code: convert it with transformers' save_pretrained)"
-            if list(folder.glob("*.bin"))
-            else ""
-        )
-        raise ConfigError(f"{folder}: no {WEIGHTS} there{pickled}")
+        hint = ""
+        if list(folder.glob("*.bin")):
+            hint = " (pytorch_model.bin is pickle, which can run code: convert it with transformers' save_pretrained)"
+        if (folder / f"{WEIGHTS}.index.json").is_file():
+            hint = " (its weights are in several files: save it in one, with transformers' save_pretrained(max_shard_size='100GB'))"
+        raise ConfigError(f"{folder}: no {WEIGHTS} there{hint}")
     verify_files(folder, {name: entry for name, entry in _bound(folder).items() if name == WEIGHTS})
     return path
 
@@ -97,11 +99,21 @@ def weights_sha256(source: str | None) -> str | None:
 def model_origin(source: str) -> dict[str, Any]:
     """The place of a model as it was given, and the sha256 of every file that what it computes depends on: what an output remembers."""
     folder = Path(fetch(source))
-    return {"path": source, "files": {name: sha256_file(folder / name) for name in COMPUTES if (folder / name).is_file()}}
+    return {"path": source, "files": {name: sha256_file(folder / name) for name in (*COMPUTES, *SINCE) if (folder / name).is_file()}}
 
 
-def fetch(source: str) -> str:
-    """A local folder as it is; `hf:name` downloaded from the hub (weights in safetensors and JSON only) and its folder returned."""
+def other_files(a: dict[str, str], b: dict[str, str]) -> list[str]:
+    """The files in which two models differ, by what `model_origin` found of them."""
+    known = (a.keys() | b.keys()) - {name for name in SINCE if name not in a or name not in b}
+    return sorted(name for name in known if a.get(name) != b.get(name))
+
+
+def fetch(source: str | PathLike[str]) -> str:
+    """A local folder as it is; `hf:name` downloaded from the hub (weights in safetensors and JSON only) and its folder returned. Raises
+    ConfigError for what names no folder."""
+    source = fspath(source) if isinstance(source, str | PathLike) else source
+    if not isinstance(source, str):
+        raise ConfigError(f"{type(source).__name__} names no model folder: give its path, or hf:NAME")
     if not source.startswith("hf:"):
         return source
     from huggingface_hub import snapshot_download

@@ -121,11 +121,20 @@ def recorded(folder: Path) -> Recorded:
     if any(path.startswith("/") or ".." in path.split("/") for path in paths.values()):
         raise CorruptError(f"{folder / 'modules.json'} names a place outside the folder: copy the folder again")
     beyond = [name for name in paths if name not in ("Transformer", "Pooling", "Normalize")]
-    length = (_json(folder / "sentence_bert_config.json", dict) or {}).get("max_seq_length")
+    transformer, tokenizer = (_json(folder / name, dict) or {} for name in ("sentence_bert_config.json", "tokenizer_config.json"))
+    length = transformer.get("max_seq_length")
+    if length is None and modules:  # sentence-transformers 6 leaves it to the tokenizer
+        length = tokenizer.get("model_max_length")
     settings = _json(folder / "config_sentence_transformers.json", dict) or {}
     prompt = (settings.get("prompts") or {}).get(settings.get("default_prompt_name")) or ""
-    pooling, several = _recorded_pooling(_json(folder / paths.get("Pooling", "1_Pooling") / "config.json", dict) or {})
-    why = f"its vectors go through {beyond[0]}, which is not done here" if beyond else several
+    values = _json(folder / paths.get("Pooling", "1_Pooling") / "config.json", dict) or {}
+    pooling, why = _recorded_pooling(values)
+    if prompt and values.get("include_prompt") is False:
+        why = "its pooling leaves out the prompt (include_prompt is false), which is not done here"
+    if transformer.get("do_lower_case") is True and tokenizer.get("do_lower_case") is False:
+        why = "its texts become lower-case before its tokenizer, which does not do it (do_lower_case), and that is not done here"
+    if beyond:
+        why = f"its vectors go through {beyond[0]}, which is not done here"
     return Recorded(pooling, "Normalize" in paths, length if isinstance(length, int) and length > 0 else None, str(prompt), why)
 
 

@@ -79,6 +79,20 @@ def test_the_modules_say_where_the_pooling_is_whether_vectors_have_length_1_and_
     assert (found.pooling, found.normalize, found.max_length, found.prompt) == ("max", True, 128, "title: ")
 
 
+def test_the_longest_text_of_sentence_transformers_6_is_the_tokenizers(tmp_path: Path) -> None:
+    lengths = {"tokenizer_config": {"model_max_length": 40}}
+    assert recorded(write(tmp_path / "plain", **lengths)).max_length is None, "transformers' own folders say it of every model"
+    found = write(tmp_path / "theirs", modules=modules("Transformer", "Pooling"), sentence_bert_config={}, **lengths)
+    assert recorded(found).max_length == 40
+    both = write(tmp_path / "both", modules=modules("Transformer"), sentence_bert_config={"max_seq_length": 128}, **lengths)
+    assert recorded(both).max_length == 128
+    unknown = {"prompts": {"query": "q: "}}  # no default: there is no prompt to leave out
+    quiet = write(
+        tmp_path / "quiet", config_sentence_transformers=unknown, **{"1_Pooling__config": {"pooling_mode": "mean", "include_prompt": False}}
+    )
+    assert recorded(quiet).usable_pooling("a folder") == "mean"
+
+
 @pytest.mark.parametrize(
     "files, why",
     [
@@ -86,6 +100,14 @@ def test_the_modules_say_where_the_pooling_is_whether_vectors_have_length_1_and_
         ({"1_Pooling__config": {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}}, "several poolings end to end"),
         ({"1_Pooling__config": {"pooling_mode": ["cls", "mean"]}}, "several poolings end to end"),
         ({"1_Pooling__config": {"pooling_mode": "attention"}}, "its pooling is 'attention'"),
+        (
+            {
+                "1_Pooling__config": {"pooling_mode": "mean", "include_prompt": False},
+                "config_sentence_transformers": {"prompts": {"query": "q: "}, "default_prompt_name": "query"},
+            },
+            "leaves out the prompt",
+        ),
+        ({"sentence_bert_config": {"do_lower_case": True}, "tokenizer_config": {"do_lower_case": False}}, "become lower-case before"),
     ],
 )
 def test_what_is_not_done_here_is_refused_unless_a_pooling_is_given(files: dict[str, Any], why: str, tmp_path: Path) -> None:
