@@ -13,13 +13,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     from bertlab.embedding.estimator import BertEmbedder as BertEmbedder
     from bertlab.inference import LoadedModel
 
 __version__ = "0.1.0"
 
 
-def load(folder: str, device: str | None = None, *, thresholds: Literal["dev"] | None = None) -> LoadedModel:
+def load(folder: str | PathLike[str], device: str | None = None, *, thresholds: Literal["dev"] | None = None) -> LoadedModel:
     """Open a model folder (ours, a published BERT's, or `hf:name`) on `device` (default: the GPU where there is one).
 
     thresholds="dev": `predict` gives labels, of several a text or of two classes, at the thresholds that dev chose, as

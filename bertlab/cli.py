@@ -296,6 +296,8 @@ def _torchrun(number: int, command: list[str]) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line (sys.argv without its first word by default) and return the exit code."""
     code = _guarded(list(sys.argv[1:] if argv is None else argv))
+    if argv is None:  # all is done and written: being asked to end, while the interpreter takes itself apart, changes nothing of that
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if _has_joined_others():
         # All is written and every process has said so. The threads that connect them can abort an interpreter that takes itself apart
         # ("terminate called without an active exception", rare, and after destroy_process_group too): leave without that.
@@ -326,9 +328,8 @@ def _guarded(args: list[str]) -> int:
         return _say(where + (error.strerror or str(error) or type(error).__name__), _ENVIRONMENT)
     except KeyboardInterrupt as error:
         code = PREEMPTED if isinstance(error, Preempted) else INTERRUPTED
-        goes_on = ": what was finished is kept, and the same command does the rest" * (
-            args[:1] in (["finetune"], ["multitask"], ["tune"], ["crossval"], ["predict"], ["embed"])
-        )
+        keeps = args[:1] in (["finetune"], ["multitask"], ["tune"], ["crossval"], ["predict"], ["embed"])
+        goes_on = ": what was finished is kept, and the same command does the rest" * keeps
         return _say(str(error) or f"stopped{goes_on}", code) if os.environ.get("RANK", "0") == "0" else code
 
 

@@ -7,6 +7,7 @@ does not depend on what else was in the call beyond the last bits of rounding.
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +31,7 @@ from bertlab.tasks.contract import Labels, Task
 from bertlab.tasks.measures import LEARNT, at_thresholds, with_temperature, without_known_tokens
 from bertlab.tokens import tokenizer
 from bertlab.training.forward import in_order
-from bertlab.training.processes import Precision, choose_device
+from bertlab.training.processes import Precision, choose_device, uses_bf16
 
 _LOGITS_AT_ONCE = 2**24  # over the vocabulary, at masked places: 64 MB in fp32
 
@@ -40,10 +41,17 @@ class LoadedModel:
     classes in order), else None."""
 
     def __init__(
-        self, folder: str, device: str | None = None, precision: Precision = "fp32", thresholds: Literal["dev"] | None = None
+        self,
+        folder: str | PathLike[str],
+        device: str | None = None,
+        precision: Precision = "fp32",
+        thresholds: Literal["dev"] | None = None,
     ) -> None:
+        if thresholds not in (None, "dev"):
+            raise ConfigError(f"thresholds={thresholds!r}: give 'dev', or leave it out")
         self.folder = fetch(folder)
         self.device = choose_device(device)
+        uses_bf16(self.device, precision)  # raises for what is no precision
         self.precision: Precision = precision
         architecture = (load_config(self.folder).get("architectures") or [""])[0]  # first: it names a run folder given for its model
         self.tokenizer = tokenizer.load(self.folder)
@@ -56,7 +64,7 @@ class LoadedModel:
             learnt = load_facts(self.folder).get(LEARNT)
             self.known = with_temperature(known, learnt)
             if thresholds is not None:
-                self.known = at_thresholds(self.known, learnt, folder)
+                self.known = at_thresholds(self.known, learnt, str(folder))
             self.labels = self.known.names
             self.model, self.absent = load_model(self.folder, self.task.head)
         elif architecture in ("BertForPreTraining", "BertForMaskedLM"):
@@ -65,7 +73,7 @@ class LoadedModel:
             self.model, self.absent = load_model(self.folder, Bert)
         self.model.to(self.device).eval()
         self.encoder = self.model if isinstance(self.model, Bert) else self.model.bert
-        refuse_misfit(self.tokenizer, self.model.config, folder)
+        refuse_misfit(self.tokenizer, self.model.config, str(folder))
         self.recorded = recorded(Path(self.folder))
         self.pooling: Pooling = self.recorded.pooling or "mean"
         self.pairs: bool | None = load_facts(self.folder).get("pairs")
@@ -133,6 +141,11 @@ class LoadedModel:
         Raises ConfigError without an MLM head, DataError without a [MASK].
         """
         self.masked_word_model()  # says first what no text can mend
+        if top < 1:
+            raise ConfigError(f"top={top}: give 1 or more")
+        for given in [text] if text_b is None else [text, text_b]:
+            if not isinstance(given, str):
+                raise DataError(f"{type(given).__name__} is no text: fill takes one text, with [MASK] where a word is wanted")
         frames, _ = frames_of_gaps(self.tokenizer, [text], None if text_b is None else [text_b], max_length=self.max_length)
         return self.likeliest(frames, top)
 

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -295,6 +295,20 @@ def test_what_cannot_be_filled_is_refused_in_one_line(pretrained: Path, classifi
     model = bertlab.load(str(pretrained))
     refused(DataError, r"no \[MASK\] in the text", lambda: model.fill("the river"))
     refused(DataError, r"a \[MASK\] beyond", lambda: model.fill("a " * POSITIONS + "[MASK]"))
+    refused(ConfigError, "top=0: give 1 or more", lambda: model.fill("the [MASK]", top=0))
+    given: Any
+    for given in (None, ["the [MASK]"], b"the [MASK]", 3):
+        refused(DataError, f"{type(given).__name__} is no text: fill takes one text", partial(model.fill, given))
+    refused(DataError, "int is no text", lambda: model.fill("the [MASK]", text_b=cast(str, 3)))
+
+
+def test_a_folder_may_be_a_path_and_settings_that_are_none_are_refused(pretrained: Path) -> None:
+    np.testing.assert_array_equal(bertlab.load(pretrained).embed(WORDS), bertlab.load(str(pretrained)).embed(WORDS))
+    strange: Any = "x"
+    refused(ConfigError, "thresholds='x': give 'dev', or leave it out", lambda: bertlab.load(str(pretrained), thresholds=strange))
+    refused(ConfigError, "precision=x: give one of auto, fp32, bf16", lambda: LoadedModel(str(pretrained), precision=strange))
+    refused(ConfigError, "device=mps: give cpu or cuda", lambda: bertlab.load(str(pretrained), "mps"))
+    refused(ConfigError, "NoneType names no model folder", lambda: bertlab.load(cast(str, None)))
 
 
 # ---- what cannot be used

@@ -5,7 +5,6 @@ CSV values are text as it stands; the others keep their types. Knows nothing of 
 
 import csv
 import json
-import re
 import shutil
 import tempfile
 from collections import Counter
@@ -18,13 +17,13 @@ from typing import Any
 
 from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.files import COMPRESSIONS, InvalidUtf8, decode, decoded_lines, kind_of, lines, open_bytes, refuse_bomb, refused
+from bertlab.corpus.given import SURROGATE
 from bertlab.errors import ColumnError, DataError
 
 LARGEST_CELL = 1 << 28  # characters; the csv module's own limit is 131,072, and a quote that never closes must still end somewhere
 MOST_COLUMNS = 4096  # of a table with a header: each row costs a cell of each
 PARQUET_ROWS = 256
 SEPARATORS = {";": "semicolons", "\t": "tabs", ",": "commas", "|": "bars"}  # that a header is looked at for, where it does not fit
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def rows(
@@ -93,6 +92,10 @@ def without_surrogates(
     for column in columns:
         if column in row:
             row[column], replaced = _clean(row[column])
+            if replaced and invalid_utf8 == "stop":
+                raise DataError(
+                    f"{place}: column '{column}' holds half a character (\\ud800 to \\udfff), which no text does: leave the row out"
+                )
             if replaced and refused(place, replaced, invalid_utf8, tally):
                 return None
     return row
@@ -100,7 +103,7 @@ def without_surrogates(
 
 def _clean(value: Any) -> tuple[Any, int]:
     if isinstance(value, str):
-        return _SURROGATE.subn("\ufffd", value.replace("\0", ""))
+        return SURROGATE.subn("\ufffd", value.replace("\0", ""))
     if isinstance(value, list):
         cleaned = [_clean(each) for each in value]
         return [each for each, _ in cleaned], sum(replaced for _, replaced in cleaned)

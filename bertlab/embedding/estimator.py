@@ -7,8 +7,9 @@ estimator, which itself holds its settings and nothing else: a pickle of it has 
 Every call computes its vectors anew; in a grid over what comes after it, Pipeline's `memory` keeps them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -33,7 +34,7 @@ class BertEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     def __init__(
         self,
-        model: str,
+        model: str | PathLike[str],
         *,
         pooling: str | None = None,
         layers: Sequence[int] = (),
@@ -56,6 +57,10 @@ class BertEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         assert self._n_features_out > 0
         return self
 
+    def fit_transform(self, X: Iterable[str], y: Any = None, **fit_params: Any) -> Any:
+        """`fit` and `transform`, also of texts that come only once, as those of a generator."""
+        return super().fit_transform(given_texts(X) if isinstance(X, Iterator) else X, y, **fit_params)
+
     def transform(self, X: Iterable[str]) -> np.ndarray:
         """(n, D) float32 vectors of n texts. Raises ConfigError (settings, folder), DataError (no texts), CorruptError (weights)."""
         from bertlab.embedding.engine import What, finished
@@ -66,7 +71,7 @@ class BertEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             raise ConfigError(f"pooling={self.pooling!r}: give one of {', '.join(POOLINGS)}")
         embedder = _open(self.model, self.device, self.precision)
         recorded = embedder.recorded
-        what = What(pooling=self.pooling or recorded.usable_pooling(self.model), layers=tuple(self.layers))
+        what = What(pooling=self.pooling or recorded.usable_pooling(str(self.model)), layers=tuple(self.layers))
         vectors = embedder.vectors(embedder.encode(texts), what)
         return finished(vectors, recorded.normalize if self.normalize is None else self.normalize, self.dims)
 
@@ -93,16 +98,17 @@ class BertEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return tags
 
 
-def _open(model: str, device: str | None, precision: str) -> "Embedder":
-    from bertlab.model.facts import WEIGHTS, fetch
+def _open(model: str | PathLike[str], device: str | None, precision: str) -> "Embedder":
+    from bertlab.model.facts import COMPUTES, SINCE, fetch
 
-    weights = Path(fetch(model)) / WEIGHTS
-    return _opened(model, device, precision, weights.stat().st_mtime_ns if weights.is_file() else 0)
+    folder = Path(fetch(model)).resolve()
+    changed = tuple((folder / name).stat().st_mtime_ns if (folder / name).is_file() else 0 for name in (*COMPUTES, *SINCE))
+    return _opened(str(folder) if Path(fetch(model)).is_dir() else fetch(model), device, precision, changed)
 
 
 @lru_cache(OPENED)
-def _opened(model: str, device: str | None, precision: Any, changed: int) -> "Embedder":
-    """`changed`: when the weights were last written, so that a folder that was made again is opened again."""
+def _opened(model: str, device: str | None, precision: Any, changed: tuple[int, ...]) -> "Embedder":
+    """`changed`: when its files were last written, so that a folder that was made again is opened again."""
     from bertlab.embedding.engine import open_embedder
 
     return open_embedder(model, device, precision)

@@ -9,7 +9,7 @@ import signal
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from accelerate import Accelerator
@@ -73,7 +73,9 @@ def _end_with_the_launcher() -> None:
 
 
 def choose_device(device: str | None) -> torch.device:
-    """cpu, cuda, or with None the GPU where there is one. Raises ConfigError for a GPU that torch does not see."""
+    """cpu, cuda (or cuda:N), or with None the GPU where there is one. Raises ConfigError for another, and a GPU that torch does not see."""
+    if device is not None and device.partition(":")[0] not in ("cpu", "cuda"):
+        raise ConfigError(f"device={device}: give cpu or cuda, or leave it out")
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device=cuda, but torch sees no GPU here: leave device out, or install torch for your card")
     return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -106,7 +108,9 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 
 def uses_bf16(device: torch.device, precision: Precision) -> bool:
-    """Whether `autocast` computes in bf16."""
+    """Whether `autocast` computes in bf16. Raises ConfigError for what is no precision."""
+    if precision not in get_args(Precision):
+        raise ConfigError(f"precision={precision}: give one of {', '.join(get_args(Precision))}")
     return precision == "bf16" or (precision == "auto" and _multiplies_bf16(device))
 
 

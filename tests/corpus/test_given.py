@@ -38,6 +38,11 @@ def test_what_is_no_text_is_refused_by_its_place(strange: Any, named: str) -> No
     assert said == f"text 3 of the second texts is {named}, no text: give texts, and leave out rows that have none"
 
 
+def test_half_a_character_is_no_text() -> None:
+    assert refused(["é", "a \ud800"]) == "text 1 of the texts holds half a character (\\ud800 to \\udfff), which no text does: leave it out"
+    assert given_texts(["\U0001f600 é"]) == ["\U0001f600 é"]
+
+
 @pytest.mark.parametrize("texts", [{"text": "a"}, pd.DataFrame({"a": ["b"]}), np.array([["a"]]), np.array("a"), 5, None])
 def test_what_is_no_list_of_texts_is_refused(texts: Any) -> None:
     assert refused(texts) == (f"{type(texts).__name__} is no list of texts: give a list, an array, or a column of a table (table['text'])")

@@ -113,7 +113,7 @@ def test_without_tags_the_words_of_a_sentence_may_be_one_text(tmp_path: Path) ->
         ({"tokens": ["a"], "tags": [3]}, ":1: column 'tags' has an int"),
         ({"words": ["a"], "tags": ["O"]}, ":1: no column 'tokens': the columns are 'words', 'tags'"),
         ({"tokens": ["a"], "tags": ["O"], "id": ["x"]}, ":1: the id is a list"),
-        ({"tokens": ["a\ud800"], "tags": ["O"]}, ":1: not valid UTF-8"),
+        ({"tokens": ["a\ud800"], "tags": ["O"]}, ":1: column 'tokens' holds half a character"),
         ({"tokens": ["a", "b"], "tags": ["B-x", "per"]}, "tag 'per' is of no scheme"),
     ],
 )

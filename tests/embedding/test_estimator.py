@@ -134,6 +134,26 @@ def test_settings_that_are_changed_and_a_folder_that_is_made_again_are_seen(fold
     save_file({name: value * 0.5 for name, value in weights.items()}, place / "model.safetensors")
     os.utime(place / "model.safetensors", ns=(1, 1))
     assert np.abs(embedder.set_params(pooling=None).transform(TEXTS) - before).max() > 0.1
+    (place / "1_Pooling").mkdir(exist_ok=True)
+    cls = embedder.set_params(pooling="cls").transform(TEXTS)
+    (place / "1_Pooling" / "config.json").write_text('{"pooling_mode": "cls"}')
+    assert np.array_equal(embedder.set_params(pooling=None).transform(TEXTS), cls)
+
+
+def test_texts_that_come_once_and_a_path_are_taken(folder: str) -> None:
+    expected = BertEmbedder(folder, device="cpu").fit_transform(TEXTS)
+    np.testing.assert_array_equal(BertEmbedder(Path(folder), device="cpu").fit_transform(text for text in TEXTS), expected)
+    strange: Any
+    for strange in (None, b"model", 3):
+        with pytest.raises(ConfigError, match="names no model folder: give its path, or hf:NAME"):
+            BertEmbedder(strange, device="cpu").transform(TEXTS)
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"precision": "fp99"}, "precision=fp99: give one of auto, fp32, bf16"),
+        ({"device": "gpu"}, "device=gpu: give cpu or cuda"),
+    ]
+    for setting, words in wrong:
+        with pytest.raises(ConfigError, match=words):
+            BertEmbedder(folder, **setting).transform(TEXTS)
 
 
 def test_what_is_no_list_of_texts_is_refused_by_its_place(folder: str) -> None:
