@@ -98,6 +98,21 @@ def refuse_unwritable(path: Path) -> None:
         raise ConfigError(f"{path} cannot be written: {there} is read-only: choose another --out, or change its permissions")
 
 
+def refuse_others(path: Path, ending: str, *marks: str) -> None:
+    """Raise ConfigError when a file at `path` would not end so, cannot be made, or would take the place of something that does not hold all
+    `marks`, texts that stand in every file which the caller writes: that is somebody's, and nobody can make it anew."""
+    if path.suffix != ending:
+        raise ConfigError(f"{path}: name it NAME{ending}")
+    if path.is_dir() or (path.is_file() and not _holds(path, marks)):
+        raise ConfigError(f"{path} is there, and is nothing that this command writes: choose another name, or remove it first")
+    refuse_unwritable(path)
+
+
+def _holds(path: Path, marks: Iterable[str]) -> bool:
+    data = path.read_bytes() if path.stat().st_size <= LARGEST_JSON else b""
+    return all(mark.encode() in data for mark in marks)
+
+
 def refuse_file(folder: Path) -> None:
     """Raise ConfigError when there is a file where a folder is to be made."""
     if folder.exists() and not folder.is_dir():

@@ -1018,8 +1018,8 @@ MUTANTS = (
     Mutant(
         "report: torch is imported before anybody looks",
         "verbs/report.py",
-        "    kinds_of(folders, config.texts, of_corpus=config.corpus is not None)\n",
-        "",
+        "    kinds = kinds_of(folders, config.texts, of_corpus=config.corpus is not None)\n",
+        '    kinds = ["vectors", "pretraining"]\n',
         ("tests/verbs/test_first_look.py::test_a_mistake_is_told_in_one_line_before_torch_is_imported",),
     ),
     Mutant(

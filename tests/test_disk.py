@@ -22,6 +22,7 @@ from bertlab.disk import (
     read_json,
     read_sealed,
     refuse_full,
+    refuse_others,
     refuse_unwritable,
     sweep,
     verify_files,
@@ -253,6 +254,22 @@ def test_what_cannot_be_written_is_refused_at_the_start(tmp_path: Path, monkeypa
 
 
 # --- sealed manifests -------------------------------------------------------------------------------------------------------------------
+
+
+def test_only_what_holds_the_marks_of_its_kind_is_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "facts.json"
+    refuse_others(path, ".json", '"findings"')
+    path.write_text('{"findings": []}')
+    refuse_others(path, ".json", '"findings"')
+    path.write_text('{"labels": []}')
+    (tmp_path / "folder.json").mkdir()
+    for place, words in (
+        (path, "is nothing that this command writes"),
+        (tmp_path / "folder.json", "is there"),
+        (tmp_path / "f.txt", "NAME.json"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            refuse_others(place, ".json", '"findings"')
 
 
 def test_a_sealed_file_comes_back_and_is_plain_json_with_its_own_hash(tmp_path: Path) -> None:

@@ -140,6 +140,10 @@ def assets(*names: str) -> str:
     return "".join(files(__package__).joinpath(name).read_text(encoding="utf-8") for name in names)
 
 
+# By which a file is known to be a page of ours.
+MARK = "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src "
+
+
 def document(
     title: str, *body: object, style: str = "", script: str | None = None, connect: bool = False, refresh: int | None = None
 ) -> str:

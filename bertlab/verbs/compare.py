@@ -79,10 +79,12 @@ def run(config: Config) -> dict[str, Any]:
 
     Raises ConfigError (files, names, metrics), DataError (others' examples or classes), CorruptError.
     """
-    from bertlab.disk import write_json
+    from bertlab.disk import refuse_others, write_json
     from bertlab.evaluation.alignment import align, clusters_by_id, in_clusters, read_predictions
     from bertlab.pages.comparison import screen
 
+    if config.json:
+        refuse_others(Path(config.json), ".json", '"comparisons"', '"systems"')
     systems = systems_of(config.runs)
     files = [read_predictions(file, None if config.data else config.cluster) for system in systems for file in system.files]
     if config.data is not None and config.cluster is not None:

@@ -71,11 +71,14 @@ def run(config: Config) -> dict[str, Any]:
     from itertools import islice
 
     from bertlab.corpus.labelled import read_labelled
-    from bertlab.disk import write_json
+    from bertlab.disk import refuse_others, write_json
     from bertlab.embedding.contexts import last_layers, occurrences, word_vectors
     from bertlab.embedding.engine import open_embedder
     from bertlab.evaluation.senses import grouped
 
+    if config.output:
+        marks = {".json": ('"occurrences"', '"layers"'), ".parquet": ("bertlab.numbers", "group")}[Path(config.output).suffix]
+        refuse_others(Path(config.output), Path(config.output).suffix, *marks)
     rows = read_labelled(config.in_, text=config.text, label=config.label, needs_label=False, dialect=config.dialect)
     found = list(islice(occurrences(config.word, rows.texts), config.most + 1))
     if len(found) < 2:

@@ -50,11 +50,15 @@ def run(config: Config) -> dict[str, Any]:
 
     Raises ConfigError (no corpus, no such tokenizer), CorruptError (a file that is not as it was written), DataError (one document).
     """
-    from bertlab.disk import write_json, write_text
+    from bertlab.disk import refuse_others, write_json, write_text
     from bertlab.pages.doctor import page, screen
+    from bertlab.pages.html import MARK
     from bertlab.tokens import tokenizer as tokenizers
     from bertlab.tokens.corpus import open_corpus
 
+    for name, ending, *marks in ((config.json, ".json", '"findings"', '"sample_pairs"'), (config.html, ".html", MARK)):
+        if name:
+            refuse_others(Path(name), ending, *marks)
     compare = tokenizers.load(_tokenizer_of(config.compare)) if config.compare else None
     facts = examine(config, open_corpus(config.corpus), compare)
     print(screen(facts))

@@ -23,7 +23,7 @@ class Config:
     model: str = field(metadata=POSITIONAL)
     """A model folder (RUN/model), pretrained or fine-tuned, a published BERT or sentence-transformers folder, or hf:NAME."""
     out: str | None = None
-    """Write a page of one text (--text) to this file instead, NAME.html; an earlier one is replaced."""
+    """Write a page of one text (--text) to this file instead, NAME.html; an earlier one of bertlab's is replaced."""
     text: str | None = None
     """With out: the text that is looked at, in which [MASK] stands for a missing word."""
     text_b: str | None = None
@@ -86,11 +86,12 @@ def serve(answers: dict[str, Any], port: int) -> "Server":
 
 
 def _write(config: Config, answers: dict[str, Any]) -> None:
-    from bertlab.disk import refuse_unwritable, write_text
+    from bertlab.disk import refuse_others, write_text
     from bertlab.pages.explore import page
+    from bertlab.pages.html import MARK
 
     assert config.out is not None
-    refuse_unwritable(Path(config.out))
+    refuse_others(Path(config.out), ".html", MARK)
     asked = {"text": config.text, "text_b": config.text_b}
     about, looked = answers["about"]({}), answers["look"](asked)
     classes = "classes" in (looked["answer"] or {}) or "value" in (looked["answer"] or {})

@@ -38,10 +38,12 @@ def run(config: Config) -> dict[str, Any]:
     Raises ConfigError (no such run, step or corpus, or another corpus), CorruptError (a damaged file, or a batch that is not the one that
     the run trained on).
     """
-    from bertlab.disk import write_json
+    from bertlab.disk import refuse_others, write_json
     from bertlab.pages.transcript import step_facts, step_lines
     from bertlab.training.replay import replay_step
 
+    if config.json:
+        refuse_others(Path(config.json), ".json", '"phase"', '"logged"')
     found = replay_step(Path(config.run), config.step, config.corpus)
     facts: dict[str, Any] = {"step": found.step, "steps": found.steps, "phase": "long" if found.is_long else "short"}
     facts |= {"batch": found.made, "logged": found.logged} | step_facts(found.batches, found.tokenizer)

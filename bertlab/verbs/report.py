@@ -47,16 +47,24 @@ def run(config: Config) -> Path:
     """
     import time
 
-    from bertlab.disk import read_object
+    from bertlab.disk import read_object, refuse_others
+    from bertlab.pages.html import MARK
     from bertlab.pages.kinds import kinds_of
 
     folders = [Path(folder) for folder in config.runs]
-    kinds_of(folders, config.texts, of_corpus=config.corpus is not None)
+    kinds = kinds_of(folders, config.texts, of_corpus=config.corpus is not None)
+    if config.label != "label" and kinds != ["vectors"]:
+        raise ConfigError(f"label={config.label}: the map of a file of vectors is coloured by it: leave it out")
+    if config.live and not {"pretraining", "contrast"} & set(kinds):
+        raise ConfigError(f"live={config.live}: {config.runs[0]} does not change any more: leave it out")
     corpus = read_object(Path(config.corpus)) if config.corpus else None
+    if corpus is not None and not (isinstance(corpus.get("findings"), list) and isinstance(corpus.get("train"), dict)):
+        raise ConfigError(f"corpus={config.corpus}: is not what bertlab corpus --json wrote: write it again, or leave it out")
 
     from bertlab.pages.report import page_of, write_report  # from here on with torch
 
     out = Path(config.out) if config.out else page_of(folders[0])
+    refuse_others(out, ".html", MARK)
     finished = write_report(out, folders, corpus, config.live, texts=config.texts, label=config.label)
     print(f"page        {out}", flush=True)
     while not finished and config.live:

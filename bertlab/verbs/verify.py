@@ -32,10 +32,12 @@ class Config:
 def run(config: Config) -> list[dict[str, str]]:
     """Print and return every link. Raises ConfigError for a folder that is none of ours, and CorruptError, when all lines are printed, for
     the first link that differs (with `strict`: or is absent)."""
-    from bertlab.disk import write_json
+    from bertlab.disk import refuse_others, write_json
     from bertlab.pages.screen import inert
     from bertlab.training.chain import follow
 
+    if config.json:
+        refuse_others(Path(config.json), ".json", '"status"', '"message"')
     links = []
     for link in follow([Path(folder) for folder in config.folder]):
         print(inert(f"{link.status:<8} {link.name:<11} {link.message}"), flush=True)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from bertlab.config import save
-from bertlab.errors import ConfigError, CorruptError
+from bertlab.disk import write_json
+from bertlab.errors import ConfigError
 from bertlab.training.runlog import RunLog
 from bertlab.verbs import pretrain
 from bertlab.verbs.report import Config, run
@@ -35,7 +36,7 @@ def test_the_page_goes_into_the_run_or_where_it_is_asked_for(begun: Path, tmp_pa
     assert run(Config(runs=(str(begun), str(begun)), out=str(tmp_path / "both.html"))) == tmp_path / "both.html"
     assert "2 runs" in (tmp_path / "both.html").read_text()
     assert f"page        {begun / 'report.html'}" in capsys.readouterr().out
-    with pytest.raises(CorruptError):
+    with pytest.raises(ConfigError, match="is not what bertlab corpus --json wrote"):
         run(Config(runs=(str(begun),), corpus=str(_facts(tmp_path)), out=str(tmp_path / "none.html")))
     assert "page" not in capsys.readouterr().out and not (tmp_path / "none.html").exists()  # no place is named before it is there
 
@@ -60,9 +61,28 @@ def test_settings_that_cannot_be_are_refused(given: dict[str, Any], words: str) 
 
 
 def test_facts_of_a_corpus_that_are_none_end_in_one_line(begun: Path, tmp_path: Path) -> None:
-    with pytest.raises(CorruptError) as caught:
+    with pytest.raises(ConfigError, match="facts.json: is not what bertlab corpus --json wrote") as caught:
         run(Config(runs=(str(begun),), corpus=str(_facts(tmp_path))))
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_of_vectors_alone_and_what_changes_no_more_are_refused(begun: Path, tmp_path: Path) -> None:
+    write_json(tmp_path / "scored" / "metrics.json", {"labels": ["a"]})
+    with pytest.raises(ConfigError, match="label=colour: the map of a file of vectors is coloured by it"):
+        run(Config(runs=(str(begun),), label="colour"))
+    with pytest.raises(ConfigError, match="live=3: .*scored does not change any more"):
+        run(Config(runs=(str(tmp_path / "scored"),), live=3))
+
+
+def test_nothing_of_somebody_elses_is_taken_for_an_earlier_page(begun: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.html"
+    mine.write_text("<html>mine</html>")
+    for out, words in ((mine, "is nothing that this command writes"), (tmp_path / "rows.jsonl", "name it NAME.html")):
+        with pytest.raises(ConfigError, match=words):
+            run(Config(runs=(str(begun),), out=str(out)))
+    assert mine.read_text() == "<html>mine</html>" and not (tmp_path / "rows.jsonl").exists()
+    for _ in range(2):  # its own is written again
+        run(Config(runs=(str(begun),), out=str(tmp_path / "page.html")))
 
 
 def test_a_live_page_is_written_again_until_the_run_is_finished(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
