@@ -3,16 +3,22 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bertlab.evaluation.metrics import mean_and_deviation
 from bertlab.pages.screen import metric_words, table
 
 SHOWN = 10
 
 
 def trial_lines(
-    lines: Sequence[dict[str, Any]], winner: dict[str, Any], metric: str, intervals: Mapping[str, Any], path: Sequence[str], examples: int
+    lines: Sequence[dict[str, Any]],
+    search: Mapping[str, Any],
+    metric: str,
+    intervals: Mapping[str, Any],
+    path: Sequence[str],
+    examples: int,
 ) -> list[str]:
-    """lines: of trials.jsonl. intervals: of the chosen model's scores on its `examples` of dev, `path` that of the `metric` in them."""
+    """lines: of trials.jsonl, and `search` what metrics.json says of them. intervals: of the chosen model's scores on its `examples` of
+    dev, `path` that of the `metric` in them."""
+    winner = search["chosen"]
     finished = sorted((line for line in lines if line["score"] is not None), key=lambda line: (-line["score"], line["trial"]))
     finished.remove(winner)
     rows = [
@@ -25,10 +31,8 @@ def trial_lines(
         ]
         for line in [winner, *finished][:SHOWN]
     ]
-    failed = len(lines) - len(finished) - 1
-    spread = mean_and_deviation([line["score"] for line in [winner, *finished]])
-    tried = f"tried      {len(lines):,} settings" + (f", of which {failed:,} diverged" if failed else "")
-    tried += f"; dev {metric_words(metric)}: mean {spread['mean']:.3f}" + ("" if spread["sd"] is None else f", sd {spread['sd']:.3f}")
+    tried = f"tried      {len(lines):,} settings" + (f", of which {search['failed']:,} diverged" if search["failed"] else "")
+    tried += f"; dev {metric_words(metric)}: mean {search['mean']:.3f}" + ("" if search["sd"] is None else f", sd {search['sd']:.3f}")
     words = [table(["trial", "rate", "batch", "epochs", f"dev {metric_words(metric)}"], rows), tried]
     words.append(
         f"dev        {metric_words(metric)} {winner['score']:.3f}: the best of {len(lines):,} on {examples:,} examples, and so optimistic:"
@@ -38,9 +42,8 @@ def trial_lines(
     for name in path:
         interval = interval[name]
     if interval["low"] is not None:
-        near = sum(line["score"] >= interval["low"] for line in finished)
         words.append(
             f"           {intervals['level']:.0%} interval {interval['low']:.3f} to {interval['high']:.3f}, the choice not counted;"
-            f" {near:,} of the {len(finished):,} others reach into it"
+            f" {search['reaching']:,} of the {len(finished):,} others reach into it"
         )
     return words

@@ -119,6 +119,15 @@ def best_trial(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return max(finished, key=lambda line: (line["score"], -_or_infinite(line["dev_loss"]), -line["trial"]))
 
 
+def among(lines: Sequence[dict[str, Any]], winner: dict[str, Any], low: float | None) -> dict[str, Any]:
+    """How the winner stands among all: `failed` how many diverged, `mean` and `sd` of the others' scores and its own, and `reaching`, how
+    many others reach into its interval, which begins at `low` (None: there is none)."""
+    scores = [line["score"] for line in lines if line["score"] is not None]
+    others = [line["score"] for line in lines if line["score"] is not None and line["trial"] != winner["trial"]]
+    reaching = None if low is None else sum(score >= low for score in others)
+    return {"failed": len(lines) - len(scores)} | mean_and_deviation(scores) | {"reaching": reaching}
+
+
 def prefix_of(number: int) -> str:
     """How the checkpoints of a trial's seeds are called, before the seed."""
     return f"trial-{number:04}-"

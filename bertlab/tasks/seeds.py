@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from bertlab.batches.flat import LabelledBatch, fill_budget
 from bertlab.batches.labelled import Examples
 from bertlab.disk import make_folder
+from bertlab.errors import ConfigError, CorruptError
 from bertlab.model.encoder import Bert
 from bertlab.model.learnt_parts import add_adapters, begin_anew, freeze, merge_adapters
 from bertlab.progress import Report, averaged, progress, silent
@@ -181,9 +182,12 @@ def plan_of(recipe: Recipe, steps: int, seed: int) -> loop.Plan:
 
 
 def dev_scores(data: Data, model: nn.Module, device: torch.device) -> dict[str, Any]:
-    """The metrics and loss of dev, and what is set on it: dev, dev_loss, tuned."""
+    """The metrics and loss of dev, and what is set on it: dev, dev_loss, tuned. Raises ConfigError for a model that diverged."""
     task, gold = data.task, data.gold["dev"]
-    outputs = task.run(model, data.encoded["dev"], data.labels, device=device)
+    try:
+        outputs = task.run(model, data.encoded["dev"], data.labels, device=device)
+    except CorruptError:  # not on disk: in fewer steps than the loop skips
+        raise ConfigError("after an epoch the model gives NaN or infinity on dev: lower the learning rate") from None
     tuned = task.tune(gold, outputs, data.labels)
     return {"dev": task.metrics(gold, outputs, replace(data.labels, tuned=tuned)), "dev_loss": task.loss(gold, outputs), "tuned": tuned}
 

@@ -92,7 +92,7 @@ def _tune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, An
     from bertlab.pages.results import opening, save_best, start_line, write_results
     from bertlab.tasks.data import labels_of
     from bertlab.tasks.measures import leaks_of
-    from bertlab.tasks.search import TRIALS, best_trial, prefix_of, search, settings_of, usual_values, without_test
+    from bertlab.tasks.search import TRIALS, among, best_trial, prefix_of, search, settings_of, usual_values, without_test
     from bertlab.tasks.seeds import train_seeds
     from bertlab.tasks.start import open_start, read_splits
     from bertlab.training.runlog import remember_inputs
@@ -122,7 +122,10 @@ def _tune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, An
         return {}
     known["dev_intervals"] = data.task.intervals(data.gold["dev"], best.dev_outputs, labels_of(data, best.best))
     known["learning_rate"] = winner["learning_rate"]
-    known["search"] = {"trials": len(lines), "of": TRIALS, "chosen": winner}
+    low: Any = known["dev_intervals"]
+    for name in (*next(iter(data.task.scores.values())), "low"):
+        low = low[name]
+    known["search"] = {"trials": len(lines), "of": TRIALS, "chosen": winner} | among(lines, winner, low)
     metrics = write_results(out, best, baselines=config.baselines, known=known)
     save_best(out, best, start, metrics, out, further={"trials": len(lines)}, files=[TRIALS])
     report_on(out)
@@ -135,7 +138,7 @@ def _summary(out: Path, data: "Data", lines: list[dict[str, Any]], metrics: dict
     from bertlab.pages.trials import trial_lines
 
     first = next(iter(data.task.scores))
-    shown = trial_lines(lines, metrics["search"]["chosen"], first, metrics["dev_intervals"], data.task.scores[first], metrics["dev"]["n"])
+    shown = trial_lines(lines, metrics["search"], first, metrics["dev_intervals"], data.task.scores[first], metrics["dev"]["n"])
     shown += failed_lines(data.task, metrics)
     return "\n".join(
         [

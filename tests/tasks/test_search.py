@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -205,14 +206,32 @@ def test_how_many_were_tried_and_that_the_best_flatters_is_said_and_kept(
     assert "with the best of 2 settings by the same" in (out / "model" / "README.md").read_text()
     from bertlab.pages.trials import trial_lines
 
-    shown = "\n".join(trial_lines(trials(out), metrics["search"]["chosen"], "macro_f1", metrics["dev_intervals"], ("macro", "f1"), 8))
+    shown = "\n".join(trial_lines(trials(out), metrics["search"], "macro_f1", metrics["dev_intervals"], ("macro", "f1"), 8))
     assert "tried      2 settings; dev macro-F1: mean" in shown and "the best of 2 on 8 examples, and so optimistic" in shown
     assert "of the 1 others reach into it" in shown
+    scores = [line["score"] for line in trials(out)]
+    told = {"failed": 0, "mean": pytest.approx(statistics.mean(scores)), "sd": pytest.approx(statistics.stdev(scores))}
+    other = next(line["score"] for line in trials(out) if line["trial"] != metrics["search"]["chosen"]["trial"])
+    told["reaching"] = int(other >= metrics["dev_intervals"]["macro"]["f1"]["low"])
+    assert {name: metrics["search"][name] for name in told} == told
     assert bertlab.load(str(out / "model")).predict(["violin of the old place"])[0].label in ("music", "other")
     assert "differs" not in {link.status for link in chain.follow([out])}
     capsys.readouterr()
     assert tune.run(tune.Config(model=base, out=str(out), **files, **SEARCHED)) == metrics
     assert "is finished: nothing to do" in capsys.readouterr().out
+
+
+def test_a_rate_that_ends_in_nan_within_an_epoch_is_a_trial_that_failed(
+    base: str, files: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rates = {"learning_rates": (1e30, 1e-3), "batch_sizes": (64,), "epoch_counts": (1,), "seeds": 1}
+    metrics = tune.run(tune.Config(model=base, out=str(tmp_path / "run"), **files, **SEARCHED | rates))
+    failed, fine = trials(tmp_path / "run")
+    assert failed["score"] is None and failed["failed"] == "after an epoch the model gives NaN or infinity on dev: lower the learning rate"
+    assert fine["score"] is not None and metrics["search"]["failed"] == 1 and metrics["learning_rate"] == 1e-3
+    assert "of which 1 diverged" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="NaN or infinity on dev: lower the learning rate"):
+        finetune.run(finetune.Config(model=base, out=str(tmp_path / "one"), learning_rate=1e30, batch_size=64, epochs=1, seeds=1, **files))
 
 
 def test_the_test_file_has_no_part_in_the_search(
