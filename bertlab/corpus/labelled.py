@@ -202,7 +202,7 @@ def _read_table(
         value = None if label is None else row.get(label)
         labels.append(_labels_of(value, label_separator, place) if sets else label_of(value, place))
         if needs_label and labels[-1] is None:
-            raise DataError(f"{place}: the label in column '{label}' is empty: give every row a label")
+            raise DataError(f"{place}: the label in column '{label}' is empty or NaN: give every row a label")
         ids.append(id_of(row.get(id), f"{path.name}:{number}", place))
     read = Labelled(ids, texts, texts_b if paired else None, None, str(path))
     if any(each is None for each in labels):
@@ -252,7 +252,7 @@ def label_names(train: Labelled) -> list[str]:
     distinct = set(train.labels or ())
     if len(distinct) < 2:
         only = f"one label, '{next(iter(distinct))}'" if distinct else "no label"
-        raise DataError(f"{train.origin}: {only} in {len(train)} rows: a classifier needs at least two")
+        raise DataError(f"{train.origin}: {only} in {len(train)} rows: at least two are needed")
     return _in_order(distinct, train)
 
 
@@ -396,7 +396,8 @@ def folds_of(rows: Rows, folds: int, strata: Sequence[int], together: Sequence[s
     texts_of = _texts_of(hashes, strata)
     dealt = [text_hash for stratum in sorted(texts_of) for text_hash in ranked(texts_of[stratum], f"folds {seed}")]
     if len(dealt) < folds:
-        raise DataError(f"{rows.origin}: {len(dealt)} different texts cannot be divided into {folds} folds: give fewer folds")
+        remedy = "fewer folds" if len(dealt) > 1 else "more texts"
+        raise DataError(f"{rows.origin}: {len(dealt)} different texts cannot be divided into {folds} folds: give {remedy}")
     fold_of = {text_hash: place % folds for place, text_hash in enumerate(dealt)}
     return [fold_of[text_hash] for text_hash in hashes]
 

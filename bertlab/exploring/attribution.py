@@ -34,6 +34,8 @@ def attributed(model: LoadedModel, text: str, text_b: str | None = None, label: 
     """
     if not isinstance(model.model, BertForSequenceClassification):
         raise ConfigError(f"{model.folder}: gives no class or number to a whole text: attributions are of those")
+    if text_b is not None and model.pairs is False:
+        raise ConfigError(f"{model.folder}: fine-tuned on single texts: give no second")
     sequence = framed(model, text, text_b)
     column = _column(model, sequence.ids, sequence.segments, label)
     frame = (sequence.ids == model.tokenizer.cls_id) | (sequence.ids == model.tokenizer.sep_id)

@@ -27,7 +27,7 @@ from bertlab.disk import (
 )
 from bertlab.errors import BertlabError, ConfigError, CorruptError
 from bertlab.model.facts import WEIGHTS, load_facts, nothing_at
-from bertlab.training.tracking import Tracker, numbers_of
+from bertlab.training.tracking import Tracker, numbers_of, refuse_missing
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -94,8 +94,9 @@ def run_folder(config: Any, accelerator: "Accelerator", free: set[str]) -> Itera
 def agree_with_config(config: Any, out: Path, free: set[str]) -> None:
     """Check that a run folder can be made, is empty, or was started with the settings of `config` (but for the `free` ones).
 
-    Raises ConfigError naming what changed, or that the folder is somebody else's.
+    Raises ConfigError naming what changed, or that the folder is somebody else's; and, before it is made, for a tracker that is not there.
     """
+    refuse_missing(getattr(config, "track", None))
     refuse_file(out)
     refuse_unwritable(out)
     if not out.is_dir():

@@ -60,6 +60,12 @@ class Told:
             print(f"note: {self._kind} failed and is told no more ({_reason(error)}); metrics and report miss nothing", flush=True)
 
 
+def refuse_missing(kind: str | None) -> None:
+    """Raise ConfigError for a tracker that is not installed."""
+    if kind is not None and find_spec(kind) is None:
+        raise ConfigError(f"track={kind} needs {kind}: {install('track') if kind == 'tensorboard' else f'pip install {kind}'}")
+
+
 def start(kind: Kind | None, out: Path, settings: Mapping[str, Any]) -> Tracker | None:
     """The tracker of a run, told of its settings; None for none. Of the main process; Accelerate must have been started.
 
@@ -67,8 +73,7 @@ def start(kind: Kind | None, out: Path, settings: Mapping[str, Any]) -> Tracker 
     """
     if kind is None:
         return None
-    if find_spec(kind) is None:
-        raise ConfigError(f"track={kind} needs {kind}: {install('track') if kind == 'tensorboard' else f'pip install {kind}'}")
+    refuse_missing(kind)
     memory = read_object(out / MEMORY) if (out / MEMORY).is_file() else {}
     before = memory.get(kind)
     try:

@@ -52,6 +52,11 @@ def _of_masks(model: LoadedModel) -> list[dict[str, float]]:
     return [{each["label"]: each["probability"] for each in classes}]
 
 
+def test_a_second_text_is_no_part_of_a_task_of_single_ones(models: Any) -> None:
+    with pytest.raises(ConfigError, match="fine-tuned on single texts: give no second"):
+        attributed(models["single"], TEXT, SECOND)
+
+
 def test_without_a_label_the_likeliest_is_explained(models: Any) -> None:
     (prediction,) = models["single"].predict([TEXT])
     assert attributed(models["single"], TEXT)["label"] == prediction.label

@@ -14,6 +14,7 @@ from bertlab.errors import ConfigError
 from bertlab.training import tracking
 from bertlab.training.runlog import RunLog
 from bertlab.training.tracking import Kind, numbers_of, start
+from bertlab.verbs import finetune
 
 CLASSES: dict[Kind, str] = {"wandb": "WandBTracker", "mlflow": "MLflowTracker", "trackio": "TrackioTracker"}
 
@@ -53,6 +54,10 @@ def test_a_tracker_that_is_not_installed_is_named_in_one_line(tmp_path: Path, mo
         start("tensorboard", tmp_path, {})
     with pytest.raises(ConfigError, match="track=wandb needs wandb: pip install wandb$"):
         start("wandb", tmp_path, {})
+    out = tmp_path / "run"
+    with pytest.raises(ConfigError, match="track=wandb needs wandb"):
+        finetune.look(finetune.Config(model="absent", train="absent.csv", out=str(out), track="wandb"))
+    assert not out.exists(), "a run that could not begin has no folder"
 
 
 def test_tensorboard_holds_the_numbers_at_their_steps(tmp_path: Path) -> None:
