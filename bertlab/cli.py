@@ -298,9 +298,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     code = _guarded(list(sys.argv[1:] if argv is None else argv))
     if argv is None:  # all is done and written: being asked to end, while the interpreter takes itself apart, changes nothing of that
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if _has_joined_others():
-        # All is written and every process has said so. The threads that connect them can abort an interpreter that takes itself apart
-        # ("terminate called without an active exception", rare, and after destroy_process_group too): leave without that.
+    if _has_joined_others() or (argv is None and "bertlab.pages.serving" in sys.modules):
+        # All is written and every process has said so. The threads that connect them, and those that computed for a page, can abort an
+        # interpreter that takes itself apart ("terminate called without an active exception", rare): leave without that.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

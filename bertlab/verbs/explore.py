@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertlab.config import POSITIONAL
+from bertlab.corpus.dialect import Dialect
 from bertlab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class Config:
     """With out: a word whose vectors are shown in the contexts of --contexts."""
     contexts: str | None = None
     """With out: a text file of that word's contexts, one a line, a blank line between senses."""
+    encoding: str = "utf-8"
+    """Of contexts: what its bytes stand for, as cp1252 in files of Windows."""
     index: str | None = None
     """Vectors of bertlab embed, made by this model: the nearest of its texts are shown too."""
     port: int = 0
@@ -45,6 +48,7 @@ class Config:
             raise ConfigError(f"out={self.out}: give --text too, and a name that ends in .html")
         if (self.word is None) != (self.contexts is None):
             raise ConfigError("word and contexts: give both or none")
+        Dialect(encoding=self.encoding)  # raises for what is none
         if not 0 <= self.port < 2**16:
             raise ConfigError(f"port={self.port} is not between 0 and 65535")
 
@@ -97,20 +101,24 @@ def _write(config: Config, answers: dict[str, Any]) -> None:
     classes = "classes" in (looked["answer"] or {}) or "value" in (looked["answer"] or {})
     snapshot = {"about": about, **asked, "looked": looked, "why": answers["attribute"](asked) if classes else None}
     snapshot["near"] = answers["near"](asked) if about["index"] else None
-    snapshot["parted"] = answers["contexts"]({"word": config.word, "groups": _groups(config.contexts)}) if config.contexts else None
+    snapshot["parted"] = (
+        answers["contexts"]({"word": config.word, "groups": _groups(config.contexts, Dialect(encoding=config.encoding))})
+        if config.contexts
+        else None
+    )
     text = page(snapshot)
     write_text(Path(config.out), text)
     print(f"written     {config.out}: {len(text.encode()) / 1000:,.0f} kB, opens by itself")
 
 
-def _groups(path: str) -> Sequence[Sequence[str]]:
+def _groups(path: str, dialect: Dialect) -> Sequence[Sequence[str]]:
     """Lines of a text file, parted where lines are blank."""
     from collections import Counter
 
     from bertlab.corpus.files import lines
 
     groups: list[list[str]] = [[]]
-    for _, line in lines(Path(path), "stop", Counter()):
+    for _, line in lines(Path(path), "stop", Counter(), dialect):
         if line and line.strip():
             groups[-1].append(line.strip())
         elif groups[-1]:

@@ -52,9 +52,13 @@ def snapshot_of(path: Path) -> dict[str, Any]:
 
 def test_a_page_in_a_file_holds_what_was_found(every_model: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     contexts = tmp_path / "contexts.txt"
-    contexts.write_text("the river runs\nold river\n\n \na stone river\n")
+    contexts.write_text("the river runs\nold river – sea\n\n \na stone river\n", "cp1252")
     out = tmp_path / "deep" / "page.html"
-    run(Config(model=every_model["words"], out=str(out), text=TEXT, text_b="a hill", word="river", contexts=str(contexts)))
+    run(
+        Config(
+            model=every_model["words"], out=str(out), text=TEXT, text_b="a hill", word="river", contexts=str(contexts), encoding="cp1252"
+        )
+    )
     found = snapshot_of(out)
     assert found["text"] == TEXT and found["text_b"] == "a hill" and found["why"] is None and found["near"] is None
     assert [each["group"] for each in found["parted"]["contexts"]] == [0, 0, 1] and found["looked"]["next"] is not None
