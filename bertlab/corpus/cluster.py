@@ -65,6 +65,11 @@ class Cluster:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"cluster.{name}={value}: give 1 or more")
+        for name in ("partition", "time", "sbatch", *(("tasks", "workers", "memory_gb") if self.engine is None else ())):
+            if self.engine != "slurm" and getattr(self, name) != getattr(type(self), name):
+                raise ConfigError(
+                    f"cluster.{name} does nothing without --cluster.engine{' slurm' * (self.engine is not None)}: leave it out"
+                )
         if self.engine == "slurm" and not self.partition:
             raise ConfigError("cluster.engine=slurm needs a partition: give --cluster.partition NAME (sinfo lists them)")
         for option in self.sbatch:

@@ -5,6 +5,7 @@
 A folder is believed no further than it can be read: what a run does not leave ends in one line.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,10 +65,18 @@ def report_on(run: Path, refresh: int | None = None, *, anew: bool = True) -> No
     only where there is none, since a run was cut off between its result and its page."""
     if not anew and (run / REPORT).is_file():
         return
+    if refresh and (asked := _refresh_of(run / REPORT)):
+        refresh = min(refresh, asked)  # of somebody who watches by --live
     try:
         write_report(run / REPORT, [run], refresh=refresh)
     except BertlabError as error:
         print(f"note: no report: {error}", flush=True)
+
+
+def _refresh_of(page: Path) -> int | None:
+    """After how many seconds a browser reads a page again, if it does."""
+    found = re.search(rb"<meta http-equiv=refresh content=(\d{1,6})>", page.read_bytes()[:4096]) if page.is_file() else None
+    return int(found[1]) if found else None
 
 
 def page_of(folder: Path) -> Path:

@@ -83,6 +83,8 @@ def run(config: Config) -> dict[str, Any]:
     found = list(islice(occurrences(config.word, rows.texts), config.most + 1))
     if len(found) < 2:
         raise DataError(f"{config.in_}: {' or '.join(config.word)} stands there {len(found)} times: 2 or more can be compared")
+    if config.senses and config.senses > len(found):
+        raise DataError(f"{config.in_}: {len(found)} occurrences are no {config.senses} groups: give fewer --senses, or more texts")
     embedder = open_embedder(config.model, config.device)
     vectors = word_vectors(embedder, rows.texts, found[: config.most], config.layer)
     groups = {kind: grouped(getattr(vectors, kind), config.senses) for kind in KINDS}

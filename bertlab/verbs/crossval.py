@@ -119,6 +119,7 @@ def _cross_validate(config: Config, out: Path, accelerator: "Accelerator") -> di
             "near_copies": near["near"] if near else 0,
         }
         found |= {name: state[name] for name in ("seed", "epoch", "dev", "dev_loss")}
+        found["failed"] = task.score(state["dev"]) <= task.score(task.constant(data.gold["train"], data.gold["dev"], known[-1]))
         found["test"] = task.metrics(data.gold["test"], outputs[-1], known[-1])
         if config.baselines:
             answered = task.baselines(parts["train"], data.gold["train"], parts["test"], labels)
@@ -196,6 +197,9 @@ def _summary(config: Config, task: "Task", metrics: dict[str, Any]) -> list[str]
     lines.append("            so that the deviation says little of other texts: the interval above is of all out-of-fold answers together")
     lines += [f"            {name}: {shown(each[first])}" for name, each in metrics["baselines"].items()]
     lines += verdict_lines(metrics)
+    if failed := [str(state["fold"] + 1) for state in metrics["folds"] if state["failed"]]:
+        which = f"{len(failed)} of {counted(config.folds, 'fold')} ({', '.join(failed)})"
+        lines.append(f"failed     {which}: on dev no better than one answer for all, and part of every number above")
     if copies := metrics["near_copies"]:
         are = f"{counted(copies, 'text')} {'is' if copies == 1 else 'are'}"
         lines.append(f"warning: {are} nearly equal to one that their model learnt from: the scores flatter")

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -386,3 +387,13 @@ def test_settings_that_make_no_sense_are_refused() -> None:
     for wrong in ({"tasks": 0}, {"workers": 0}, {"memory_gb": 0}, {"engine": "slurm"}, {"sbatch": ("account",)}, {"sbatch": ("--a=b",)}):
         with pytest.raises(ConfigError):
             Cluster(**wrong)
+    idle: dict[str, Any]
+    for idle in (
+        {"tasks": 4},
+        {"memory_gb": 2},
+        {"partition": "long"},
+        {"engine": "local", "partition": "long"},
+        {"engine": "ray", "time": "1:00"},
+    ):
+        with pytest.raises(ConfigError, match=f"cluster.{[*idle][-1]} does nothing without --cluster.engine"):
+            Cluster(**idle)

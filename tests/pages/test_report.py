@@ -285,6 +285,16 @@ def test_a_run_that_goes_on_is_shown_as_far_as_it_is_and_read_again(tmp_path: Pa
     assert "http-equiv=refresh" not in (tmp_path / "page.html").read_text()
 
 
+def test_a_run_that_writes_its_page_keeps_the_seconds_of_who_watches_it(tmp_path: Path, make_pretrained: Make) -> None:
+    run = make_pretrained(tmp_path / "run", finished=False)
+    for watched, kept in ((None, 60), (1, 1), (600, 60)):
+        (run / "report.html").unlink(missing_ok=True)
+        if watched:
+            write_report(run / "report.html", [run], refresh=watched)
+        report_on(run, refresh=60)
+        assert f"<meta http-equiv=refresh content={kept}>" in (run / "report.html").read_text()
+
+
 def test_a_log_of_an_earlier_version_and_an_empty_one_are_drawn_against_steps(tmp_path: Path, make_pretrained: Make) -> None:
     run = make_pretrained(tmp_path / "run", finished=False)
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

@@ -165,6 +165,16 @@ def crossed(base: str, file: tuple[str, set[str]], tmp_path_factory: pytest.Temp
     return out, metrics, said.getvalue()
 
 
+def test_folds_that_learnt_nothing_are_told(
+    base: str, file: tuple[str, set[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow = QUICK | {"learning_rate": 1e-12, "epochs": 1, "folds": 2, "baselines": False}
+    metrics = crossval.run(crossval.Config(model=base, train=file[0], out=str(tmp_path / "run"), **slow))
+    failed = [fold["fold"] + 1 for fold in metrics["folds"] if fold["failed"]]
+    assert failed, "a model that cannot move from its random head is no better than one answer for all"
+    assert f"failed     {len(failed)} of 2 folds ({', '.join(map(str, failed))}): on dev no better than one" in capsys.readouterr().out
+
+
 def test_every_row_has_a_prediction_and_the_scores_are_those_of_all_of_them(crossed: tuple[Path, dict[str, Any], str]) -> None:
     out, metrics, said = crossed
     columns = pq.read_table(out / "predictions.parquet").to_pydict()
@@ -175,6 +185,7 @@ def test_every_row_has_a_prediction_and_the_scores_are_those_of_all_of_them(cros
     of_folds = [fold["test"]["macro"]["f1"] for fold in metrics["folds"]]
     assert metrics["over_folds"]["macro_f1"] == {"mean": pytest.approx(np.mean(of_folds)), "sd": pytest.approx(np.std(of_folds, ddof=1))}
     assert sum(fold["examples"]["test"] for fold in metrics["folds"]) == 150 and all(fold["dev"]["n"] for fold in metrics["folds"])
+    assert [fold["failed"] for fold in metrics["folds"]] == [False] * 3 and "failed" not in said
     assert set(metrics["baselines"]) == {"TF-IDF + logistic regression", "majority class"}
     against = metrics["against_baseline"]
     assert (against["a"], against["n"]) == (pytest.approx(metrics["macro"]["f1"]), 150)

@@ -88,6 +88,7 @@ def test_json_and_parquet_files_hold_what_was_found(folder: str, tmp_path: Path,
     ("args", "words", "code"),
     [
         (["bank", "--senses", "0"], "senses=0", 2),
+        (["bank", "--senses", "999"], "occurrences are no 999 groups: give fewer --senses", 3),
         (["bank", "--output", "x.csv"], "name it .json or .parquet", 2),
         (["  "], "give a word", 2),
         (["zebra"], "zebra stands there 0 times: 2 or more can be compared", 3),
