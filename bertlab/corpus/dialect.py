@@ -81,6 +81,12 @@ def table_line(cells: Iterable[Any], separator: str, excel: bool = False) -> str
     return line.getvalue()
 
 
+def between_excel_cells(separator: str | None, source: Dialect) -> str:
+    """What stands between the cells of a table for Excel: what a person says, else what does in the CSV that was read. Raises ConfigError
+    for what stands between no cells."""
+    return Dialect(separator=separator or source.separator).between_cells("csv")
+
+
 def encoding_for(excel: bool) -> str:
     """Of a table that is written: UTF-8, for Excel with a byte order mark."""
     return "utf-8-sig" if excel else "utf-8"

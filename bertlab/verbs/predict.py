@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
-from bertlab.corpus.dialect import Dialect
+from bertlab.corpus.dialect import Dialect, between_excel_cells
 from bertlab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Config(Dialect):
         if self.excel_separator is not None:
             if not self.excel:
                 raise ConfigError("excel_separator is for --excel: give both, or leave it out")
-            Dialect(separator=self.excel_separator)  # refuses what stands between no cells
+            between_excel_cells(self.excel_separator, self)
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def _predict(config: Config, output: Path, work: Path) -> dict[str, Any]:
     assert model.task is not None
     if config.probabilities and model.task.exclusive is None:
         raise ConfigError(f"probabilities are of classes, and the model is for {model.task.name}, which has none: leave it out")
-    between = Dialect(separator=config.excel_separator or config.separator).between_cells("csv") if config.excel else ","
+    between = between_excel_cells(config.excel_separator, config) if config.excel else ","
     form = labelling.Form(output.suffix, config.probabilities, between, config.excel)
     rows = model.task.read(str(source), columns, needs_gold=False)
     kept = values_of(source, keep, config.dialect)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bertlab.config import POSITIONAL
-from bertlab.corpus.dialect import Dialect
+from bertlab.corpus.dialect import Dialect, between_excel_cells
 from bertlab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ class Config(Dialect):
     id, text), or a pair (cosine, id, text, other_id, other_text), the nearest pairs first."""
     excel: bool = False
     """Of .csv: as Excel opens it by a double click, as by bertlab predict --excel."""
+    excel_separator: str | None = None
+    """What stands between the cells of --excel, as ; for a European Excel. Default: as in the texts (--separator)."""
     device: Literal["cpu", "cuda"] | None = None
     """Of the model; default: the GPU where there is one."""
 
@@ -86,6 +88,10 @@ class Config(Dialect):
             raise ConfigError("json is a way to print: name the output NAME.jsonl for JSON in a file")
         if self.excel and Path(self.output or "").suffix != ".csv":
             raise ConfigError("excel is a way to write .csv: give --output NAME.csv, or leave it out")
+        if self.excel_separator is not None:
+            if not self.excel:
+                raise ConfigError("excel_separator is for --excel: give both, or leave it out")
+            between_excel_cells(self.excel_separator, self)
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -124,7 +130,7 @@ def _answers(config: Config) -> Iterator[Put]:
 
     output = Path(config.output)
     columns = OF_NEAREST if config.duplicates is None else OF_PAIRS
-    separator = "\t" if output.suffix == ".tsv" else config.between_cells("csv") if config.excel else ","
+    separator = "\t" if output.suffix == ".tsv" else between_excel_cells(config.excel_separator, config) if config.excel else ","
     as_json = output.suffix == ".jsonl"
     with whole_file(output) as place, place.open("w", encoding=encoding_for(config.excel), newline="") as stream:
         if not as_json:

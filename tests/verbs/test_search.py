@@ -125,7 +125,7 @@ def test_a_file_has_the_answers_of_the_screen_a_row_each(index: str, tmp_path: P
             rows = list(csv.DictReader(stream, delimiter=separator))
         assert rows == [{key: str(value) for key, value in row.items()} for row in expected]
     excel = tmp_path / "excel.csv"
-    options = ["--top", "1", "--excel", "--separator", ";", "--device", "cpu"]
+    options = ["--top", "1", "--excel", "--excel-separator", ";", "--device", "cpu"]
     assert cli.main(["search", index, *asked, *options, "--output", str(excel)]) == 0
     assert excel.read_bytes().startswith(b"\xef\xbb\xbfquery;rank;score;id;text\n")
     assert '"\'=birds in; spring";1;' in excel.read_text(encoding="utf-8-sig")
@@ -199,6 +199,7 @@ def test_an_approximate_search_says_its_recall_and_of_few_texts_finds_the_same(i
         (["a query", "--output", "found.csv", "--json"], "name the output NAME.jsonl"),
         (["a query", " "], "a query is empty"),
         (["a query", "--excel"], "give --output NAME.csv"),
+        (["a query", "--excel-separator", ";"], "excel_separator is for --excel"),
     ],
 )
 def test_what_cannot_be_is_one_line(index: str, args: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
