@@ -73,13 +73,19 @@ def remove_folder(path: Path) -> None:
 
 def sweep(folder: Path, name: str = "", *, deep: bool = False) -> None:
     """Take away what writing to `name` (default: to anything) in `folder`, or `deep`, in those within it, left behind when it was killed.
-    Nobody may be writing there."""
-    for entry in list(folder.rglob(f"{TEMPORARY}*") if deep else folder.iterdir()) if folder.is_dir() else ():
-        if entry.name.startswith(TEMPORARY) and entry.name.endswith(f"-{name}" if name else ""):
+    Nobody may be writing there, but to a folder within that has a lock of its own: that is left alone."""
+    for root, folders, files in os.walk(folder):
+        if Path(root) != folder and ".lock" in files:
+            folders.clear()
+            continue
+        for entry in (Path(root, each) for each in [*folders, *files] if each.startswith(TEMPORARY)):
+            if not entry.name.endswith(f"-{name}" if name else ""):
+                continue
             if entry.is_dir():
                 shutil.rmtree(entry, ignore_errors=True)
             else:
                 entry.unlink(missing_ok=True)
+        folders[:] = [each for each in folders if not each.startswith(TEMPORARY)] if deep else []
 
 
 def refuse_used(path: Path) -> None:

@@ -196,6 +196,17 @@ def test_a_folder_made_again_by_a_thread_of_the_run_was_removed_all_the_same(tmp
         (folder / "inputs.json").read_text()
 
 
+def test_a_deep_sweep_leaves_alone_what_has_a_lock_of_its_own(tmp_path: Path) -> None:
+    for place in ("predictions", "other/seeds", ".tmp-1-model/inner"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / ".tmp-2-a").write_text("half")
+    (tmp_path / "other" / ".lock").write_text("1")  # a run within the run's folder, that may be at work
+    sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "predictions"]
+    sweep(tmp_path, deep=True)
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob(".tmp-*")] == ["other/seeds/.tmp-2-a"]
+
+
 def test_a_folder_is_made_in_one_that_has_gone_only_where_it_may(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), whole_folder(tmp_path / "run" / "checkpoints" / "a", parents=False):
         pass

@@ -101,9 +101,10 @@ class BertEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 def _open(model: str | PathLike[str], device: str | None, precision: str) -> "Embedder":
     from bertlab.model.facts import COMPUTES, SINCE, fetch
 
-    folder = Path(fetch(model)).resolve()
+    place = fetch(model)
+    folder = Path(place).resolve()  # a relative path is another after os.chdir
     changed = tuple((folder / name).stat().st_mtime_ns if (folder / name).is_file() else 0 for name in (*COMPUTES, *SINCE))
-    return _opened(str(folder) if Path(fetch(model)).is_dir() else fetch(model), device, precision, changed)
+    return _opened(str(folder) if folder.is_dir() else place, device, precision, changed)
 
 
 @lru_cache(OPENED)
