@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -112,6 +112,28 @@ def refuse_others(path: Path, ending: str, *marks: str) -> None:
     if path.is_dir() or (path.is_file() and not _holds(path, marks)):
         raise ConfigError(f"{path} is there, and is nothing that this command writes: choose another name, or remove it first")
     refuse_unwritable(path)
+
+
+def refuse_mixed(out: Path, marks: Mapping[str, str]) -> None:
+    """Raise ConfigError for a folder of results that holds anything of somebody's which writing there would take away: a file that its
+    manifest binds and that was changed since, a file of a name in `marks` (names as `Path.match` has them) that it does not bind, and,
+    where there is no manifest, whatever is not of such a name with its mark in it, as a call leaves it that was cut off."""
+    found = [path for path in sorted(out.rglob("*")) if path.is_file() and not path.name.startswith(".")] if out.is_dir() else []
+    try:
+        manifest = out / MANIFEST
+        bound = bound_entries(read_sealed(manifest), manifest)
+    except (ConfigError, CorruptError):
+        bound = {}
+    for path in found:
+        name = path.relative_to(out).as_posix()
+        mark = next((mark for pattern, mark in marks.items() if Path(name).match(pattern)), None)
+        if name in bound:
+            if sha256_file(path) != bound[name]["sha256"]:
+                raise ConfigError(f"{path} was changed since bertlab wrote it: choose another --out, or remove it first")
+        elif bound and name != MANIFEST and mark is not None:
+            raise ConfigError(f"{path} is there, and was not written by bertlab: choose another --out, or move it away")
+        elif not bound and (mark is None or not _holds(path, [mark])):
+            raise ConfigError(f"{out} has content that is no evaluation of ours ({name}): choose another --out, or remove it first")
 
 
 def _holds(path: Path, marks: Iterable[str]) -> bool:

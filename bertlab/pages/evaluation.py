@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from bertlab.tasks.contract import Task
 
 MISTAKES, LABEL_ERRORS = "mistakes.jsonl", "label_errors.jsonl"
+# What an evaluation leaves, and a text that stands in each: nothing else is written over (bertlab/disk.py, `refuse_mixed`).
+LEFT = {"metrics.json": '"sha256"', "predictions.parquet": "text_sha256", MISTAKES: '"gold"', "figures/*": "<svg"}
 _LINE_BREAKS = {number: f"\\u{number:04x}" for number in (0x85, 0x2028, 0x2029)}  # to some readers; JSON escapes the others itself
 SHOWN = 3  # leaks and conflicts of which the rows are named; metrics.json has more
 LONGEST_TEXT = 60

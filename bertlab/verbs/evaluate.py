@@ -105,7 +105,8 @@ def run(config: Config) -> dict[str, Any]:
 
     Raises ConfigError (folders), DataError (columns, a label the model does not know), CorruptError.
     """
-    from bertlab.disk import MANIFEST, refuse_file
+    from bertlab.disk import MANIFEST, refuse_file, refuse_mixed
+    from bertlab.pages.evaluation import LEFT
     from bertlab.training.chain import kind_of
 
     out = Path(config.out)
@@ -114,6 +115,7 @@ def run(config: Config) -> dict[str, Any]:
         raise ConfigError(f"{out} is a run folder, with metrics of its own: choose another --out")
     if (out / MANIFEST).is_file() and (kind := kind_of(out)) != "predictions":  # which a manifest of ours would take from it
         raise ConfigError(f"{out} is a folder of another kind ({kind}): choose another --out")
+    refuse_mixed(out, LEFT)
     return {None: _fine_tuned, "probe": _probe}.get(config.task, _judged)(config, out)
 
 

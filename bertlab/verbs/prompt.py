@@ -67,13 +67,15 @@ def run(config: Config) -> dict[str, Any]:
     Raises ConfigError (folders, template, words), DataError (columns, a label without words), CorruptError.
     """
     from bertlab.corpus.labelled import label_ids, read_labelled
-    from bertlab.disk import MANIFEST, hash_some, refuse_file, sha256_file, write_json, write_sealed
+    from bertlab.disk import MANIFEST, hash_some, refuse_file, refuse_mixed, sha256_file, write_json, write_sealed
     from bertlab.model.facts import fetch, load_config, model_origin
+    from bertlab.pages.evaluation import LEFT
 
     out = Path(config.out)
     refuse_file(out)
     if (out / "config.yaml").exists():
         raise ConfigError(f"{out} is a run folder, with metrics of its own: choose another --out")
+    refuse_mixed(out, LEFT)
     load_config(fetch(config.model))
     columns: dict[str, Any] = {"text": config.text, "text_b": config.text_b, "label": config.label, "dialect": config.dialect}
     rows = read_labelled(config.data, **columns, needs_label=False)

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,44 @@ def test_vectors_are_found_by_the_ids_of_the_column_that_embed_was_given(
         assert cli.main(command) == 0
         assert pq.read_table(tmp_path / task / "predictions.parquet")["id"].to_pylist() == [f"1-{n}" for n in range(30)]
     assert "no column 'kye': the columns are 'key'" in refused(3, "--task", "clustering", "--vectors", *made, "--data", data, "--id", "kye")
+
+
+def test_nothing_of_somebody_elses_is_taken_away(models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, out = write(tmp_path / "rows.jsonl", labelled(30, 1)), tmp_path / "out"
+
+    def refused() -> str:
+        capsys.readouterr()
+        assert cli.main(["evaluate", "--task", "clustering", "--model", models[0], "--data", data, "--out", str(out)]) == 2
+        return capsys.readouterr().err
+
+    def held(**files: str) -> Path:
+        shutil.rmtree(out, ignore_errors=True)
+        for name, text in files.items():
+            path = out / name.replace("__", "/").replace("_", ".")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return out
+
+    def tree() -> dict[str, bytes]:
+        return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    for files in ({"notes_txt": "mine"}, {"metrics_json": '{"mine": 1}'}, {"figures__thesis_svg": "mine"}, {"predictions_parquet": "mine"}):
+        before = (held(**files), tree())[1]
+        assert "has content that is no evaluation of ours" in refused()
+        assert tree() == before
+    held()
+    evaluate("clustering", models[0], data, out)
+    (out / "notes.txt").write_text("mine")
+    evaluate("clustering", models[1], data, out)  # its own are replaced, and what stands beside them stays
+    assert (out / "notes.txt").read_text() == "mine"
+    (out / "manifest.json").unlink()  # as a call leaves it that was cut off
+    (out / "notes.txt").unlink()
+    evaluate("clustering", models[0], data, out)
+    (out / "mistakes.jsonl").write_text("mine")
+    assert "mistakes.jsonl is there, and was not written by bertlab" in refused()
+    (out / "mistakes.jsonl").unlink()
+    (out / "metrics.json").write_text((out / "metrics.json").read_text() + " ")
+    assert "metrics.json was changed since bertlab wrote it" in refused()
 
 
 def test_a_probe_leaves_what_a_classifier_leaves(models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
