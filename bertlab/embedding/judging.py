@@ -67,6 +67,7 @@ def file_vectors(paths: Sequence[Path], data: Sequence[Path]) -> VectorsOf:
     """
     parts: list[np.ndarray] = []
     rows: dict[str, int] = {}
+    starts: list[tuple[Path, int]] = []  # of each file's rows
     columns: dict[str, Path] = {}  # of the ids, where a manifest names them
     made: list[tuple[Path, dict[str, Any]]] = []  # how, where a manifest says it
     for path in paths:
@@ -82,9 +83,12 @@ def file_vectors(paths: Sequence[Path], data: Sequence[Path]) -> VectorsOf:
         if not np.isfinite(vectors).all():
             raise DataError(f"{path}: a vector has NaN or infinity: embed again")
         first = sum(map(len, parts))
+        starts.append((path, first))
         for row, id in enumerate(ids, first):
             if id in rows:
-                raise DataError(f"{path}: two vectors have the id {id!r}: give the texts ids that differ, and embed again")
+                before = next(each for each, start in reversed(starts) if start <= rows[id])
+                which = f"{path}" if before == path else f"{before} and {path} together"
+                raise DataError(f"{which}: two vectors have the id {id!r}: give the texts ids that differ, and embed again")
             rows[id] = row
         parts.append(vectors)
     every = np.concatenate(parts)
@@ -94,8 +98,8 @@ def file_vectors(paths: Sequence[Path], data: Sequence[Path]) -> VectorsOf:
         if strange is not None:
             theirs = "".join(f"; the ids of {path} are of the column {column!r}" for column, path in columns.items())
             raise DataError(
-                f"{', '.join(map(str, paths))}: no vector has the id {strange!r}: embed the file that is evaluated, and name the same "
-                f"column of ids here (--id; of a file without it they are FILE:LINE{theirs})"
+                f"{', '.join(map(str, paths))}: no vector has the id {strange!r}: embed the file that is evaluated (for a probe train "
+                f"too), and name the same column of ids here (--id; of a file without it they are FILE:LINE{theirs})"
             )
         return every[[rows[id] for id in ids]]
 

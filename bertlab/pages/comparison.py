@@ -149,6 +149,8 @@ def _percent(share: float) -> str:
 def _could_show(facts: dict[str, Any], result: dict[str, Any]) -> str:
     """The smallest difference that this test set is likely to show, and how many more examples the one seen would take."""
     least, needed = result["power"]["smallest_difference"], result["power"]["examples_needed"]
+    if _too_few(facts):
+        return f" {counted(facts['clusters']['number'], 'cluster')} can show none."
     if least is None:
         return f" These {facts['n']:,} examples are too few to show any difference between systems that disagree so rarely."
     text = f" With power {100 * result['power']['power']:.0f} % these {facts['n']:,} examples show a difference of {least:.3f} or more"
@@ -163,6 +165,11 @@ def _about(number: int) -> str:
 
 
 # --- what it means ----------------------------------------------------------------------------------------------------------------------
+
+
+def _too_few(facts: dict[str, Any]) -> bool:
+    """Whether no difference could be found: of k clusters that are swapped whole, 2 of 2^k ways are as extreme as the most extreme."""
+    return bool(facts["clusters"]) and 2.0 ** (1 - facts["clusters"]["number"]) > 1 - facts["level"]
 
 
 def _closing(facts: dict[str, Any]) -> list[str]:
@@ -186,6 +193,12 @@ def _closing(facts: dict[str, Any]) -> list[str]:
             lines.append(
                 "A system of one seed among them is taken as it is: how much another seed would change it is not in interval and p."
             )
+    if _too_few(facts):
+        number = facts["clusters"]["number"]
+        lines.append(
+            f"warning: {counted(number, 'cluster')} are too few: where chance swaps each of them whole, no p can be below "
+            f"{2.0 ** (1 - number):.3g}, and intervals of so few are too narrow. Leave --cluster out, or take a finer column."
+        )
     if any(score["interval"] and score["interval"]["low"] is None for system in facts["systems"] for score in system["scores"].values()):
         lines.append("[?]: every bootstrap sample gives the same score, which says nothing of how sure it is.")
     return lines

@@ -285,9 +285,15 @@ def comparison(runs: Sequence[Scored]) -> list[Markup]:
         chart = element("div", interval_chart(metric_words(first), dots), class_="charts") if kind not in CORRELATED else None
         parts.append(section(f"Side by side: {kind}", chart, table(columns, rows, "scores")))
         for group in _of_the_same_examples(its):
-            tests = element("code", f"bertlab compare --runs {shlex.join(f'{run.name}:{run.folder}' for run in group)}")
+            tests = element("code", f"bertlab compare --runs {shlex.join(map(_system, group))}")
             parts.append(soft("Overlapping intervals are no test. On the same examples the differences can be tested: ", tests))
     return parts
+
+
+def _system(run: Scored) -> str:
+    """How `bertlab compare` names it: all seeds where there are several, since another seed may give another order."""
+    place = run.folder / "predictions" if len(list(run.folder.glob("predictions/*.parquet"))) > 1 else run.folder
+    return str(place) if run.name == run.folder.resolve().name else f"{run.name}:{place}"
 
 
 def _of_the_same_examples(runs: Sequence[Scored]) -> list[list[Scored]]:

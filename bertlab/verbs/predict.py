@@ -126,6 +126,7 @@ def _refuse_edited(output: Path) -> None:
 
 
 def _predict(config: Config, output: Path, work: Path) -> dict[str, Any]:
+    from bertlab.corpus.files import kind_of
     from bertlab.corpus.tables import values_of
     from bertlab.evaluation.predictions import OF_ENTITY
     from bertlab.model.facts import fetch, model_origin
@@ -138,6 +139,8 @@ def _predict(config: Config, output: Path, work: Path) -> dict[str, Any]:
     if by_entity and (clash := next((name for name in config.keep if name in OF_ENTITY), None)):
         raise ConfigError(f"keep={clash}: the answers have a column of that name themselves: rename that of the input")
     source, keep = _file(config.input, work), dict.fromkeys(config.keep, "keep")
+    if config.separator and not config.excel and kind_of(source) not in ("csv", "tsv"):
+        raise ConfigError("separator is that of a CSV input, and this is none: for the output there are --excel and --excel-separator")
     columns = columns_for(folder, str(source), Columns(config.text, config.text_b, None, None, config.id, config.dialect), needs_gold=False)
     look_at(reads, str(source), columns, needs_gold=False)
     values_of(source, keep, config.dialect, most=1)

@@ -323,7 +323,7 @@ def refuse_too_few(config: Config, choice: "Choice") -> None:
         dropped = f", dropped: {reasons}" if reasons else ""
         raise DataError(f"{_shown(config.source)}: no text there ({read:,} documents{dropped}): is it the right file?")
     if choice.counts["kept"] == 1:
-        others = "--document-end says what ends one in a text file" if read == 1 else "the others are empty, copies or filtered out"
+        others = "in a text file a blank line ends one, in a table a row" if read == 1 else "the others are empty, copies or filtered out"
         raise DataError(f"{_shown(config.source)}: a single document, but next-sentence prediction needs at least two: {others}")
 
 

@@ -95,6 +95,8 @@ def test_vectors_of_files_are_found_by_id_and_what_is_not_theirs_is_refused(tmp_
 
     refused(DataError, "no vector has the id 'row 9'", [one, two], "row 1", "row 9")
     refused(DataError, "two vectors have the id 'row 0'", [one, one])
+    write_vectors(tmp_path / "again.parquet", ["row 1"], vectors[:1])
+    refused(DataError, "one.parquet and .*again.parquet together: two vectors have the id 'row 1'", [one, two, tmp_path / "again.parquet"])
     refused(DataError, "vectors of 5 numbers", [one, wide])
     refused(ConfigError, "does not exist", [tmp_path / "none.parquet"])
     made: dict[str, Any] = {"from": {"model": {"files": {"a": "1"}}}, "pooling": "mean", "layers": [2], "normalize": False}

@@ -267,7 +267,11 @@ def test_several_runs_stand_side_by_side(tmp_path: Path, bert: Path, topics: Pat
     again, small = tmp_path / "again", make_finetuned(tmp_path / "small", ["a", "b"], ["text"], n=20)
     shutil.copytree(topics, again)
     text = " ".join(page(tmp_path, topics, small, tuned, again).text.split())
-    assert f"can be tested: bertlab compare --runs topics:{topics} again:{again}" in text and text.count("bertlab compare") == 1
+    assert f"can be tested: bertlab compare --runs {topics} {again}" in text and text.count("bertlab compare") == 1
+    for seed in (0, 1):
+        (again / "predictions").mkdir(exist_ok=True)
+        shutil.copy(again / "predictions.parquet", again / "predictions" / f"seed-{seed}.parquet")
+    assert f"bertlab compare --runs {topics} {again / 'predictions'}" in " ".join(page(tmp_path, topics, again).text.split())
     (again / "predictions.parquet").write_bytes(b"PAR1")
     assert "bertlab compare" not in page(tmp_path, topics, again).text
 

@@ -136,6 +136,18 @@ def test_clusters_make_the_interval_wider_and_leave_mcnemar_out(tmp_path: Path) 
     assert whole["test"] == "randomisation" and "mcnemar" not in whole and whole["standard_error"] > 2 * rows["standard_error"]
 
 
+def test_so_few_clusters_that_nothing_can_be_found_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, few in ((2, True), (4, True), (8, False)):
+        teams = [f"team {row % number}" for row in range(N)]
+        paths = [
+            write(tmp_path / f"{name}-{number}.parquet", predictions(right, 1), team=teams) for name, right in (("a", 0.9), ("b", 0.5))
+        ]
+        result = compared(*paths, metrics=("accuracy",), cluster="team")["pairs"][0]["metrics"][0]
+        assert (result["p"] > 0.05) == few, "as the least p of so many is above 0.05 or not"
+        said = " ".join(capsys.readouterr().out.split())
+        assert (f"warning: {number} clusters are too few" in said) == (f"{number} clusters can show none." in said) == few
+
+
 def test_clusters_are_found_in_the_labelled_file_by_the_ids_of_the_rows(runs: dict[str, str], tmp_path: Path) -> None:
     paths = [
         write(tmp_path / f"{name}.parquet", predictions(0.8, seed), user=[f"user {row // 10}" for row in range(N)])
