@@ -65,11 +65,21 @@ def examples_needed(discordance: float, difference: float, alpha: float = ALPHA,
     return high
 
 
-def smallest_difference_by_error(standard_error: float, alpha: float = ALPHA, power: float = POWER) -> float | None:
-    """The smallest true difference of any metric that is found with `power`, from the standard error of the difference."""
-    from scipy.stats import norm
+def smallest_difference_by_error(
+    standard_error: float, alpha: float = ALPHA, power: float = POWER, degrees_of_freedom: float | None = None
+) -> float | None:
+    """The smallest true difference of any metric that is found with `power`, from the standard error of the difference: by the normal
+    distribution, or where p is by Student's t of so many degrees of freedom, by its noncentral one (the far tail is left out of both)."""
+    from scipy.optimize import brentq
+    from scipy.stats import nct, norm, t
 
-    return float((norm.isf(alpha / 2) + norm.ppf(power)) * standard_error) if standard_error > 0 else None
+    if standard_error <= 0:
+        return None
+    if degrees_of_freedom is None:
+        return float((norm.isf(alpha / 2) + norm.ppf(power)) * standard_error)
+    critical = t.isf(alpha / 2, degrees_of_freedom)
+    shift = brentq(lambda shift: nct.sf(critical, degrees_of_freedom, shift) - power, 0, 10 * critical + 10)
+    return float(shift * standard_error)
 
 
 def examples_needed_by_error(n: int, standard_error: float, difference: float, alpha: float = ALPHA, power: float = POWER) -> int | None:

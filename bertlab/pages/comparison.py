@@ -153,7 +153,8 @@ def _could_show(facts: dict[str, Any], result: dict[str, Any]) -> str:
         return f" {counted(facts['clusters']['number'], 'cluster')} can show none."
     if least is None:
         return f" These {facts['n']:,} examples are too few to show any difference between systems that disagree so rarely."
-    text = f" With power {100 * result['power']['power']:.0f} % these {facts['n']:,} examples show a difference of {least:.3f} or more"
+    of = "examples and these seeds" if "p_two_level" in result else "examples"
+    text = f" With power {100 * result['power']['power']:.0f} % these {facts['n']:,} {of} show a difference of {least:.3f} or more"
     if needed and needed > facts["n"]:
         text += f"; the one seen, if it is the true one, would take about {_about(needed - facts['n'])} examples more"
     return text + "."

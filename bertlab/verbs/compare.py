@@ -317,7 +317,8 @@ def _of_methods(config: Config, aligned: "Aligned", rows: list[int], seeds_of_a:
     every = two_level_bootstrap(units, seeds_of_a, list(metrics.values()), config.resamples, config.seed, config.level)
     for name, found in zip(metrics, every, strict=True):
         values = {"a": float(np.mean(found["seed_scores_a"])), "b": float(np.mean(found["seed_scores_b"]))}
-        least = power.smallest_difference_by_error(found["standard_error"], 1 - config.level)
+        freedom = found["degrees_of_freedom"]
+        least = power.smallest_difference_by_error(found["standard_error"], 1 - config.level, degrees_of_freedom=freedom)
         could_show = {"power": power.POWER, "smallest_difference": least, "examples_needed": None}  # more seeds might do as well
         which = {"metric": name, "lower_is_better": lower_is_better(name)}
         results.append(which | values | found | {"p": found["p_two_level"], "test": "two-level bootstrap", "power": could_show})

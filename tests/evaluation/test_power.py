@@ -55,6 +55,19 @@ def test_the_examples_needed_have_the_power_asked_for() -> None:
     assert power.examples_needed(0.1, 0.0) is None and power.examples_needed(0.0, 0.0) is None
 
 
+def test_what_students_t_can_show_is_what_a_t_test_finds_so_often() -> None:
+    draw = np.random.default_rng(0)
+    for freedom in (3, 10, 200):
+        least = power.smallest_difference_by_error(0.01, degrees_of_freedom=freedom)
+        assert least is not None
+        errors = np.sqrt(draw.chisquare(freedom, size=200_000) / freedom)  # of the standard error, which is estimated too
+        found = np.abs(draw.normal(least / 0.01, size=200_000) / errors) > stats.t.isf(0.025, freedom)
+        assert found.mean() == pytest.approx(0.8, abs=4e-3)
+    plain = power.smallest_difference_by_error(0.01)
+    assert plain is not None and power.smallest_difference_by_error(0.01, degrees_of_freedom=1e5) == pytest.approx(plain, rel=1e-3)
+    assert power.smallest_difference_by_error(0.0, degrees_of_freedom=3) is None
+
+
 def test_by_the_standard_error_four_times_the_examples_show_half_the_difference() -> None:
     least = power.smallest_difference_by_error(0.01)
     assert least is not None and least == pytest.approx(0.02802, abs=1e-5)
