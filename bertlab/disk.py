@@ -118,13 +118,14 @@ def refuse_mixed(out: Path, marks: Mapping[str, str]) -> None:
     """Raise ConfigError for a folder of results that holds anything of somebody's which writing there would take away: a file that its
     manifest binds and that was changed since, a file of a name in `marks` (names as `Path.match` has them) that it does not bind, and,
     where there is no manifest, whatever is not of such a name with its mark in it, as a call leaves it that was cut off."""
-    found = [path for path in sorted(out.rglob("*")) if path.is_file() and not path.name.startswith(".")] if out.is_dir() else []
+    manifest = out / MANIFEST
     try:
-        manifest = out / MANIFEST
         bound = bound_entries(read_sealed(manifest), manifest)
     except (ConfigError, CorruptError):
         bound = {}
-    for path in found:
+    for path in out.rglob("*"):  # one after another: of a large folder that is none of ours the first is enough
+        if not path.is_file() or path.name.startswith("."):
+            continue
         name = path.relative_to(out).as_posix()
         mark = next((mark for pattern, mark in marks.items() if Path(name).match(pattern)), None)
         if name in bound:

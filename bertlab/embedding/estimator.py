@@ -99,11 +99,11 @@ class BertEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
 
 def _open(model: str | PathLike[str], device: str | None, precision: str) -> "Embedder":
-    from bertlab.model.facts import COMPUTES, SINCE, fetch
+    from bertlab.model.facts import COMPUTES, fetch
 
     place = fetch(model)
     folder = Path(place).resolve()  # a relative path is another after os.chdir
-    changed = tuple((folder / name).stat().st_mtime_ns if (folder / name).is_file() else 0 for name in (*COMPUTES, *SINCE))
+    changed = tuple((folder / name).stat().st_mtime_ns if (folder / name).is_file() else 0 for name in COMPUTES)
     return _opened(str(folder) if folder.is_dir() else place, device, precision, changed)
 
 

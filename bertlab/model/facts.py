@@ -14,8 +14,11 @@ from bertlab.errors import ConfigError, CorruptError
 
 WEIGHTS, FACTS, CARD = "model.safetensors", "bertlab.json", "README.md"
 # What sentence vectors and predictions depend on, in folders of ours and published ones.
-COMPUTES = ("config.json", WEIGHTS, "tokenizer.json", "vocab.txt", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json")
-SINCE = ("tokenizer_config.json", "config_sentence_transformers.json")  # a length and a prompt; outputs of earlier versions know neither
+NOT_REMEMBERED_BEFORE = ("tokenizer_config.json", "config_sentence_transformers.json")  # a length, a prompt: by outputs until 2026-11-26
+COMPUTES = (
+    *("config.json", WEIGHTS, "tokenizer.json", "vocab.txt", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json"),
+    *NOT_REMEMBERED_BEFORE,
+)
 
 
 def load_config(folder: str) -> dict[str, Any]:
@@ -99,12 +102,12 @@ def weights_sha256(source: str | None) -> str | None:
 def model_origin(source: str) -> dict[str, Any]:
     """The place of a model as it was given, and the sha256 of every file that what it computes depends on: what an output remembers."""
     folder = Path(fetch(source))
-    return {"path": source, "files": {name: sha256_file(folder / name) for name in (*COMPUTES, *SINCE) if (folder / name).is_file()}}
+    return {"path": source, "files": {name: sha256_file(folder / name) for name in COMPUTES if (folder / name).is_file()}}
 
 
 def other_files(a: dict[str, str], b: dict[str, str]) -> list[str]:
     """The files in which two models differ, by what `model_origin` found of them."""
-    known = (a.keys() | b.keys()) - {name for name in SINCE if name not in a or name not in b}
+    known = (a.keys() | b.keys()) - {name for name in NOT_REMEMBERED_BEFORE if name not in a or name not in b}
     return sorted(name for name in known if a.get(name) != b.get(name))
 
 

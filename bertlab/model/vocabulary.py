@@ -41,6 +41,8 @@ def vocabulary_loss(hidden: Tensor, table: Tensor, bias: Tensor, labels: Tensor)
 
 
 class _ByWords(torch.autograd.Function):
+    """hidden (M, d), table (V, d), bias (V,), labels (M,) -> (): a block of words of all M places at a time."""
+
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, table: Tensor, bias: Tensor, labels: Tensor, wanted: bool) -> Tensor:
         wide = bias.to(torch.promote_types(bias.dtype, torch.float32))
@@ -95,6 +97,8 @@ def _column(labels: Tensor, words: slice) -> tuple[Tensor, Tensor]:
 
 
 class _ByRows(torch.autograd.Function):
+    """The same, all V words of a few places at a time; what is kept is the gradient of the logits, (M, V)."""
+
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, table: Tensor, bias: Tensor, labels: Tensor, wanted: bool) -> Tensor:
         logits = hidden @ table.T

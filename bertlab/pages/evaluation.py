@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertlab.disk import write_text
+from bertlab.disk import MANIFEST, write_text
 from bertlab.evaluation.label_errors import TOO_MANY
+from bertlab.pages.figures import FOLDER
 from bertlab.pages.screen import inert, metric_words, table
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 MISTAKES, LABEL_ERRORS = "mistakes.jsonl", "label_errors.jsonl"
 # What an evaluation leaves, and a text that stands in each: nothing else is written over (bertlab/disk.py, `refuse_mixed`).
-LEFT = {"metrics.json": '"sha256"', "predictions.parquet": "text_sha256", MISTAKES: '"gold"', "figures/*": "<svg"}
+LEFT = {"metrics.json": '"sha256"', "predictions.parquet": "text_sha256", MISTAKES: '"gold"', f"{FOLDER}/*": "<svg"}
 _LINE_BREAKS = {number: f"\\u{number:04x}" for number in (0x85, 0x2028, 0x2029)}  # to some readers; JSON escapes the others itself
 SHOWN = 3  # leaks and conflicts of which the rows are named; metrics.json has more
 LONGEST_TEXT = 60
@@ -26,6 +27,13 @@ AREAS = {
     "pr_auc": ("PR-AUC", "precision, averaged over recall"),
 }
 FEW_LEAKS = 0.01  # of the texts: from here on a leak is a warning, below a note
+
+
+def forget_results(out: Path) -> None:
+    """Take away what an earlier call left in `out` beside what is written over; its manifest goes first, which would not hold any more."""
+    (out / MANIFEST).unlink(missing_ok=True)
+    (out / MISTAKES).unlink(missing_ok=True)
+    shutil.rmtree(out / FOLDER, ignore_errors=True)
 
 
 def leak_lines(leakage: dict[str, Any] | None, split: str = "test") -> list[str]:

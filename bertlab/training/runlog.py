@@ -27,7 +27,7 @@ from bertlab.disk import (
 )
 from bertlab.errors import BertlabError, ConfigError, CorruptError
 from bertlab.model.facts import WEIGHTS, load_facts, nothing_at
-from bertlab.training.tracking import Tracker, numbers_of, refuse_missing
+from bertlab.training.tracking import Tracker, numbers_of, refuse_uninstalled
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -96,7 +96,7 @@ def agree_with_config(config: Any, out: Path, free: set[str]) -> None:
 
     Raises ConfigError naming what changed, or that the folder is somebody else's; and, before it is made, for a tracker that is not there.
     """
-    refuse_missing(getattr(config, "track", None))
+    refuse_uninstalled(getattr(config, "track", None))
     refuse_file(out)
     refuse_unwritable(out)
     if not out.is_dir():

@@ -60,7 +60,7 @@ class Told:
             print(f"note: {self._kind} failed and is told no more ({_reason(error)}); metrics and report miss nothing", flush=True)
 
 
-def refuse_missing(kind: str | None) -> None:
+def refuse_uninstalled(kind: str | None) -> None:
     """Raise ConfigError for a tracker that is not installed."""
     if kind is not None and find_spec(kind) is None:
         raise ConfigError(f"track={kind} needs {kind}: {install('track') if kind == 'tensorboard' else f'pip install {kind}'}")
@@ -73,7 +73,7 @@ def start(kind: Kind | None, out: Path, settings: Mapping[str, Any]) -> Tracker 
     """
     if kind is None:
         return None
-    refuse_missing(kind)
+    refuse_uninstalled(kind)
     memory = read_object(out / MEMORY) if (out / MEMORY).is_file() else {}
     before = memory.get(kind)
     try:

@@ -8,7 +8,6 @@ texts put into groups, or a logistic regression on vectors of train (docs/embedd
 """
 
 import shlex
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -349,8 +348,8 @@ def _leave(config: Config, out: Path, metrics: dict[str, Any], write: Callable[[
     """
     from bertlab.disk import MANIFEST, hash_some, sha256_file, write_json, write_sealed
     from bertlab.model.facts import fetch, model_origin
-    from bertlab.pages.evaluation import MISTAKES
-    from bertlab.pages.figures import FOLDER, figures_in
+    from bertlab.pages.evaluation import MISTAKES, forget_results
+    from bertlab.pages.figures import figures_in
     from bertlab.pages.report import page_of
 
     origins: dict[str, Any] = {
@@ -366,9 +365,7 @@ def _leave(config: Config, out: Path, metrics: dict[str, Any], write: Callable[[
     if config.vectors:
         origins["vectors"] = [{"path": path, "sha256": sha256_file(Path(path))} for path in config.vectors]
     print("".join(f"{line}\n" for line in _replaced(out, origins)), end="")
-    (out / MANIFEST).unlink(missing_ok=True)  # of an earlier call, as are those that follow
-    (out / MISTAKES).unlink(missing_ok=True)
-    shutil.rmtree(out / FOLDER, ignore_errors=True)
+    forget_results(out)
     write()
     write_json(out / "metrics.json", metrics)
     files = ["metrics.json", PREDICTIONS, *([MISTAKES] if (out / MISTAKES).exists() else []), *figures_in(out)]

@@ -69,7 +69,7 @@ def run(config: Config) -> dict[str, Any]:
     from bertlab.corpus.labelled import label_ids, read_labelled
     from bertlab.disk import MANIFEST, hash_some, refuse_file, refuse_mixed, sha256_file, write_json, write_sealed
     from bertlab.model.facts import fetch, load_config, model_origin
-    from bertlab.pages.evaluation import LEFT
+    from bertlab.pages.evaluation import LEFT, forget_results
 
     out = Path(config.out)
     refuse_file(out)
@@ -125,7 +125,7 @@ def run(config: Config) -> dict[str, Any]:
         "data": {"name": Path(config.data).name, "sha256": hashes["data"]},
         "prompt": _facts(config, model.tokenizer.token, words, answers),
     }
-    (out / MANIFEST).unlink(missing_ok=True)  # of an earlier call
+    forget_results(out)
     write_predictions(
         out / "predictions.parquet",
         ids=rows.ids,

@@ -93,6 +93,15 @@ def test_the_files_are_those_of_an_evaluation(folders: dict[str, str], tmp_path:
     assert "1 template, 3 labels, pieces together, words by mean, calibration none" in shown
 
 
+def test_a_folder_of_scores_may_become_that_of_a_prompt_and_back(folders: dict[str, str], tmp_path: Path) -> None:
+    data, out = write(tmp_path / "data.jsonl", some_rows(40)), tmp_path / "out"
+    for _ in range(2):
+        evaluate.run(evaluate.Config(model=folders["classifier"], data=data, out=str(out), device="cpu"))
+        assert (out / "mistakes.jsonl").exists()
+        run(folders["pretrained"], data, out)
+        assert sorted(path.name for path in out.iterdir()) == ["manifest.json", "metrics.json", "predictions.parquet"]
+
+
 def test_it_is_compared_with_a_classifier_and_verified_like_one(folders: dict[str, str], tmp_path: Path) -> None:
     data = write(tmp_path / "data.jsonl", some_rows(60))
     run(folders["pretrained"], data, tmp_path / "prompted")
