@@ -131,6 +131,7 @@ def suggestion(name: str, names: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1)
     # `lr` and `model.lr` are far from `optim.lr` letter by letter, yet they are the same word in another section.
     near = near or [known for known in names if known.rpartition(".")[2] == name.rpartition(".")[2]]
+    near = near or [known for known in names if known.startswith(f"{name}_")]  # `text` where it is `text_column`
     return f": did you mean {near[0]!r}?" if near else ""
 
 

@@ -20,6 +20,10 @@ from bertlab.corpus.tables import asked_id, kind_name, rows
 from bertlab.errors import ConfigError, DataError
 
 _DOCUMENT = "-DOCSTART-"
+_WANTED = (
+    "give a tag in the last column of each line, or JSONL with lists 'tokens' and 'tags'; what is labelled as a whole stands in a table "
+    "(CSV, JSONL) with columns 'text' and 'label'"
+)
 COLUMN_FILES = {".conll", ".conllu", ".iob", ".iob2", ".bio", ".bioes", ".tags"}  # endings of their names
 
 
@@ -136,7 +140,7 @@ def _columns(path: Path, needs_tags: bool, dialect: Dialect) -> Iterator[Row]:
     of_words = [cells for cells in table if cells and cells[0] != _DOCUMENT]
     width = len(next((cells for cells in of_words if not cells[0].startswith("#")), of_words[0] if of_words else []))
     if width == 1 and needs_tags:
-        raise DataError(f"{path}: one column: give a tag in the last column of each line, or JSONL with lists 'tokens' and 'tags'")
+        raise DataError(f"{path}: one column: {_WANTED}")
     words: list[str] = []
     tags: list[str] = []
     start = 1
@@ -150,7 +154,8 @@ def _columns(path: Path, needs_tags: bool, dialect: Dialect) -> Iterator[Row]:
             words.append(cells[0])
             tags.append(cells[-1])
         elif words or not cells[0].startswith("#"):
-            raise DataError(f"{path}:{number}: {len(cells)} columns where the first line has {width}: is a blank line or a tag missing?")
+            uneven = f"{len(cells)} columns where the first line has {width}: is a blank line or a tag missing?"
+            raise DataError(f"{path}:{number}: {uneven} (A text file holds words and tags: {_WANTED})")
 
 
 def _cells(line: str) -> list[str]:

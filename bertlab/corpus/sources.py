@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from bertlab.corpus.books import is_gutenberg, lines_without_licence, unwrapped
 from bertlab.corpus.dialect import AS_NAMED, Dialect
@@ -20,7 +20,7 @@ from bertlab.corpus.tables import asked_id, first_line, kind_name, refuse_missin
 from bertlab.corpus.wikipedia import is_dump, pages
 from bertlab.errors import ConfigError, DataError
 
-DocumentEnd = Literal["blank_line", "file"]
+DocumentEnd = Literal["blank_line", "line", "file"]
 
 REMOTE = "hf:"
 SAVED_DATASET = ("state.json", "dataset_dict.json")  # what save_to_disk leaves in the folder of one split, of a dict of splits
@@ -53,8 +53,8 @@ class How:
         return {self.text_column: "text"} | asked_id(self.id_column)
 
     def __post_init__(self) -> None:
-        if self.document_end not in ("blank_line", "file"):
-            raise ConfigError(f"unknown document end '{self.document_end}': choose blank_line or file")
+        if self.document_end not in get_args(DocumentEnd):
+            raise ConfigError(f"unknown document end '{self.document_end}': choose {', '.join(get_args(DocumentEnd))}")
 
 
 def files_of(source: str) -> list[File] | None:
@@ -88,12 +88,13 @@ def documents(source: str, how: How, tally: Counter[str]) -> Iterator[Document]:
 def file_documents(file: File, how: How, tally: Counter[str]) -> Iterator[Document]:
     """The documents of a file, by what it is.
 
-    In a text file a blank line ends a document and each line is a paragraph ("blank_line"), or the file is a document, blank lines
-    separate paragraphs and the lines of one are joined ("file"); a Project Gutenberg book always is one, without the licence around it.
+    In a text file a blank line ends a document and each line is a paragraph ("blank_line"), or each line is a document ("line"), or the
+    file is one, blank lines separate paragraphs and the lines of one are joined ("file"); a Project Gutenberg book always is one, without
+    the licence around it.
     In a table a row is a document, in a Wikipedia dump an article (as wikitext), in an EPUB a chapter.
     tally["bytes"] counts what was read of the file, tally["invalid_utf8"] replaced characters (or dropped lines and cells),
     tally["dropped_invalid_utf8"] documents dropped for them, tally["wikipedia_..."] the pages of a dump that are no articles,
-    tally["text_files"] and tally["text_documents"] what blank lines made documents of, and how many.
+    tally["text_files"], tally["text_documents"] and tally["text_lines"] what blank lines made documents of, how many, of how many lines.
     """
     if is_epub(file.path):
         yield from epub_documents(file.path, file.name, invalid_utf8=how.invalid_utf8, tally=tally)
@@ -105,6 +106,8 @@ def file_documents(file: File, how: How, tally: Counter[str]) -> Iterator[Docume
             yield from _gutenberg_document(file, how, tally)
         elif how.document_end == "file":
             yield from _whole_file_document(file, how, tally)
+        elif how.document_end == "line":
+            yield from _line_documents(file, how, tally)
         else:
             yield from _blank_line_documents(file, how, tally)
     else:
@@ -143,11 +146,21 @@ def _blank_line_documents(file: File, how: How, tally: Counter[str]) -> Iterator
             room = _room_after(line, room, file, number)
         elif first:
             tally["text_documents"] += 1
+            tally["text_lines"] += len(paragraphs)
             if damaged:
                 tally["dropped_invalid_utf8"] += 1
             else:
                 yield Document(f"{file.name}:{first}", file.name, "\n".join(paragraphs))
             paragraphs, first, damaged, room = [], 0, False, LARGEST_DOCUMENT
+
+
+def _line_documents(file: File, how: How, tally: Counter[str]) -> Iterator[Document]:
+    """A text a line, as `bertlab predict` and `embed` read them; a blank line is none."""
+    for number, line in lines(file.path, how.invalid_utf8, tally, how.dialect):
+        if line is None:
+            tally["dropped_invalid_utf8"] += 1
+        elif line.strip():
+            yield Document(f"{file.name}:{number}", file.name, line)
 
 
 def _whole_file_document(file: File, how: How, tally: Counter[str]) -> Iterator[Document]:

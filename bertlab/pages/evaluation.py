@@ -58,7 +58,7 @@ def seen_lines(leakage: dict[str, Any], split: str) -> list[str]:
             so = f"the scores flatter, accuracy by up to {share:.1%}"
         lines = [
             f"{'warning' if share >= FEW_LEAKS else 'note'}: {seen:,} of {rows:,} {split} texts {'is' if seen == 1 else 'are'} in {train} "
-            f"or nearly so, {leakage['equal']:,} equal and {leakage['near']:,} nearly (from similarity {leakage['threshold']} on): {so}"
+            f"too: {leakage['equal']:,} equal, {leakage['near']:,} nearly (from similarity {leakage['threshold']} on); {so}"
         ]
         firsts = {leak["equal"]: leak for leak in reversed(leakage["leaks"])}.values()  # one of each kind, then the others
         shown = [*sorted(firsts, key=lambda leak: not leak["equal"]), *(leak for leak in leakage["leaks"] if leak not in firsts)]

@@ -37,7 +37,8 @@ def kind_of_run(folder: Path) -> Kind:
     if scored:
         return "evaluation"
     raise ConfigError(
-        f"{folder}: no run there: name a run folder of pretrain, finetune, multitask or contrast, a folder of evaluate, or a file of embed"
+        f"{folder}: no run there: name a run folder (of pretrain, finetune, tune, crossval, multitask or contrast), a folder of evaluate "
+        "or prompt, or a file of embed"
     )
 
 

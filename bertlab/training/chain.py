@@ -15,6 +15,8 @@ Following it reads every byte once (about 1 GB/s), and neither torch nor the net
 say, beside the folder that names it, and among the folders given. A run at work changes under the eyes of whoever looks.
 """
 
+import os
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,11 +25,12 @@ from typing import Any, cast
 from bertlab.config import read_plain
 from bertlab.disk import MANIFEST, list_at, read_json, read_sealed, text_at, texts_at
 from bertlab.errors import BertlabError, ConfigError, CorruptError
-from bertlab.model.facts import WEIGHTS
+from bertlab.model.facts import FACTS, WEIGHTS
 from bertlab.training.links import Facts, Link, Links, Search, bound_files, from_file, from_files, is_bound, is_file, reached, tokenizer_of
 from bertlab.training.runlog import CONFIG, INPUTS, made_anew, read_settings, records_in, run_sha256
 
 VECTORS = (".npy", ".parquet")
+NAMED = 3  # of what lies in a folder that is nothing itself
 
 
 def follow(folders: Sequence[Path]) -> Links:
@@ -44,28 +47,36 @@ def follow(folders: Sequence[Path]) -> Links:
 
 
 def kind_of(path: Path) -> str:
-    """corpus, run, checkpoint, export, model, predictions, embeddings, answers: by what lies there, damaged or not."""
+    """corpus, run, checkpoint, export, model, predictions, embeddings, answers: by what lies there, damaged or not.
+
+    Raises ConfigError for none of them, and tells what lies in it."""
+    if (kind := _kind_at(path)) is not None:
+        return kind
+    within = [entry for entry in sorted(path.iterdir()) if _kind_at(entry)] if path.is_dir() else []
+    if not within:
+        kinds = "a corpus, run, checkpoint, model or export folder, predictions, a file of embed or predict"
+        raise ConfigError(f"{path}: nothing there that bertlab wrote: name {kinds}")
+    named = " ".join(shlex.quote(str(entry)) for entry in within[:NAMED]) + " ..." * (len(within) > NAMED)
+    raise ConfigError(f"{path} is nothing that bertlab wrote, but in it is what it wrote: bertlab verify {named}")
+
+
+def _kind_at(path: Path) -> str | None:
     if path.is_file() and path.name == "predictions.parquet":
         return "predictions"
     if path.is_file() and (beside := path.with_name(f"{path.name}.{MANIFEST}")).is_file():
         return "answers" if _says(beside, "task") else "embeddings"
     if path.is_file() and path.suffix in VECTORS:
         return "embeddings"
-    names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+    names = {entry.name for entry in path.iterdir()} if path.is_dir() and os.access(path, os.R_OK | os.X_OK) else set()
     signs = {  # in this order: a run holds metrics.json too, and a checkpoint weights
         "run": {CONFIG, INPUTS, "metrics.jsonl"},
         "corpus": {"train", "tokenizer"},
         "checkpoint": {"optimizer.safetensors", "state.json"},
         "export": {"model.onnx"},
-        "model": {"config.json", WEIGHTS, "bertlab.json"},
+        "model": {"config.json", WEIGHTS, FACTS},
         "predictions": {"predictions.parquet", "metrics.json"},
     }
-    for kind, any_of in signs.items():
-        if names & any_of:
-            return kind
-    raise ConfigError(
-        f"{path}: nothing there that bertlab wrote: name a corpus, run, checkpoint or model folder, predictions, a file of embed, predict"
-    )
+    return next((kind for kind, any_of in signs.items() if names & any_of), None)
 
 
 def _says(manifest: Path, key: str) -> bool:
@@ -230,6 +241,11 @@ def _follow_model(root: Path, search: Search) -> Links:
     manifest = yield from _or_anew(_model(root), nearest)
     if not manifest:
         return
+    facts = read_json(root / FACTS)
+    path, files = text_at(facts, "made_from", "path"), texts_at(facts, "made_from", "files")
+    if path is not None and files:  # an encoder that was exported: no run is around it
+        yield from _from_model(path, files, root, search)
+        return
     expected = text_at(manifest, "run", INPUTS)
     if nearest is not None:
         run: Path | None = nearest
@@ -245,7 +261,7 @@ def _follow_model(root: Path, search: Search) -> Links:
 
 def _model(root: Path) -> Facts:
     """A model folder's files and tokenizer; {} for a published one, which nothing binds."""
-    if not (root / MANIFEST).exists() and not (root / "bertlab.json").exists():
+    if not (root / MANIFEST).exists() and not (root / FACTS).exists():
         yield Link("absent", "model", f"{root} is a published model: no manifest says what its files should be")
         return {}
     manifest = yield from bound_files(root, "model", "copy the model folder again, or make it again", closed=False)
@@ -253,8 +269,8 @@ def _model(root: Path) -> Facts:
         yield Link("differs", "model", f"{root / MANIFEST} is no manifest of a model: make the folder again")
         return None
     if manifest is not None:
-        expected = text_at(read_json(root / "bertlab.json"), "tokenizer_sha256")
-        yield from tokenizer_of(root, expected, f"{root / 'bertlab.json'}", "make the model folder again")
+        expected = text_at(read_json(root / FACTS), "tokenizer_sha256")
+        yield from tokenizer_of(root, expected, f"{root / FACTS}", "make the model folder again")
     return manifest
 
 

@@ -44,8 +44,10 @@ class Config:
         of_snapshot = {"text": self.text, "text_b": self.text_b, "word": self.word, "contexts": self.contexts}
         if self.out is None and (given := [name for name, value in of_snapshot.items() if value is not None]):
             raise ConfigError(f"{given[0]} is for a page in a file: give --out NAME.html too, or type it into the page")
-        if self.out is not None and (self.text is None or Path(self.out).suffix != ".html"):
-            raise ConfigError(f"out={self.out}: give --text too, and a name that ends in .html")
+        if self.out is not None and Path(self.out).suffix != ".html":
+            raise ConfigError(f"out={self.out}: the page is one file: give a name that ends in .html")
+        if self.out is not None and self.text is None:
+            raise ConfigError(f"out={self.out}: a page in a file is of one text: give --text too, or leave --out out to be asked for texts")
         if (self.word is None) != (self.contexts is None):
             raise ConfigError("word and contexts: give both or none")
         Dialect(encoding=self.encoding)  # raises for what is none

@@ -131,7 +131,7 @@ def _summary(config: Config, out: Path, data: "Data", metrics: dict[str, Any]) -
     lines += [*failed_lines(data.task, metrics), *lines_of_test(data.task, metrics)]
     lines += [f"model      {out / 'model'}", f"report     {out / 'report.html'}"]
     if metrics.get(AGAINST, {}).get("better") == "baseline":
-        instead = "another start (--model), more text, rows or epochs; or keep the words: docs/finetuning.md#against-counting-words"
+        instead = "another start (--model), more text, rows or epochs; or use TF-IDF: docs/finetuning.md#against-counting-words"
         return "\n".join([*lines, f"next       {instead}"])
     model = shlex.quote(f"{out}/model")
     lines += [f"next       bertlab predict --model {model} --input FILE --output FILE"]

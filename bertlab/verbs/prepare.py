@@ -8,7 +8,6 @@ Costs twice the size of the text in temporary disk, and about 400 bytes of memor
 the number of workers or the order of the sources.
 """
 
-import shlex
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 MAX_LENGTH = 512  # BERT's number of positions, written into the tokenizer's settings
 SPOOL = ".spool.arrow"
-MOST_ENDINGS = 12  # of files, in one line
 VOCABULARY = ("kind", "vocab_size", "lowercase")
 HELDOUT_RULE = "the smallest sha256('heldout' + sha256 of the normalised text)"
 
@@ -62,8 +60,9 @@ class Config(Dialect):
     """How documents are cut into sentences; "lines" takes each line of a text as one."""
     language: str = "en"
     """Language code of the text, for the splitter's abbreviations."""
-    document_end: Literal["blank_line", "file"] = "blank_line"
-    """In text files, what ends a document: a blank line (so a file of paragraphs gives a document each), or the end of the file."""
+    document_end: Literal["blank_line", "line", "file"] = "blank_line"
+    """In text files, what ends a document: a blank line (so a file of paragraphs gives a document each), the end of each line (of tickets,
+    posts, queries: the texts that predict and embed read), or the end of the file."""
     text_column: str = "text"
     """In tables and JSONL, the column or key that holds the text."""
     id_column: str = "id"
@@ -221,6 +220,7 @@ def run(config: Config) -> dict[str, Any]:
     from bertlab.corpus.reading import read_all, recipe_sha256
     from bertlab.corpus.units import refuse_not_text, source_files, took_nothing, without
     from bertlab.disk import locked, read_json, refuse_used
+    from bertlab.pages.prepared import summary
     from bertlab.pages.screen import inert
     from bertlab.tokens import tokenizer as tokenizers
     from bertlab.tokens.corpus import MANIFEST
@@ -256,7 +256,7 @@ def run(config: Config) -> dict[str, Any]:
             _clear(work)  # what was read is of no use
             raise
         _clear(work)
-    print(summary(config, facts))
+    print(summary(facts, config.out, config))
     return dict(read_json(Path(config.out) / MANIFEST))
 
 
@@ -323,7 +323,8 @@ def refuse_too_few(config: Config, choice: "Choice") -> None:
         dropped = f", dropped: {reasons}" if reasons else ""
         raise DataError(f"{_shown(config.source)}: no text there ({read:,} documents{dropped}): is it the right file?")
     if choice.counts["kept"] == 1:
-        others = "in a text file a blank line ends one, in a table a row" if read == 1 else "the others are empty, copies or filtered out"
+        ends = "in a text file a blank line ends one (--document-end line: each line is one), in a table a row"
+        others = ends if read == 1 else "the others are empty, copies or filtered out"
         raise DataError(f"{_shown(config.source)}: a single document, but next-sentence prediction needs at least two: {others}")
 
 
@@ -376,7 +377,7 @@ def settings(config: Config) -> dict[str, Any]:
 
 def filters(config: Config, reads: Sequence["Read"], choice: "Choice", no_tokens: int) -> dict[str, Any]:
     """Documents in = kept + dropped, by reason; what cleaning changed; how much was not valid UTF-8; what a dump held beside articles;
-    where blank lines cut text files into more documents than files, how many of both."""
+    how many documents blank lines made of how many text files and lines."""
     tally: Counter[str] = Counter()
     for read in reads:
         tally.update(read.tally)
@@ -388,62 +389,11 @@ def filters(config: Config, reads: Sequence["Read"], choice: "Choice", no_tokens
     documents, kept = choice.counts["in"] + dropped["invalid_utf8"], choice.counts["kept"] - no_tokens
     assert documents == kept + sum(dropped.values()), f"documents do not add up: {choice.counts}"
     places = tally.pop("invalid_utf8", 0)
-    text = {name: tally.pop(name, 0) for name in ("text_files", "text_documents")}
+    text = {name: tally.pop(name, 0) for name in ("text_files", "text_documents", "text_lines")}
     del tally["bytes"]
     facts: dict[str, Any] = {"in": documents, "kept": kept, "dropped": dropped, "invalid_utf8_places": places}
-    facts |= text if text["text_documents"] > text["text_files"] else {}
+    facts |= text if text["text_documents"] else {}
     return facts | {"changed": {name: number for name, number in sorted(tally.items()) if number}}
-
-
-def summary(config: Config, facts: dict[str, Any]) -> str:
-    """What a person wants to know at the end, and the next command."""
-    from bertlab.pages.screen import counted
-
-    counts, documents, vocabulary = facts["counts"], facts["filters"], facts["tokenizer"]
-    train = counts["train"]
-    heldout = counts.get("heldout", {"documents": 0, "sentences": 0, "tokens": 0})
-    tokens = train["tokens"] + heldout["tokens"]
-    dropped = ", ".join(f"{number:,} {reason}" for reason, number in documents["dropped"].items() if number) or "0"
-    lines = [
-        f"corpus     {config.out}",
-        *_file_lines(facts),
-        f"documents  {documents['in']:,} read = {documents['kept']:,} kept + dropped: {dropped}",
-    ]
-    if number := documents.get("text_files"):
-        cut = f"{documents['text_documents']:,} of them from {counted(number, 'text file')}"
-        lines.append(f"           {cut}: a blank line ends one (--document-end file: one a file)")
-    lines += [
-        f"train      {counted(train['documents'], 'document')}, {counted(train['sentences'], 'sentence')}, {train['tokens']:,} tokens",
-        f"held out   {counted(heldout['documents'], 'document')}, {heldout['sentences']:,} sentences, {heldout['tokens']:,} tokens",
-        f"vocabulary {vocabulary['vocab_size']:,} entries, {'uncased' if vocabulary['lowercase'] else 'cased'}",
-        f"           {tokens / counts['words']:.2f} tokens a word, {100 * counts['unknown_tokens'] / tokens:.3f} % unknown",
-    ]
-    if documents["changed"]:
-        lines.append("changed    " + ", ".join(f"{number:,} {name}" for name, number in documents["changed"].items()))
-    if places := documents["invalid_utf8_places"]:
-        lines.append(f"{f'not {config.name}':10} {places:,} places ({config.invalid_utf8}); {config.otherwise}")
-    if not heldout["documents"] and config.heldout:
-        lines.append("           too few documents to hold any out: pretraining will have nothing to be measured on")
-    return "\n".join([*lines, f"next       bertlab pretrain --corpus {shlex.quote(config.out)} --out RUN"])
-
-
-def _file_lines(facts: dict[str, Any]) -> list[str]:
-    """What was read by its endings, so that a file that nobody meant is seen, where there is more than one file; what was left out."""
-    from bertlab.corpus.files import ending_of
-    from bertlab.pages.screen import counted, inert
-
-    endings = Counter(ending_of(file["name"]) or "without ending" for source in facts["sources"] for file in source["files"])
-    lines = []
-    if endings.total() > 1:
-        named = ", ".join(f"{number:,} {inert(ending)}" for ending, number in endings.most_common(MOST_ENDINGS))
-        more = f" and {len(endings) - MOST_ENDINGS:,} more endings" if len(endings) > MOST_ENDINGS else ""
-        lines.append(f"files      {endings.total():,} read: {named}{more}")
-    if skipped := facts["filters"].get("skipped_files"):
-        lines.append(
-            f"left out   {counted(sum(skipped.values()), 'file')}: "
-            + ", ".join(f"{number:,} {inert(each)}" for each, number in skipped.items())
-        )
-    return lines
 
 
 def _shown(sources: tuple[str, ...]) -> str:

@@ -3,8 +3,9 @@
     bertlab report RUN [RUN ...] [--out FILE] [--corpus FACTS.json] [--live SECONDS]
     bertlab report VECTORS [--label COLUMN] [--texts FILE]
 
-RUN is a run folder of pretrain, finetune, multitask or contrast, finished or (of pretrain and contrast) not, or a folder of evaluate or
-prompt. Runs write this page of themselves when they end; several give a comparison: curves in the same charts, scores in one table.
+RUN is a run folder of pretrain, finetune, tune, crossval, multitask or contrast, finished or (of pretrain and contrast) not, or a folder
+of evaluate or prompt. Runs write this page of themselves when they end; several give a comparison: curves in the same charts, scores in
+one table.
 VECTORS is a file of embed: a map of its texts.
 """
 
@@ -57,6 +58,8 @@ def run(config: Config) -> Path:
         raise ConfigError(f"label={config.label}: the map of a file of vectors is coloured by it: leave it out")
     if config.live and not {"pretraining", "contrast"} & set(kinds):
         raise ConfigError(f"live={config.live}: {config.runs[0]} does not change any more: leave it out")
+    if config.corpus and Path(config.corpus).is_dir():
+        raise ConfigError(f"corpus={config.corpus} is a folder: give what `bertlab corpus {config.corpus} --json FILE` writes")
     corpus = read_object(Path(config.corpus)) if config.corpus else None
     if corpus is not None and not (isinstance(corpus.get("findings"), list) and isinstance(corpus.get("train"), dict)):
         raise ConfigError(f"corpus={config.corpus}: is not what bertlab corpus --json wrote: write it again, or leave it out")

@@ -65,8 +65,18 @@ def test_a_file_can_be_a_document_whose_blank_lines_separate_paragraphs(tmp_path
     assert read(path, document_end="file") == [Document("a.txt", "a.txt", "first line of a paragraph\nnext paragraph")]
 
 
+def test_each_line_can_be_a_document(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("\nfirst text. Its end.\r\n\t\n second text\n")
+    assert read(path, document_end="line") == [
+        Document("a.txt:2", "a.txt", "first text. Its end."),
+        Document("a.txt:4", "a.txt", " second text"),
+    ]
+
+
 def test_a_file_without_text_is_a_document_without_text_or_none(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(" \n\n")
+    assert texts(tmp_path / "a.txt", document_end="line") == []
     assert texts(tmp_path / "a.txt", document_end="file") == [""]
     assert texts(tmp_path / "a.txt", document_end="blank_line") == []
 
@@ -95,13 +105,16 @@ def test_invalid_utf8_follows_the_policy_by_documents(tmp_path: Path, policy: st
     found = [document.text for document in read(tmp_path / "a.txt", tally, invalid_utf8=policy)]
     if policy == "replace":
         assert found == ["good", "bad \ufffd\ufffd\nsame document\nworse \ufffd\nits end", "last"]
-        assert tally == Counter(invalid_utf8=3, text_files=1, text_documents=3)
+        assert tally == Counter(invalid_utf8=3, text_files=1, text_documents=3, text_lines=6)
     else:
         assert found == ["good", "last"]
-        assert tally == Counter(invalid_utf8=2, dropped_invalid_utf8=1, text_files=1, text_documents=3)
+        assert tally == Counter(invalid_utf8=2, dropped_invalid_utf8=1, text_files=1, text_documents=3, text_lines=6)
         whole_tally: Counter[str] = Counter()
         assert read(tmp_path / "a.txt", whole_tally, invalid_utf8=policy, document_end="file") == []
         assert whole_tally == Counter(invalid_utf8=2, dropped_invalid_utf8=1)
+        line_tally: Counter[str] = Counter()
+        assert len(read(tmp_path / "a.txt", line_tally, invalid_utf8=policy, document_end="line")) == 4
+        assert line_tally == Counter(invalid_utf8=2, dropped_invalid_utf8=2)
 
 
 # ---- tables

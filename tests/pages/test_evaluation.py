@@ -31,7 +31,7 @@ def test_leaks_are_counted_and_the_first_named() -> None:
     train = labelled("train", ["a river", long, "a stone"], ["x", "y", "x"])
     found = find_leaks(train, labelled("test", ["A RIVER", long + " twelve", "birds sing here", "a hill"], ["z", "y", "x", "x"]))
     assert leak_lines(found.as_json()) == [
-        "warning: 2 of 4 test texts are in train or nearly so, 1 equal and 1 nearly (from similarity 0.7 on): "
+        "warning: 2 of 4 test texts are in train too: 1 equal, 1 nearly (from similarity 0.7 on); "
         "the scores flatter, accuracy by up to 50.0%",
         "            test:0 is equal to train:0",
         "            test:1 is 90% like train:1",

@@ -96,12 +96,30 @@ def test_text_files_cut_at_blank_lines_into_more_documents_than_files_are_told_o
     manifest, _ = prepare(tmp_path / "cut", source)
     rule = "5 of them from 2 text files: a blank line ends one (--document-end file: one a file)"
     assert f"documents  10 read = 10 kept + dropped: 0\n           {rule}\n" in capsys.readouterr().out
-    assert manifest["filters"]["text_files"] == 2 and manifest["filters"]["text_documents"] == 5
+    assert [manifest["filters"][f"text_{name}"] for name in ("files", "documents", "lines")] == [2, 5, 10]
     manifest, _ = prepare(tmp_path / "whole", source, document_end="file")
     assert "blank line" not in capsys.readouterr().out and "text_files" not in manifest["filters"]
     (source / "a.txt").write_text(TEXTS[5])  # as many documents as files: nothing was cut
     manifest, _ = prepare(tmp_path / "uncut", source)
-    assert "blank line" not in capsys.readouterr().out and "text_files" not in manifest["filters"]
+    assert "blank line" not in capsys.readouterr().out and manifest["filters"]["text_documents"] == 2
+
+
+def test_files_of_one_text_a_line_are_told_of_and_each_line_can_be_a_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tickets = [f"Ticket {number}: the printer of room {number} prints nothing. Help!" for number in range(303)]
+    for name, some in (("a", tickets[:202]), ("b", tickets[202:])):
+        (tmp_path / f"{name}.txt").write_text("\n".join(some) + "\n")
+    files = tmp_path / "a.txt", tmp_path / "b.txt"
+    prepare(tmp_path / "merged", *files)
+    printed = capsys.readouterr().out
+    assert "2 of them from 2 text files: a blank line ends one (--document-end file: one a file)\n" in printed
+    assert "           of 152 lines on average: if each is a text of its own (tickets, posts), --document-end line\n" in printed
+    assert "too few documents to hold any out" in printed
+    manifest, corpus = prepare(tmp_path / "apart", *files, document_end="line", heldout=0.1)
+    assert "of them from" not in capsys.readouterr().out
+    assert manifest["counts"]["train"]["documents"] + manifest["counts"]["heldout"]["documents"] == 303
+    assert corpus.train.shards[0].batch.column("id").to_pylist()[0] == "a.txt:1" and manifest["counts"]["heldout"]["documents"] == 30
+    with pytest.raises(DataError, match=r"a blank line ends one \(--document-end line: each line is one\)"):
+        prepare(tmp_path / "one", files[0])
 
 
 def test_files_are_told_by_their_endings_and_those_left_out_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

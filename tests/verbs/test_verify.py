@@ -17,7 +17,7 @@ from bertlab.errors import ConfigError, CorruptError
 from bertlab.training import speed
 from bertlab.training.chain import follow, kind_of
 from bertlab.training.links import Link
-from bertlab.verbs import embed, evaluate, finetune, prepare, pretrain
+from bertlab.verbs import embed, evaluate, export, finetune, prepare, pretrain
 from bertlab.verbs.verify import Config, run
 
 WORDS = ["old", "mill", "river", "bridge", "tower", "garden", "harbour", "castle", "market", "chapel"]
@@ -354,6 +354,26 @@ def test_a_published_model_is_said_to_be_bound_by_nothing(tmp_path: Path) -> Non
     shutil.copytree("bert/model", folder, ignore=shutil.ignore_patterns("bertlab.json", "manifest.json"))
     (link,) = links(folder)
     assert link.status == "absent" and "is a published model" in link.message
+
+
+def test_an_encoder_that_was_exported_is_followed_to_the_model_and_its_run(tmp_path: Path) -> None:
+    export.run(export.Config(model="tuned/model", to="sentence-transformers", pooling="mean", out=str(tmp_path / "vectors")))
+    found = links(tmp_path / "vectors")
+    assert {link.status for link in found} == {"ok"}
+    assert {"model", "run", "train file", "corpus"} <= {link.name for link in found}
+    with changed(Path("tuned/model/model.safetensors"), b"another"):
+        assert any("tuned/model" in message for message in damage(tmp_path / "vectors"))
+
+
+def test_a_folder_of_what_was_written_names_it(walk: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"is nothing that bertlab wrote, but in it is what it wrote: bertlab verify .*/bert .*/corpus .*/other \.\.\."
+    ):
+        links(walk)
+    (tmp_path / "own notes").mkdir()
+    shutil.copytree(walk / "corpus", tmp_path / "a corpus")
+    with pytest.raises(ConfigError, match=rf"bertlab verify '{tmp_path}/a corpus'$"):
+        links(tmp_path)
 
 
 def test_what_is_none_of_ours_is_refused_before_anything_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
