@@ -105,7 +105,7 @@ def _options(verb: str, Config: type, for_help: bool) -> tuple[Any, dict[str, st
 
     from cyclopts import App, Group, Parameter
 
-    from bertlab.config import docs, is_flag, is_list, leaves
+    from bertlab.schema import docs, is_flag, is_list, leaves
 
     known, texts = leaves(Config), docs(Config)
     assert "config" not in known, "--config names a file: a Config cannot have a field of that name"
@@ -179,7 +179,7 @@ def parse(verb: str, Config: type, args: Sequence[str]) -> tuple[list[str], dict
     """The files of --config, and what the command line gives by dotted name: texts, still to be converted. Raises ConfigError."""
     from cyclopts import CycloptsError, UnknownOptionError, UnusedCliTokensError
 
-    from bertlab.config import is_flag, is_list, leaves, suggestion
+    from bertlab.schema import is_flag, is_list, leaves, suggestion
 
     known = leaves(Config)
     app, names = _options(verb, Config, for_help=False)
@@ -344,7 +344,7 @@ def _run(args: list[str]) -> int:
         return 0
     verb, rest = args[0], args[1:]
     if verb not in VERBS:
-        from bertlab.config import suggestion
+        from bertlab.schema import suggestion
 
         raise ConfigError(f"unknown verb {verb!r}{suggestion(verb, VERBS) or ': bertlab --help lists them'}")
     offline = _quiet()

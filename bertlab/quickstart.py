@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bertlab.errors import ConfigError
+from bertlab.schema import Settings
 
 # The budget is six minutes on two cores, also those without AVX-512, so: the smallest preset, 8k pieces, no dropout (about 1.6 epochs in
 # all), Muon, texts cut at 32 tokens and a high learning rate for fine-tuning (docs/results.md has what was measured for these choices).
@@ -21,7 +22,7 @@ QUERIES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Settings):
     out: str = "bertlab-quickstart"
     """Folder to write everything under; a run that was cut off goes on."""
     seeds: int = 3
@@ -34,6 +35,7 @@ class Config:
     """Default: the GPU where there is one."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.seeds < 1 or self.steps < 1 or self.epochs < 1:
             raise ConfigError("seeds, steps and epochs must be 1 or more")
 

@@ -1456,10 +1456,46 @@ MUTANTS = (
     ),
     Mutant(
         "stumbles: what has a default can only be left out",
-        "config.py",
+        "schema.py",
         "if leaf.default is None else",
         "if True else",
         ("tests/test_config.py::test_what_is_wrong_is_refused_with_its_place_and_a_way_out",),
+    ),
+    # --- short texts, and what Python gives
+    Mutant(
+        "a line that is a document loses its place",
+        "corpus/sources.py",
+        'yield Document(f"{file.name}:{number}", file.name, line)',
+        'yield Document(f"{file.name}:1", file.name, line)',
+        ("tests/corpus/test_sources.py::test_each_line_can_be_a_document",),
+    ),
+    Mutant(
+        "files of a text a line are never told of",
+        "pages/prepared.py",
+        "    if many > MANY_LINES:\n",
+        "    if many > 100 * MANY_LINES:\n",
+        ("tests/verbs/test_prepare.py::test_files_of_one_text_a_line_are_told_of_and_each_line_can_be_a_document",),
+    ),
+    Mutant(
+        "an exported encoder is followed nowhere",
+        "training/chain.py",
+        "    if path is not None and files:  # an encoder",
+        "    if path is None and files:  # an encoder",
+        ("tests/verbs/test_verify.py::test_an_encoder_that_was_exported_is_followed_to_the_model_and_its_run",),
+    ),
+    Mutant(
+        "from Python a text that says none is nothing",
+        "schema.py",
+        "            elif not (isinstance(value, str) and str in members(hint)):",
+        "            else:",
+        ("tests/test_schema.py::test_a_text_stays_what_it_is",),
+    ),
+    Mutant(
+        "from Python true is a number",
+        "schema.py",
+        "    elif type(value) is not bool and ",
+        "    elif ",
+        ("tests/test_schema.py::test_a_value_of_another_type_is_refused_whoever_gives_it",),
     ),
     Mutant(
         "stumbles: what a model before this one has read is forgotten",

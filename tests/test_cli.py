@@ -13,8 +13,9 @@ from typing import Any, Literal
 import pytest
 
 from bertlab import __version__, cli
-from bertlab.config import POSITIONAL, docs, load, save
+from bertlab.config import load, save
 from bertlab.errors import ColumnError, ConfigError, CorruptError, DataError, LockedError, LostError
+from bertlab.schema import POSITIONAL, docs
 from bertlab.signals import Preempted
 
 ROOT = str(Path(cli.__file__).parents[1])

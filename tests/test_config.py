@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertlab import __version__
-from bertlab.config import docs, leaves, load, save, to_dict
+from bertlab.config import load, save, to_dict
 from bertlab.errors import ConfigError
+from bertlab.schema import docs, leaves
 
 
 @dataclass(frozen=True, kw_only=True)

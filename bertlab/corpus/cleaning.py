@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertlab.corpus.repairs import composed, levelled, without_mojibake, without_unseen
 from bertlab.errors import ConfigError
+from bertlab.schema import Settings
 
 if TYPE_CHECKING:
     from bertlab.corpus.quality import Head
@@ -54,7 +55,7 @@ REASONS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cleaning:
+class Cleaning(Settings):
     mojibake: bool = False
     """Repair text that was decoded by the wrong table ("cafÃ©"), by the library ftfy. Only lines with a tell-tale pair of characters are
     looked at, only UTF-8 read as Windows-1252 or Latin-1 is told, and lines with a run of five such marks ("•••••") are left alone."""
@@ -108,6 +109,7 @@ class Cleaning:
     that make up most of the text at most 0.20, 0.18 and 0.16 of it; 5-grams to 10-grams that came before at most 0.15, 0.14, ..., 0.10."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, bool | str) or value is None:

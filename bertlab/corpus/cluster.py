@@ -31,6 +31,7 @@ from bertlab import errors
 from bertlab.disk import read_json, write_json
 from bertlab.errors import BertlabError, ConfigError, DataError, install
 from bertlab.progress import progress, silent
+from bertlab.schema import Settings
 
 if TYPE_CHECKING:  # what reads is imported by whoever reads: the settings below are needed for --help too
     from bertlab.corpus.reading import Recipe
@@ -43,7 +44,7 @@ UNFINISHED = "PENDING,CONFIGURING,RUNNING,SUSPENDED,COMPLETING"  # the states of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cluster:
+class Cluster(Settings):
     engine: Literal["local", "slurm", "ray"] | None = None
     """Who does the work: datatrove's tasks on this machine (local), on a Slurm or on a Ray cluster; all machines must see the same
     files under the same paths. Default: this process and its workers."""
@@ -61,6 +62,7 @@ class Cluster:
     """More options for Slurm's sbatch, as account=NAME; give this option once for each."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("tasks", "workers", "memory_gb"):
             value = getattr(self, name)
             if value is not None and value < 1:

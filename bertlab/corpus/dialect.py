@@ -12,6 +12,7 @@ from io import StringIO
 from typing import Any
 
 from bertlab.errors import ConfigError
+from bertlab.schema import Settings
 
 TABS = ("tab", "\\t", "\t")  # what a person may write for one
 ASCII = bytes(range(32, 127))
@@ -19,7 +20,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell begins with that Excel
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dialect:
+class Dialect(Settings):
     """Raises ConfigError for what no file is written in."""
 
     separator: str | None = None
@@ -30,6 +31,7 @@ class Dialect:
     that begins with UTF-8's byte order mark is UTF-8."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.separator is not None and self.separator not in TABS and (len(self.separator) != 1 or self.separator in '"\r\n\0'):
             raise ConfigError(f"separator={self.separator!r}: give one character, as ; or | or tab")
         try:

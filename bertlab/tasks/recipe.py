@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal
 
 from bertlab.errors import ConfigError, install
+from bertlab.schema import Settings
 
 if TYPE_CHECKING:
     from bertlab.tasks.contract import Task
@@ -26,7 +27,7 @@ LORA_RATE = 5e-4  # Hu et al. 2022, table 9: 4e-4 to 5e-4 for most tasks of GLUE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Settings):
     """How a seed is trained. Raises ConfigError for a value that no training could have."""
 
     epochs: int | None = None
@@ -67,6 +68,7 @@ class Recipe:
     """Processes that make batches ahead; batches are the same whatever their number."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("epochs", "early_stopping", "batch_size", "micro_tokens", "lora_rank"):
             value = getattr(self, name)
             if value is not None and value < 1:

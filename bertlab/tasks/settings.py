@@ -77,7 +77,6 @@ class OneTask(FineTuning, Dialect):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        Dialect.__post_init__(self)
         if self.max_length is not None and self.max_length < 8:
             raise ConfigError(f"max_length={self.max_length}: give 8 tokens or more")
         if self.label_separator == "":

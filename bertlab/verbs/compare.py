@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bertlab.config import POSITIONAL
 from bertlab.corpus.dialect import Dialect
 from bertlab.errors import ConfigError
+from bertlab.schema import POSITIONAL
 
 if TYPE_CHECKING:
     from bertlab.evaluation.alignment import Aligned
@@ -170,8 +170,8 @@ def _evaluated(data: str, predictions: Path) -> Path:
 
 def metrics_of(asked: tuple[str, ...] | None, aligned: "Aligned") -> dict[str, Any]:
     """The metrics asked for, by name. Raises ConfigError for one that is not known."""
-    from bertlab.config import suggestion
     from bertlab.evaluation.comparable import USUAL, known_metrics
+    from bertlab.schema import suggestion
 
     known = known_metrics(aligned)
     of_class = {name: metric for name, metric in known.items() if name.startswith("f1:")}

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bertlab.config import POSITIONAL
 from bertlab.corpus.dialect import Dialect
 from bertlab.errors import ConfigError, DataError
+from bertlab.schema import POSITIONAL
 
 if TYPE_CHECKING:
     from bertlab.corpus.labelled import Labelled

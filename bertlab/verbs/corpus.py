@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertlab.config import POSITIONAL
 from bertlab.errors import ConfigError
+from bertlab.schema import POSITIONAL, Settings
 
 if TYPE_CHECKING:
     from bertlab.tokens.corpus import Corpus
@@ -20,7 +20,7 @@ MOST_FREQUENT = 20  # sentences shown
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Settings):
     corpus: str = field(metadata=POSITIONAL)
     """A corpus folder that `bertlab prepare` wrote."""
     html: str | None = None
@@ -37,6 +37,7 @@ class Config:
     """Of the samples and of the pairs: `bertlab pretrain` with the same seed trains on these first."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.lengths or min(self.lengths) < 8:
             raise ConfigError(f"lengths={self.lengths}: name at least one, each of 8 tokens or more")
         if not 0 <= self.samples <= 1000:

@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertlab.config import POSITIONAL
 from bertlab.corpus.dialect import Dialect
 from bertlab.errors import ConfigError
+from bertlab.schema import POSITIONAL, Settings
 
 if TYPE_CHECKING:
     from bertlab.pages.serving import Server
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Settings):
     model: str = field(metadata=POSITIONAL)
     """A model folder (RUN/model), pretrained or fine-tuned, a published BERT or sentence-transformers folder, or hf:NAME."""
     out: str | None = None
@@ -41,6 +41,7 @@ class Config:
     """Where the page is served, on 127.0.0.1; 0: any port that is free."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         of_snapshot = {"text": self.text, "text_b": self.text_b, "word": self.word, "contexts": self.contexts}
         if self.out is None and (given := [name for name, value in of_snapshot.items() if value is not None]):
             raise ConfigError(f"{given[0]} is for a page in a file: give --out NAME.html too, or type it into the page")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bertlab.errors import ConfigError
+from bertlab.schema import Settings
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -46,7 +47,7 @@ FREE = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Settings):
     corpus: str
     """A corpus folder that `bertlab prepare` wrote."""
     out: str
@@ -133,6 +134,7 @@ class Config:
     """Also send the numbers to this tracker, which must be installed; metrics.jsonl and report.html are always written."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("steps", "micro_batches", "log_every", "save_every", "keep", "heldout_batches"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)}: give 1 or more")

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bertlab.config import POSITIONAL
 from bertlab.errors import ConfigError
+from bertlab.schema import POSITIONAL, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Settings):
     run: str = field(metadata=POSITIONAL)
     """The run folder of `bertlab pretrain`, finished or not."""
     step: int
@@ -28,6 +28,7 @@ class Config:
     """Also write the whole batch as JSON."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.step < 1 or self.pairs < 0:
             raise ConfigError(f"step={self.step}, pairs={self.pairs}: steps are numbered from 1, and pairs are 0 or more")
 

@@ -12,12 +12,12 @@ VECTORS is a file of embed: a map of its texts.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bertlab.config import POSITIONAL
 from bertlab.errors import ConfigError
+from bertlab.schema import POSITIONAL, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Settings):
     runs: tuple[str, ...] = field(metadata=POSITIONAL)
     """Run folders, or folders that evaluate or prompt wrote, or one file of embed's vectors."""
     out: str | None = None
@@ -32,6 +32,7 @@ class Config:
     """Of vectors: the texts that were embedded; default: those that they were made from, where they are still there and the same."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.runs or not all(self.runs):
             raise ConfigError("runs is empty: name at least one run folder")
         if len(self.runs) > 1 and self.out is None:

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bertlab.config import POSITIONAL
 from bertlab.corpus.dialect import Dialect, between_excel_cells
 from bertlab.errors import ConfigError
+from bertlab.schema import POSITIONAL
 
 if TYPE_CHECKING:
     from bertlab.embedding.approximate import Graph

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bertlab.config import POSITIONAL
 from bertlab.errors import ConfigError, CorruptError
+from bertlab.schema import POSITIONAL, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Settings):
     folder: tuple[str, ...] = field(metadata=POSITIONAL)
     """What to verify: corpus, run, checkpoint or model folders, folders of predictions, files of embeddings. What one of them was made from
     is looked for among the others too."""
@@ -25,6 +25,7 @@ class Config:
     """Also write every link as JSON."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.folder or not all(self.folder):
             raise ConfigError("folder is empty: name at least one folder or file to verify")
 

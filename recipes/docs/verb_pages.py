@@ -16,7 +16,7 @@ from typing import Any
 
 from bertlab import errors
 from bertlab.cli import FILES, VERBS, flag, module_of
-from bertlab.config import Leaf, docs, is_flag, leaves, wanted
+from bertlab.schema import Leaf, docs, is_flag, leaves, wanted
 
 DOCS = Path(__file__).parents[2] / "docs"
 WIDTH = 120

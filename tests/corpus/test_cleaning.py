@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertlab.config import docs, load
+from bertlab.config import load
 from bertlab.corpus import quality, repairs
 from bertlab.corpus.cleaning import CHANGES, REASONS, RULES, WEB, Cleaning, cleaned
 from bertlab.corpus.quality import Head
 from bertlab.errors import ConfigError
+from bertlab.schema import docs
 
 OFF = Cleaning(control_characters=False, nfc=False, white_space=False)
 PROSE = (
@@ -410,7 +411,7 @@ def test_every_setting_is_plain_and_has_its_docstring_and_a_file_can_set_it(tmp_
     [
         ({"min_words": -1}, "min_words=-1: give a number from 0 up"),
         ({"max_digits": 1.5}, "max_digits=1.5 is a share"),
-        ({"max_symbols": float("nan")}, "max_symbols=nan"),
+        ({"max_symbols": float("nan")}, "max_symbols wants a finite number"),
         ({"min_words": 5, "max_words": 4}, "min_words=5 is more than max_words=4"),
         ({"min_word_length": 5.0, "max_word_length": 4.0}, "min_word_length=5.0 is more"),
         ({"min_stop_words": 9}, "there are 8 of them"),

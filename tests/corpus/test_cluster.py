@@ -23,7 +23,6 @@ from typing import Any
 
 import pytest
 
-from bertlab.config import docs
 from bertlab.corpus import cluster as clusters
 from bertlab.corpus import reading, units
 from bertlab.corpus.cluster import Cluster, Reading, read_on_cluster
@@ -32,6 +31,7 @@ from bertlab.corpus.reading import Recipe, read_all, recipe_sha256
 from bertlab.corpus.sources import How
 from bertlab.corpus.units import SourceFile, source_files, units_of
 from bertlab.errors import ConfigError, DataError
+from bertlab.schema import docs
 from bertlab.verbs.prepare import Config, recipe_of, run
 
 pytest.importorskip("datatrove", reason="bertlab[cluster] is not installed")

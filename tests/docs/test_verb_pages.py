@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 
 from bertlab import errors
 from bertlab.cli import VERBS, _options, module_of
-from bertlab.config import docs, leaves
+from bertlab.schema import docs, leaves
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = "recipes/docs/verb_pages.py"

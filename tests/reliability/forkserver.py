@@ -55,7 +55,7 @@ def import_all() -> None:
 def spare_what_is_measured_elsewhere() -> None:
     """Three costs that every child would have and no trial is about: this machine's rate of products (it goes into the MFU alone), reading
     the options' descriptions, and drawing a run's page at every measurement: it is written then, and drawn at the run's end."""
-    from bertlab import config
+    from bertlab import schema
     from bertlab.disk import write_text
     from bertlab.pages import report
     from bertlab.training import speed
@@ -71,9 +71,9 @@ def spare_what_is_measured_elsewhere() -> None:
 
     report.write_report = drawn_at_the_end
     speed.product_rate = lambda *_: 1e11
-    config.docs = functools.cache(config.docs)
+    schema.docs = functools.cache(schema.docs)
     for verb in (finetune, pretrain):
-        config.docs(verb.Config)
+        schema.docs(verb.Config)
 
 
 def default_signals() -> None:

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from bertlab.config import leaves
 from bertlab.pages.doctor import page, screen
 from bertlab.pages.report import write_report
+from bertlab.schema import leaves
 from bertlab.training.runlog import RunLog, read_settings
 
 STEERS = {"Cc", "Zl", "Zp", "Cs"}

@@ -623,7 +623,7 @@ def test_a_number_of_processes_that_nobody_started_is_refused(tmp_path: Path, pr
         ({"warmup": -0.1}, "warmup=-0.1 is a share"),
         ({"dropout": 1.0}, "dropout=1.0 is a probability"),
         ({"mask_rate": 0.0}, "mask_rate=0.0"),
-        ({"mask_rate": float("nan")}, "mask_rate=nan"),
+        ({"mask_rate": float("nan")}, "mask_rate wants a finite number"),
         ({"max_length": 7}, "max_length=7"),
         ({"long_share": 0.1, "long_length": 16}, "long_length=16"),
         ({"micro_tokens": 31}, "micro_tokens=31 does not hold one pair of 32 tokens"),

@@ -1,0 +1,88 @@
+"""bertlab/schema.py: a Config that Python makes holds values of the declared types, or is refused as a file would be."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+from bertlab.cli import VERBS, module_of
+from bertlab.config import load, to_dict
+from bertlab.errors import ConfigError
+from bertlab.schema import Settings
+from bertlab.verbs import embed, prepare, pretrain
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part(Settings):
+    rate: float = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    source: tuple[str, ...] = ()
+    out: str = "run"
+    steps: int = 100
+    clip: float | None = 1.0
+    pooling: Literal["cls", "mean"] | None = None
+    title: str | None = None
+    fast: bool = False
+    part: Part = field(default_factory=Part)
+
+
+def test_what_python_has_of_the_same_meaning_is_taken() -> None:
+    given = Config(source=["a", Path("b")], out=Path("c/d"), steps=np.int64(3), clip=2, part=Part(rate=np.float32(0.5)))  # type: ignore[arg-type]
+    assert to_dict(given) == {"source": ["a", "b"], "out": "c/d", "steps": 3, "clip": 2.0, "pooling": None, "title": None,
+                              "fast": False, "part": {"rate": 0.5}}  # fmt: skip
+    assert [type(value) for value in (given.source, given.out, given.steps, given.clip, given.part.rate)] == [tuple, str, int, float, float]
+    assert Config(source="one.txt").source == ("one.txt",)  # type: ignore[arg-type]  # and not its letters
+    assert replace(given, steps=np.int32(4)).steps == 4  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["none", "null", "None", "5", "true", ""])
+def test_a_text_stays_what_it_is(text: str, tmp_path: Path) -> None:
+    """On the command line `none` unsets; in Python and, quoted, in a file it is a word."""
+    assert Config(title=text).title == text and Config(out=text).out == text and Config(source=(text,)).source == (text,)
+    (tmp_path / "c.yaml").write_text(f"title: '{text}'\n")
+    assert load(Config, [str(tmp_path / "c.yaml")]).title == text
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"steps": 2.5}, "steps wants a whole number, not 2.5"),
+        ({"steps": True}, "steps wants a whole number, not True"),
+        ({"steps": None}, "steps wants a whole number, not None"),
+        ({"clip": float("nan")}, "clip wants a finite number, or to be left out, not nan"),
+        ({"clip": "fast"}, "clip wants a finite number, or to be left out, not 'fast'"),
+        ({"pooling": "meen"}, "pooling wants one of 'cls', 'mean', or to be left out, not 'meen': did you mean 'mean'?"),
+        ({"out": None}, "out wants text, not None"),
+        ({"out": b"run"}, "out wants text, not b'run'"),
+        ({"source": [1]}, "source wants a list of text, not [1]"),
+        ({"source": {"a": "b"}}, "source wants a list of text, not a section of keys"),
+        ({"fast": 1}, "fast wants true or false, not 1"),
+        ({"part": {"rate": 1.0}}, "part is a section: give a Part, not a section of keys"),
+        ({"part": None}, "part is a section: give a Part, not None"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_whoever_gives_it(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        Config(**given)
+    assert str(raised.value) == message
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_is_told_by_settings(verb: str) -> None:
+    assert issubclass(module_of(verb).Config, Settings)
+
+
+def test_a_verb_called_from_python_refuses_what_its_command_would(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="pooling wants one of 'cls', .* not 'meen': did you mean 'mean'"):
+        embed.Config(model="m", input="i", output="o", pooling="meen")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="preset wants one of .* not 'tinny': did you mean 'tiny'"):
+        pretrain.Config(corpus="c", out="o", preset="tinny")  # type: ignore[arg-type]
+    text = tmp_path / "text.txt"
+    text.write_text("\n\n".join(f"The mill of town {number} stands by a river." for number in range(30)))
+    manifest = prepare.run(prepare.Config(source=text, out=tmp_path / "corpus", vocab_size=100))  # type: ignore[arg-type]
+    assert manifest["counts"]["train"]["documents"] == 28 and manifest["settings"]["vocab_size"] == 100
