@@ -85,7 +85,7 @@ def _test(result: dict[str, Any]) -> str:
 
 def _interval(result: dict[str, Any]) -> str:
     interval = result["interval"]
-    return "?" if interval["low"] is None else f"[{interval['low']:+.4f}, {interval['high']:+.4f}]"
+    return "none" if interval["low"] is None else f"[{interval['low']:+.4f}, {interval['high']:+.4f}]"
 
 
 def _p(p: float | None) -> str:

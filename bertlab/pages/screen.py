@@ -96,7 +96,7 @@ def number_table(metrics: dict[str, Any]) -> str:
     rows = []
     for name in ("spearman", "pearson", "mae", "rmse", "r2"):
         interval = intervals.get(name) or {"low": None}
-        between = "?" if interval["low"] is None else f"{interval['low']:.3f} to {interval['high']:.3f}"
+        between = "none" if interval["low"] is None else f"{interval['low']:.3f} to {interval['high']:.3f}"
         rows.append([metric_words(name), f"{metrics[name]:.3f}", between])
     return table(["metric", "value", f"{intervals.get('level', 0.95):.0%} interval"], rows) + f"\n{metrics['n']:,} numbers"
 

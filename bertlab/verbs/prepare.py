@@ -8,6 +8,8 @@ Costs twice the size of the text in temporary disk, and about 400 bytes of memor
 the number of workers or the order of the sources.
 """
 
+import hashlib
+import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 MAX_LENGTH = 512  # BERT's number of positions, written into the tokenizer's settings
 SPOOL = ".spool.arrow"
+INPUTS = "inputs_sha256"  # where the manifest says what the corpus was made from
 VOCABULARY = ("kind", "vocab_size", "lowercase")
 HELDOUT_RULE = "the smallest sha256('heldout' + sha256 of the normalised text)"
 
@@ -40,7 +43,7 @@ class Config(Dialect):
     """What to read: text, JSONL, CSV, TSV or Parquet files (also .gz .bz2 .xz .zst), Wikipedia's pages-articles dumps, EPUB books, folders
     of them, a folder that `datasets` saved (FOLDER#SPLIT), hf:NAME[:CONFIG][#SPLIT], or - for standard input (-.jsonl: which is JSONL)."""
     out: str
-    """The corpus folder to write; it must not exist yet, or be empty."""
+    """The corpus folder to write: a new or an empty one. The same command again finds it finished, another is refused."""
     skip: tuple[str, ...] = ()
     """Files and folders to leave out of the sources, counted: '*.pdf' in every folder, README.md, drafts with all that is below it."""
     tokenizer: str | None = None
@@ -219,17 +222,16 @@ def run(config: Config) -> dict[str, Any]:
     from bertlab.corpus.cluster import read_on_cluster
     from bertlab.corpus.reading import read_all, recipe_sha256
     from bertlab.corpus.units import refuse_not_text, source_files, took_nothing, without
-    from bertlab.disk import locked, read_json, refuse_used
+    from bertlab.disk import locked, read_json, read_sealed, refuse_used
     from bertlab.pages.prepared import summary
     from bertlab.pages.screen import inert
     from bertlab.tokens import tokenizer as tokenizers
     from bertlab.tokens.corpus import MANIFEST
 
-    work = Path(config.out).parent / f".reading-{Path(config.out).name}"
-    if work.is_dir() and (Path(config.out) / MANIFEST).is_file():
-        with locked(work):
-            _clear(work)  # of a call that was killed when the corpus was there
-    refuse_used(Path(config.out))
+    out = Path(config.out)
+    work = out.parent / f".reading-{out.name}"
+    if _inputs_of(out) is None:
+        refuse_used(out)
     with locked(work):
         tokenizer = tokenizers.load(config.tokenizer) if config.tokenizer else None
         how, recipe = recipe_of(config)
@@ -240,6 +242,13 @@ def run(config: Config) -> dict[str, Any]:
         for line in took_nothing(found, config.skip):
             print(inert(f"warning: {line}"), flush=True)
         refuse_not_text(files)
+        inputs = inputs_sha256(config, how, recipe, files, tokenizer)
+        if there := _inputs_of(out):  # asked again: another call may have come to its end before this one had the lock
+            _clear(work)  # of this call, and of one that was killed when the corpus was there
+            if there != inputs:
+                raise ConfigError(f"{out} is a corpus of other text, settings or version: choose another --out, or remove it first")
+            print(f"{out} is finished: nothing to do")
+            return read_sealed(out / MANIFEST)
         units = work / recipe_sha256(how, recipe)
         if config.cluster.engine and not read_on_cluster(files, units, how, recipe, config.cluster):
             return {}  # Slurm has it: the same command, given again, goes on
@@ -250,14 +259,23 @@ def run(config: Config) -> dict[str, Any]:
             weights = config.weights or (1.0,) * len(config.source)
             choice = choose(reads, near=config.near_duplicates, weights=weights, heldout=config.heldout, folder=units)
             refuse_too_few(config, choice)
-            with _folder_to_fill(Path(config.out)) as folder:
-                facts = write_corpus(config, folder, files, skipped, reads, choice, tokenizer)
+            with _folder_to_fill(out) as folder:
+                facts = write_corpus(config, folder, files, skipped, reads, choice, tokenizer, inputs)
         except BertlabError:
             _clear(work)  # what was read is of no use
             raise
         _clear(work)
     print(summary(facts, config.out, config))
-    return dict(read_json(Path(config.out) / MANIFEST))
+    return dict(read_json(out / MANIFEST))
+
+
+def _inputs_of(out: Path) -> str | None:
+    """What a corpus that lies there says that it was made from."""
+    from bertlab.disk import read_object, text_at
+    from bertlab.tokens.corpus import MANIFEST
+
+    is_corpus = (out / MANIFEST).is_file() and (out / "tokenizer").is_dir()
+    return text_at(read_object(out / MANIFEST), INPUTS) if is_corpus else None
 
 
 @contextmanager
@@ -286,8 +304,10 @@ def write_corpus(
     reads: Sequence["Read"],
     choice: "Choice",
     base: "Tokenizer | None",
+    inputs: str,
 ) -> dict[str, Any]:
-    """Fill `folder` from what was read and chosen; returns the manifest's facts. skipped: how many files each pattern left out."""
+    """Fill `folder` from what was read and chosen; returns the manifest's facts. skipped: how many files each pattern left out. inputs:
+    `inputs_sha256`."""
     from bertlab.tokens.corpus import write_manifest
     from bertlab.tokens.spool import spool_chosen
 
@@ -310,6 +330,7 @@ def write_corpus(
             "lowercase": tokenizer.lowercase,
             "id_dtype": str(tokenizer.id_dtype),
         },
+        INPUTS: inputs,
     }
     write_manifest(folder, facts)
     return facts
@@ -373,6 +394,20 @@ def settings(config: Config) -> dict[str, Any]:
     for name in (*left_out, *(VOCABULARY if config.tokenizer else ())):
         del chosen[name]
     return chosen
+
+
+def inputs_sha256(config: Config, how: "How", recipe: "Recipe", files: Sequence["SourceFile"], tokenizer: "Tokenizer | None") -> str:
+    """Of everything that a corpus follows from: text, settings, a tokenizer that was given, and bertlab's version. No path above a file."""
+    from bertlab.corpus.reading import recipe_sha256
+
+    plain = {
+        "settings": settings(config),
+        "more": [config.heldout, config.weights, config.licence],
+        "reading": recipe_sha256(how, recipe),
+        "tokenizer": tokenizer and tokenizer.sha256,
+        "files": [[each.number, each.file.name if each.file else Path(each.source).name, each.sha256] for each in files],
+    }
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def filters(config: Config, reads: Sequence["Read"], choice: "Choice", no_tokens: int) -> dict[str, Any]:

@@ -344,9 +344,39 @@ def test_what_was_read_of_a_corpus_that_is_there_does_not_stay(tmp_path: Path) -
     work = tmp_path / ".reading-corpus"
     (work / "units").mkdir(parents=True)  # as a kill leaves it between the corpus and its end
     (work / "units" / "0.read").write_bytes(b"much")
+    prepare(tmp_path / "corpus", source)
+    assert not work.exists()
+
+
+def test_the_same_command_finds_the_corpus_finished_and_another_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_jsonl(tmp_path / "towns.jsonl", TEXTS)
+    first, _ = prepare(tmp_path / "corpus", source, licence="CC0-1.0")
+    before = tree(tmp_path / "corpus")
+    capsys.readouterr()
+    again, _ = prepare(tmp_path / "corpus", source, licence="CC0-1.0", workers=2)  # what changes no byte may differ
+    assert capsys.readouterr().out == f"{tmp_path / 'corpus'} is finished: nothing to do\n"
+    assert again == first and sorted(path.name for path in tmp_path.iterdir()) == ["corpus", "towns.jsonl"]
+    others: list[dict[str, Any]] = [
+        {},
+        {"licence": "CC0-1.0", "heldout": 0.1},
+        {"licence": "CC0-1.0", "vocab_size": 301},
+        {"licence": "CC0-1.0", "weights": (2.0,)},
+        {"licence": "CC0-1.0", "keep_out": (str(source),)},
+        {"licence": "CC0-1.0", "tokenizer": str(tmp_path / "corpus" / "tokenizer")},
+        {"licence": "CC0-1.0", "cleaning": Cleaning(min_words=2)},
+    ]
+    for other in others:
+        with pytest.raises(ConfigError, match="corpus is a corpus of other text, settings or version: choose another --out"):
+            prepare(tmp_path / "corpus", source, **other)
+    write_jsonl(source, TEXTS[1:])
+    with pytest.raises(ConfigError, match="of other text"):
+        prepare(tmp_path / "corpus", source, licence="CC0-1.0")
+    assert tree(tmp_path / "corpus") == before
+    manifest = json.loads(before["manifest.json"])
+    del manifest["inputs_sha256"]  # as earlier versions wrote it
+    (tmp_path / "corpus" / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ConfigError, match="already exists"):
         prepare(tmp_path / "corpus", source)
-    assert not work.exists()
 
 
 def test_an_output_that_holds_something_is_refused_before_anything_is_read(tmp_path: Path) -> None:
