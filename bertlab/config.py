@@ -174,7 +174,8 @@ def _build(Config: type[_C], values: Mapping[str, Any], prefix: str, instance: A
 
 def to_dict(config: Any) -> dict[str, Any]:
     """The config as JSON and YAML have it: sections are dicts, tuples are lists."""
-    return {key_of(field.name): _simple(getattr(config, field.name)) for field in dataclasses.fields(config)}
+    named = [field.name for field in dataclasses.fields(config) if not field.metadata.get("no_option")]
+    return {key_of(name): _simple(getattr(config, name)) for name in named}
 
 
 def _simple(value: Any) -> Any:

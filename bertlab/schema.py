@@ -25,6 +25,7 @@ _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*(_[0-9]+)*)")
 _NUMBER = re.compile(r"[-+]?([0-9]+(_[0-9]+)*\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 POSITIONAL = {"positional": True}  # a field's metadata: on the command line its value may stand without its name
+NO_OPTION = {"no_option": True}  # neither files nor the command line know it: what a Config extends has it, and means something else by it
 _NAMES: dict[Any, str] = {str: "text", int: "a whole number", float: "a finite number", bool: "true or false", type(None): "null"}
 
 
@@ -69,6 +70,8 @@ def _leaves(Config: type, prefix: str, instance: Any) -> Iterator[Leaf]:
     hints = typing.get_type_hints(Config)
     depth = {name: place for place, cls in reversed(list(enumerate(Config.__mro__))) for name in inspect.get_annotations(cls)}
     for field in sorted(dataclasses.fields(Config), key=lambda field: (not _is_required(field), depth[field.name])):
+        if field.metadata.get("no_option"):
+            continue
         hint = hints[field.name]
         default = default_of(field) if instance is dataclasses.MISSING else getattr(instance, field.name)
         if dataclasses.is_dataclass(hint):
@@ -91,13 +94,14 @@ def default_of(field: dataclasses.Field) -> Any:
 
 
 def docs(Config: type) -> dict[str, str]:
-    """The docstring below each field, by dotted name. A field without one, or a class whose source cannot be read, is absent."""
+    """The docstring below each field that `leaves` names, by dotted name. One without, or a class whose source cannot be read, is absent."""
     found: dict[str, str] = {}
     for base in reversed(Config.__mro__[:-1]):
         found |= _own_docs(base)
     hints = typing.get_type_hints(Config)
     sections = [name for name, hint in hints.items() if dataclasses.is_dataclass(hint)]
-    return found | {f"{section}.{name}": doc for section in sections for name, doc in docs(hints[section]).items()}
+    found |= {f"{section}.{name}": doc for section in sections for name, doc in docs(hints[section]).items()}
+    return {name: doc for name, doc in found.items() if name in leaves(Config)}
 
 
 def _own_docs(cls: type) -> dict[str, str]:

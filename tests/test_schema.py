@@ -7,11 +7,11 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from bertlab.cli import VERBS, module_of
-from bertlab.config import load, to_dict
+from bertlab.cli import VERBS, module_of, parse
+from bertlab.config import load, save, to_dict
 from bertlab.errors import ConfigError
-from bertlab.schema import Settings
-from bertlab.verbs import embed, prepare, pretrain
+from bertlab.schema import Settings, leaves
+from bertlab.verbs import embed, prepare, pretrain, tune
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +75,17 @@ def test_a_value_of_another_type_is_refused_whoever_gives_it(given: dict[str, An
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_is_told_by_settings(verb: str) -> None:
     assert issubclass(module_of(verb).Config, Settings)
+
+
+def test_what_is_no_option_is_known_to_python_alone(tmp_path: Path) -> None:
+    """A search has several batch sizes, and its recipe one: of the latter no command line, file or saved run says anything."""
+    config = tune.Config(model="m", train="t", out="o")
+    assert config.batch_size == 16 and not {"batch_size", "epochs", "learning_rate"} & {*to_dict(config), *leaves(tune.Config)}
+    for given, meant in (("--batch-size", "--batch-sizes"), ("--epochs", "--epoch-counts"), ("--learning-rate", "--learning-rates")):
+        with pytest.raises(ConfigError, match=f"unknown option {given}: did you mean {meant}"):
+            parse("tune", tune.Config, [given, "16"])
+    save(config, tmp_path / "config.yaml")
+    assert load(tune.Config, [str(tmp_path / "config.yaml")]) == config
 
 
 def test_a_verb_called_from_python_refuses_what_its_command_would(tmp_path: Path) -> None:

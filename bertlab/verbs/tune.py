@@ -7,11 +7,12 @@ the test file is checked at the start, no trial is handed it, and it is scored o
 with the trials that are not finished.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertlab.errors import ConfigError
+from bertlab.schema import NO_OPTION
 from bertlab.tasks.recipe import Recipe, recipe_of
 from bertlab.tasks.settings import Splits
 
@@ -32,12 +33,10 @@ class Config(Splits):
     """Batch sizes to try; by default 16 and 32, up to width 512 8, 16, 32, 64 and 128."""
     epoch_counts: tuple[int, ...] = ()
     """Numbers of epochs to try; by default 2, 3 and 4, up to width 512 4. Each trial keeps its best epoch."""
-    learning_rate: float | None = None
-    """Not in a search: give learning_rates."""
-    batch_size: int = Recipe.batch_size
-    """Not in a search: give batch_sizes."""
-    epochs: int | None = None
-    """Not in a search: give epoch_counts."""
+    # one of each is a recipe's, and of a search each has several:
+    learning_rate: float | None = field(default=None, metadata=NO_OPTION)
+    batch_size: int = field(default=Recipe.batch_size, metadata=NO_OPTION)
+    epochs: int | None = field(default=None, metadata=NO_OPTION)
     trials: int | None = None
     """How many combinations to try, drawn by the seed; by default all."""
     seeds: int = 1
