@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bertlab.inference import LoadedModel
 
 __version__ = "0.1.0"
+__all__ = ["BertEmbedder", "__version__", "load"]
 
 
 def load(folder: str | PathLike[str], device: str | None = None, *, thresholds: Literal["dev"] | None = None) -> LoadedModel:
@@ -30,6 +31,10 @@ def load(folder: str | PathLike[str], device: str | None = None, *, thresholds: 
     from bertlab.inference import LoadedModel  # torch takes seconds to import: only when a model is wanted
 
     return LoadedModel(folder, device, thresholds=thresholds)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})  # for a notebook's completion, before it is imported
 
 
 def __getattr__(name: str) -> Any:

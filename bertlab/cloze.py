@@ -12,6 +12,7 @@ Costs one pass over the texts a template and distinct number of pieces (`in-turn
 better than chance, and calibration cannot tell. Knows no labels of examples.
 """
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -205,9 +206,14 @@ def whole_words(model: LoadedModel, frames: Frames, most_pieces: int, top: int) 
         written = [model.tokenizer.decode(word).strip() for word in order]
         ids, offsets = model.tokenizer.encode(written)
         spelt = [tuple(ids[start:end].tolist()) for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
-        same = [(text, float(np.exp(best[word]))) for text, word, own in zip(written, order, spelt, strict=True) if own == word]
-        found.append(same[:top])
+        same = [(text, best[word]) for text, word, own in zip(written, order, spelt, strict=True) if own == word and _is_word(text)]
+        found.append([(text, float(np.exp(score))) for text, score in same[:top]])
     return found
+
+
+def _is_word(text: str) -> bool:
+    """Whether it is no word with a sign at it: only WordPiece's pieces tell that a sign begins anew."""
+    return len(text) == 1 or not any(unicodedata.category(each)[0] in "PS" for each in text)
 
 
 def _beam(

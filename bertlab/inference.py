@@ -120,6 +120,8 @@ class LoadedModel:
         """Sentence vectors (n, hidden_size) of encoded texts."""
         if pooling not in (None, *POOLINGS):
             raise ConfigError(f"pooling={pooling!r}: give one of {', '.join(POOLINGS)}")
+        if not isinstance(normalize, bool | None):
+            raise ConfigError(f"normalize={normalize!r}: give True, False, or leave it out")
         what = What(pooling=pooling or self.recorded.usable_pooling(self.folder))
         vectors = self.embedder.vectors(examples, what)
         return finished(vectors, self.recorded.normalize if normalize is None else normalize)
@@ -141,8 +143,8 @@ class LoadedModel:
         Raises ConfigError without an MLM head, DataError without a [MASK].
         """
         self.masked_word_model()  # says first what no text can mend
-        if top < 1:
-            raise ConfigError(f"top={top}: give 1 or more")
+        if not isinstance(top, int) or top < 1:
+            raise ConfigError(f"top={top!r}: give a whole number, 1 or more (a second text is text_b=)")
         for given in [text] if text_b is None else [text, text_b]:
             if not isinstance(given, str):
                 raise DataError(f"{type(given).__name__} is no text: fill takes one text, with [MASK] where a word is wanted")

@@ -94,7 +94,7 @@ def default_of(field: dataclasses.Field) -> Any:
 
 
 def docs(Config: type) -> dict[str, str]:
-    """The docstring below each field that `leaves` names, by dotted name. One without, or a class whose source cannot be read, is absent."""
+    """The docstring below each field that `leaves` names, by dotted name; absent without one, or where the source cannot be read."""
     found: dict[str, str] = {}
     for base in reversed(Config.__mro__[:-1]):
         found |= _own_docs(base)
@@ -172,7 +172,8 @@ def _convert(hint: Any, item: Any) -> Any:
         assert ellipsis is ..., f"{hint}: only tuple[X, ...] is known here"
         if item is None or isinstance(item, Mapping):
             raise Wrong
-        return tuple(_convert(inner, one) for one in (item if isinstance(item, list | tuple) else [item]))
+        several = isinstance(item, Iterable) and not isinstance(item, str | bytes) and getattr(item, "ndim", 1) == 1
+        return tuple(_convert(inner, one) for one in (item if several else [item]))
     if typing.get_origin(hint) is Literal:
         return _choice(typing.get_args(hint), item)
     assert hint in _NAMES, f"{hint} is no type that a configuration can hold"
@@ -245,7 +246,7 @@ def shown(item: Any) -> str:
         return "a section of keys"
     if isinstance(item, list | tuple):
         return "[" + ", ".join(map(shown, item))[:60] + "]"
-    return repr(item)[:62]
+    return " ".join(repr(item).split())[:62]  # a table's goes over several lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -268,8 +269,8 @@ def value_of(leaf: Leaf, given: Given) -> Any:
 
 # --- what a Config extends
 class Settings:
-    """A frozen dataclass whose values are of their declared types, also when Python made it: there a list may stand for a tuple, one value
-    for a tuple of one, and a path for a text.
+    """A frozen dataclass whose values are of their declared types, also when Python made it: there a list, an array or a generator may
+    stand for a tuple, one value for a tuple of one, a path for a text, and a mapping for a section.
 
     Raises ConfigError for a value of another type, as `load` does. What a Config checks beside comes after `super().__post_init__()`.
     """
@@ -278,8 +279,19 @@ class Settings:
         for name, hint in typing.get_type_hints(type(self)).items():
             value = getattr(self, name)
             if dataclasses.is_dataclass(hint):
-                section = typing.cast(type, hint)
-                if not isinstance(value, section):
-                    raise ConfigError(f"{name} is a section: give a {section.__name__}, not {shown(value)}")
+                object.__setattr__(self, name, _section(name, typing.cast(type, hint), value))
             elif not (isinstance(value, str) and str in members(hint)):  # a text that a text may be stays one: 'none' too
                 object.__setattr__(self, name, value_of(Leaf(key_of(name), hint, None), Given(value, "")))
+
+
+def _section(name: str, section: type, value: Any) -> Any:
+    """A section, or what a mapping of its keys makes."""
+    if isinstance(value, section):
+        return value
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name} is a section: give a {section.__name__}, or a mapping of its keys, not {shown(value)}")
+    known = leaves(section)
+    strange = next((key for key in value if key not in known), None)
+    if strange is not None:
+        raise ConfigError(f"unknown key {f'{name}.{strange}'!r}{suggestion(str(strange), known)}")
+    return section(**value)

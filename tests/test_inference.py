@@ -295,7 +295,11 @@ def test_what_cannot_be_filled_is_refused_in_one_line(pretrained: Path, classifi
     model = bertlab.load(str(pretrained))
     refused(DataError, r"no \[MASK\] in the text", lambda: model.fill("the river"))
     refused(DataError, r"a \[MASK\] beyond", lambda: model.fill("a " * POSITIONS + "[MASK]"))
-    refused(ConfigError, "top=0: give 1 or more", lambda: model.fill("the [MASK]", top=0))
+    odd: Any = "the town"
+    no: Any = "no"
+    refused(ConfigError, "top=0: give a whole number, 1 or more", lambda: model.fill("the [MASK]", top=0))
+    refused(ConfigError, "top='the town': give a whole number, 1 or more .a second text is text_b=", lambda: model.fill("the [MASK]", odd))
+    refused(ConfigError, "normalize='no': give True, False", lambda: model.embed(["the town"], normalize=no))
     given: Any
     for given in (None, ["the [MASK]"], b"the [MASK]", 3):
         refused(DataError, f"{type(given).__name__} is no text: fill takes one text", partial(model.fill, given))

@@ -38,6 +38,9 @@ def test_what_python_has_of_the_same_meaning_is_taken() -> None:
     assert [type(value) for value in (given.source, given.out, given.steps, given.clip, given.part.rate)] == [tuple, str, int, float, float]
     assert Config(source="one.txt").source == ("one.txt",)  # type: ignore[arg-type]  # and not its letters
     assert replace(given, steps=np.int32(4)).steps == 4  # type: ignore[arg-type]
+    for several in (np.array(["a", "b"]).astype(object), (name for name in "ab"), {"a": 1, "b": 2}.keys()):
+        assert Config(source=several).source == ("a", "b")  # type: ignore[arg-type]
+    assert Config(part={"rate": 2}).part == Part(rate=2.0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("text", ["none", "null", "None", "5", "true", ""])
@@ -62,8 +65,9 @@ def test_a_text_stays_what_it_is(text: str, tmp_path: Path) -> None:
         ({"source": [1]}, "source wants a list of text, not [1]"),
         ({"source": {"a": "b"}}, "source wants a list of text, not a section of keys"),
         ({"fast": 1}, "fast wants true or false, not 1"),
-        ({"part": {"rate": 1.0}}, "part is a section: give a Part, not a section of keys"),
-        ({"part": None}, "part is a section: give a Part, not None"),
+        ({"part": {"rat": 1.0}}, "unknown key 'part.rat': did you mean 'rate'?"),
+        ({"part": {"rate": "high"}}, "rate wants a finite number, not 'high'"),
+        ({"part": None}, "part is a section: give a Part, or a mapping of its keys, not None"),
     ],
 )
 def test_a_value_of_another_type_is_refused_whoever_gives_it(given: dict[str, Any], message: str) -> None:

@@ -55,7 +55,7 @@ CHECKS = (
         lambda facts: facts["heldout"]["documents"] if facts["heldout"] else 0,
         2,
         "documents held out: {value:,.0f}, so there is nothing to measure a model on",
-        "prepare with --heldout 0.05, and with at least 20 documents",
+        "give 20 documents or more (of files of a text a line, --document-end line makes one of each), and --heldout 0.05",
         "a next-sentence pair needs two documents",
         least=True,
     ),
@@ -81,8 +81,8 @@ CHECKS = (
         lambda facts: _share(_ones(facts["train"]["sentences_a_document"]), facts["train"]["documents"]),
         0.30,
         "{value:.1%} of the documents are one sentence: they cannot make true next-sentence pairs",
-        "check what ends a document (--document-end file?) and --splitter and --language; of texts that are one sentence (tickets, posts) "
-        "nothing is to be mended: next-sentence prediction teaches little there, and masked words are learnt all the same",
+        "of short texts (tickets, posts, rows of a table) nothing: masked words are learnt all the same; of longer ones check what ends a "
+        "document in text files (--document-end), --splitter and --language",
         "each such document forces a random pair, so that `random` is right too often to teach much; two clean corpora have 6 % and 0 %",
     ),
     Check(

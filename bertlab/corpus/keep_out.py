@@ -1,8 +1,9 @@
 """What must not be trained on: documents that share a run of words with a user's own test set (decontamination).
 
 After GPT-3 (Brown et al. 2020, appendix C): a document that has 13 words in a row from a test text has seen it, and a test text of 8 to 12
-words is looked for whole. A shorter one is counted, not kept out: others write the same few words. Letter case, punctuation and white space
-make no difference. Not found: a leak with a word changed in every 13, a translation, a paraphrase.
+words is looked for whole. A shorter one keeps out only a document that has its words and no other: within longer documents others write the
+same few words. Letter case, punctuation and white space make no difference. Not found: a leak with a word changed in every 13, a
+translation, a paraphrase.
 
 Costs: 8 bytes in memory for each run of the test texts, and up to 32 for a table that answers most look-ups alone. On one core 20 to 30
 MB/s of documents where all test texts have 13 words, 10 to 15 where they have 8, 9, 10, 11, 12 and more. What a word is, and how seldom two
@@ -17,8 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from bertlab.corpus.dialect import AS_NAMED, Dialect
+from bertlab.corpus.files import kind_of
 from bertlab.corpus.labelled import read_labelled
 from bertlab.corpus.shingles import BATCH_TEXTS, NO_WORDS, batches, gram_hashes, is_long, run_hashes, word_hashes, word_pieces
+from bertlab.corpus.tables import columns_of
 from bertlab.errors import ConfigError
 
 RUN_WORDS = 13
@@ -30,10 +33,10 @@ TABLE_BITS = (16, 24)  # the least and the most: 64 kB, 16 MB
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """The runs of words of `texts` test texts, of which `too_short` had so few words that they are not kept out.
+    """The runs of words of `texts` test texts, of which `too_short` have fewer words than `shortest`.
 
     `lengths` are those of the runs in words, `hashes` (F,) their numbers in order, uint64. `table` (2**bits,) is True at the first bits of
-    each of them.
+    each of them. `whole` (S,), in order: the numbers of the texts that are too short, each one run of all its words.
     """
 
     lengths: tuple[int, ...]
@@ -41,18 +44,22 @@ class Fingerprints:
     table: np.ndarray
     texts: int
     too_short: int
+    whole: np.ndarray
+    shortest: int
 
 
 # ---- the test set
 
 
 def read_texts(paths: Iterable[Path | str], *, text: str = "text", text_b: str | None = None, dialect: Dialect = AS_NAMED) -> Iterator[str]:
-    """The texts of labelled files (CSV, TSV, JSONL, Parquet) and text files (a line is a text); of a pair one text after the other.
+    """The texts of labelled files (CSV, TSV, JSONL, Parquet: column `text`, of one without it "text") and text files (a line is a text); of
+    a pair one text after the other.
 
     Raises as `read_labelled` does: ConfigError for a file that is not there, DataError (file:line) for what cannot be used.
     """
-    for path in paths:
-        read = read_labelled(path, text=text, text_b=text_b, needs_label=False, dialect=dialect)
+    for path in map(Path, paths):
+        columns = columns_of(path, dialect) if path.is_file() and kind_of(path) != "text" else ()
+        read = read_labelled(path, text=text if text in columns else "text", text_b=text_b, needs_label=False, dialect=dialect)
         for place, first in enumerate(read.texts):
             yield first
             if read.texts_b is not None:
@@ -60,37 +67,40 @@ def read_texts(paths: Iterable[Path | str], *, text: str = "text", text_b: str |
 
 
 def fingerprints(texts: Iterable[str], n: int = RUN_WORDS, *, shortest: int = SHORTEST_WORDS) -> Fingerprints:
-    """All runs of n words of the test texts; of a text of fewer words, down to `shortest`, all its words as one run.
+    """All runs of n words of the test texts; of a text of fewer words all its words as one run, which below `shortest` is one of `whole`.
 
     Raises ConfigError unless 1 <= shortest <= n.
     """
     if not 1 <= shortest <= n:
         raise ConfigError(f"runs of {n} words to keep out, and texts from {shortest} words on: give numbers with 1 <= shortest <= run")
-    known = [NO_WORDS]
+    known, whole = [NO_WORDS], [NO_WORDS]
     lengths: set[int] = set()
     count = too_short = 0
     rest = iter(texts)
     while some := list(islice(rest, BATCH_TEXTS)):
-        for hashes, words in _runs_to_keep_out(some, n, shortest):
+        for hashes, of_short, words in _runs_to_keep_out(some, n, shortest):
             known.append(hashes)
+            whole.append(of_short)
             lengths.update(np.minimum(words[words >= shortest], n).tolist())
             too_short += int(np.count_nonzero(words < shortest))
         count += len(some)
     hashes = np.unique(np.concatenate(known))
-    return Fingerprints(tuple(sorted(lengths)), hashes, _table(hashes), count, too_short)
+    return Fingerprints(tuple(sorted(lengths)), hashes, _table(hashes), count, too_short, np.unique(np.concatenate(whole)), shortest)
 
 
-def _runs_to_keep_out(texts: Sequence[str], n: int, shortest: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """For some of the texts at a time the numbers of their runs (R,) uint64, and how many words each text has (N,)."""
+def _runs_to_keep_out(texts: Sequence[str], n: int, shortest: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """For some of the texts at a time the numbers of their runs (R,) uint64, those of texts that are too short apart, and how many words
+    each text has (N,)."""
     for first, end in batches(texts):
         if is_long(texts, first, end):
             runs, words = _runs_of_long(texts[first], n)
-            yield (runs if words >= shortest else NO_WORDS), np.array([words])
+            yield *((runs, NO_WORDS) if words >= shortest else (NO_WORDS, runs)), np.array([words])
         else:
             hashes, begins = word_hashes(texts[first:end])
             words_of = np.diff(begins)  # (N,)
             runs, run_begins = gram_hashes(hashes, begins, n, short=True)
-            yield runs[np.repeat(words_of >= shortest, np.diff(run_begins))], words_of
+            is_known = np.repeat(words_of >= shortest, np.diff(run_begins))
+            yield runs[is_known], runs[~is_known], words_of
 
 
 def _runs_of_long(text: str, n: int) -> tuple[np.ndarray, int]:
@@ -126,7 +136,8 @@ def touches(text: str, known: Fingerprints) -> int:
 
 
 def touched(texts: Sequence[str], known: Fingerprints) -> np.ndarray:
-    """For each of N texts how many of its runs of words are those of a test text, (N,) int64; 0 for a text that may stay."""
+    """For each of N texts how many of its runs of words are those of a test text, (N,) int64; 0 for a text that may stay. A text that is
+    too short for a run counts 1 where a test text has the same words."""
     counts = np.zeros(len(texts), np.int64)
     for first, end in batches(texts):
         if is_long(texts, first, end):
@@ -137,15 +148,24 @@ def touched(texts: Sequence[str], known: Fingerprints) -> np.ndarray:
             hashes, run_begins = gram_hashes(words, begins, length)
             hits = np.searchsorted(_found(hashes, known), run_begins)
             counts[first:end] += np.diff(hits)
+        is_short = np.diff(begins) < known.shortest
+        if len(known.whole) and is_short.any():
+            hashes, run_begins = gram_hashes(words, begins, known.shortest, short=True)
+            same = np.diff(np.searchsorted(np.flatnonzero(np.isin(hashes, known.whole)), run_begins))
+            counts[first:end] += same * is_short
     return counts
 
 
 def _touches_of_long(text: str, known: Fingerprints) -> int:
-    count = 0
+    count, first = 0, NO_WORDS
     longest = max(known.lengths, default=1)
     for words, carried in word_pieces(text, longest - 1):
+        if len(first) < known.shortest:
+            first = np.concatenate([first, words[carried:]])
         for length in known.lengths:  # a shorter run that ends among the carried words was counted with the piece before
             count += len(_found(run_hashes(words[max(0, carried - length + 1) :], length), known))
+    if len(first) < known.shortest:
+        count += int(np.isin(run_hashes(first, known.shortest, short=True), known.whole).sum())
     return count
 
 

@@ -22,6 +22,7 @@ from bertlab.disk import MANIFEST, read_sealed
 from bertlab.errors import BertlabError, ConfigError, DataError
 
 BETWEEN_TEXTS = " \x00 "  # what no text holds, and white space normalisation leaves: ("a b", "c") is not ("a", "b c")
+OF_ANSWERS = ("label", "labels", "probability", "value", "answer")  # columns that `bertlab predict` writes; others it was told to keep
 JOINING = ("|", ";", ",")  # what people put between several labels in one cell
 FEWEST_JOINED = 3  # fewer labels that are others joined may be so by chance
 MOST_LABELS = 65_536  # classes; a column with more of them is another one, and a classifier of a million is gigabytes
@@ -111,7 +112,7 @@ def read_labelled(
     path, needs_label = Path(path), needs_label and label is not None
     if not path.is_file():
         raise ConfigError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: give a CSV, TSV, JSONL or Parquet file")
-    if needs_label:
+    if needs_label and label in OF_ANSWERS:
         refuse_answers(path)
     if kind_of(path) == "text":
         if needs_label:

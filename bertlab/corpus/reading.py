@@ -212,7 +212,7 @@ def recipe_sha256(how: How, recipe: Recipe) -> str:
     plain: dict[str, Any] = {name: value for name, value in vars(how).items() if name not in ("warnings", "dialect")}
     plain |= {name: value for name, value in vars(recipe).items() if name not in ("cleaning", "keep_out")}
     plain |= {"dialect": asdict(how.dialect), "cleaning": asdict(recipe.cleaning), "schema": str(SCHEMA), "bertlab": bertlab.__version__}
-    kept_out = b"" if recipe.keep_out is None else recipe.keep_out.hashes.tobytes()
+    kept_out = b"" if recipe.keep_out is None else recipe.keep_out.hashes.tobytes() + recipe.keep_out.whole.tobytes()
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode() + kept_out).hexdigest()
 
 

@@ -1,7 +1,7 @@
 """Texts to learn likeness from: single texts, pairs that mean the same, triplets with hard negatives, or texts with classes.
 
     sentences   text                          a text file, or a table with a column of texts
-    pairs       text, text_b                  the two mean the same: a label would contradict that, and is refused
+    pairs       text, text_b                  the two mean the same: a label or score would contradict that, and is refused
     triplets    text, text_b, negative        and the third does not
     classes     text, label                   texts of one label mean the same
 
@@ -23,6 +23,7 @@ from bertlab.corpus.tables import refuse_missing, rows, text_of
 from bertlab.errors import ConfigError, DataError
 
 Kind = Literal["sentences", "pairs", "triplets", "classes"]
+SCORE = "score"  # the column of pairs that a person scored
 
 
 @dataclass(frozen=True)
@@ -128,13 +129,13 @@ def _roles(kind: Kind, names: Names) -> list[tuple[str, str]]:
 
 
 def _kind_of(row: dict[str, Any], names: Names, place: str) -> Kind:
-    """By the columns of a row. Raises DataError for pairs with a label: some of them may mean other things."""
+    """By the columns of a row. Raises DataError for pairs with a label or a score: some of them may mean other things."""
     if names.text_b in row:
         if all(name in row for name in names.negatives):
             return "triplets"
-        if names.label in row:
+        if said := next((name for name in (names.label, SCORE) if name in row), None):
             raise DataError(
-                f"{place}: pairs with a column '{names.label}': keep the pairs that mean the same, and say so by --kind pairs "
+                f"{place}: pairs with a column '{said}': keep the pairs that mean the same, and say so by --kind pairs "
                 "(scored pairs to choose by are --dev-pairs)"
             )
         return "pairs"

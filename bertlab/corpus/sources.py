@@ -25,6 +25,7 @@ DocumentEnd = Literal["blank_line", "line", "file"]
 REMOTE = "hf:"
 SAVED_DATASET = ("state.json", "dataset_dict.json")  # what save_to_disk leaves in the folder of one split, of a dict of splits
 LARGEST_DOCUMENT = 1 << 28  # characters: a text that never ends must not fill the memory
+MANY_LINES = 100  # a document: an article that has a sentence a line has fewer, a file of tickets has thousands
 START_BYTES = 1 << 16  # of a text file are looked at to tell whether it is a Gutenberg book
 
 
@@ -38,11 +39,13 @@ class File:
 
 @dataclass(frozen=True, kw_only=True)
 class How:
-    """How sources are read; `warnings` gets a line for each file that could not be read to its end and is used all the same."""
+    """How sources are read; `warnings` gets a line for each that is used all the same, though not all of it was read. `joins_lines`:
+    where a file is a document, the lines of a paragraph are one."""
 
     text_column: str = "text"
     id_column: str = "id"
     document_end: DocumentEnd = "blank_line"
+    joins_lines: bool = True
     invalid_utf8: InvalidUtf8 = "replace"
     dialect: Dialect = AS_NAMED
     warnings: list[str] = field(default_factory=list)
@@ -94,7 +97,8 @@ def file_documents(file: File, how: How, tally: Counter[str]) -> Iterator[Docume
     In a table a row is a document, in a Wikipedia dump an article (as wikitext), in an EPUB a chapter.
     tally["bytes"] counts what was read of the file, tally["invalid_utf8"] replaced characters (or dropped lines and cells),
     tally["dropped_invalid_utf8"] documents dropped for them, tally["wikipedia_..."] the pages of a dump that are no articles,
-    tally["text_files"], tally["text_documents"] and tally["text_lines"] what blank lines made documents of, how many, of how many lines.
+    tally["text_files"] and tally["text_documents"] what text files (but Gutenberg's) gave, tally["text_long"] how many of these documents
+    end at a blank line and have more than MANY_LINES lines.
     """
     if is_epub(file.path):
         yield from epub_documents(file.path, file.name, invalid_utf8=how.invalid_utf8, tally=tally)
@@ -102,7 +106,10 @@ def file_documents(file: File, how: How, tally: Counter[str]) -> Iterator[Docume
     elif is_dump(file.path):
         yield from _articles(file, how, tally)
     elif kind_of(file.path) == "text":
-        if _begins_as_gutenberg(file.path, how.dialect.encoding):
+        start = _start_of(file.path, how.dialect.encoding)
+        if start.lstrip().startswith('{"'):
+            how.warnings.append(f"{file.name} begins as JSONL, and is read as text: name it NAME.jsonl (standard input: -.jsonl)")
+        if is_gutenberg(start):
             yield from _gutenberg_document(file, how, tally)
         elif how.document_end == "file":
             yield from _whole_file_document(file, how, tally)
@@ -128,9 +135,9 @@ def _articles(file: File, how: How, tally: Counter[str]) -> Iterator[Document]:
         tally.update({f"wikipedia_{reason}": count for reason, count in passed.items()})
 
 
-def _begins_as_gutenberg(path: Path, encoding: str) -> bool:
+def _start_of(path: Path, encoding: str) -> str:
     with open_bytes(path) as stream:
-        return is_gutenberg(decode(stream.read(START_BYTES), encoding)[0].replace("\r\n", "\n"))
+        return decode(stream.read(START_BYTES), encoding)[0].replace("\r\n", "\n")
 
 
 def _blank_line_documents(file: File, how: How, tally: Counter[str]) -> Iterator[Document]:
@@ -146,7 +153,7 @@ def _blank_line_documents(file: File, how: How, tally: Counter[str]) -> Iterator
             room = _room_after(line, room, file, number)
         elif first:
             tally["text_documents"] += 1
-            tally["text_lines"] += len(paragraphs)
+            tally["text_long"] += len(paragraphs) > MANY_LINES
             if damaged:
                 tally["dropped_invalid_utf8"] += 1
             else:
@@ -156,7 +163,9 @@ def _blank_line_documents(file: File, how: How, tally: Counter[str]) -> Iterator
 
 def _line_documents(file: File, how: How, tally: Counter[str]) -> Iterator[Document]:
     """A text a line, as `bertlab predict` and `embed` read them; a blank line is none."""
+    tally["text_files"] += 1
     for number, line in lines(file.path, how.invalid_utf8, tally, how.dialect):
+        tally["text_documents"] += line is None or bool(line.strip())
         if line is None:
             tally["dropped_invalid_utf8"] += 1
         elif line.strip():
@@ -164,10 +173,12 @@ def _line_documents(file: File, how: How, tally: Counter[str]) -> Iterator[Docum
 
 
 def _whole_file_document(file: File, how: How, tally: Counter[str]) -> Iterator[Document]:
+    tally.update(text_files=1, text_documents=1)
     found = _undamaged_lines(file, how, tally)
     if found is not None:
         paragraphs = itertools.groupby((line.strip() for line in found), key=bool)
-        yield Document(file.name, file.name, "\n".join(" ".join(paragraph) for has_text, paragraph in paragraphs if has_text))
+        between = " " if how.joins_lines else "\n"
+        yield Document(file.name, file.name, "\n".join(between.join(paragraph) for has_text, paragraph in paragraphs if has_text))
 
 
 def _gutenberg_document(file: File, how: How, tally: Counter[str]) -> Iterator[Document]:
@@ -243,6 +254,9 @@ def _saved_documents(folder: str, split: str, how: How, tally: Counter[str]) -> 
     name = Path(folder).resolve().name
     if isinstance(saved, datasets.DatasetDict):
         chosen = split or "train"
+        if not split and len(saved) > 1 and chosen in saved:
+            others = ", ".join(f"{folder}#{other}" for other in saved if other != chosen)
+            how.warnings.append(f"of {folder} the split '{chosen}' is read alone: {others} would be sources of their own")
         if chosen not in saved:
             splits = ", ".join(saved)
             raise ConfigError(f"{folder} has no split '{chosen}': choose one of {splits}, as {folder}#{next(iter(saved), 'SPLIT')}")

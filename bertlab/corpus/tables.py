@@ -299,8 +299,8 @@ def refuse_missing(required: Mapping[str, str], there: Collection[str], place: s
                 raise DataError(f"{place}: this row has no '{column}': put {column} in, or take the row out")
             if len(there) == 1 and (mark := next((mark for mark in SEPARATORS if mark in "".join(there)), None)):
                 raise DataError(f"{place}: one column, {_quoted(there)}: {_separated_by(mark)}")
-            by_case = {str(each).casefold(): each for each in there}
-            alike = get_close_matches(column.casefold(), by_case, 1, cutoff=0.85)  # a letter of six: labl, Label, topics
+            by_case = {str(each).strip().casefold(): each for each in there}  # Excel's headers have stray blanks
+            alike = get_close_matches(column.strip().casefold(), by_case, 1, cutoff=0.85)  # a letter of six: labl, Label, topics
             meant = f" (did you mean {by_case[alike[0]]!r:.100}?)" if alike else ""
             error = ColumnError(f"{place}: no column '{column}'{meant}: the columns are {_quoted(islice(there, 20)) or 'none'}")
             error.column, error.role = column, role

@@ -8,21 +8,36 @@ Every call computes its vectors anew; in a grid over what comes after it, Pipeli
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
 from bertlab.corpus.given import given_texts
 from bertlab.errors import ConfigError
+from bertlab.model.facts import Pooling, fetch, layer_numbers, load_config
+from bertlab.schema import Settings
 
 if TYPE_CHECKING:  # torch takes seconds to import: only when vectors are wanted
     from bertlab.embedding.engine import Embedder
 
 OPENED = 2  # models that stay open: one, and another that a grid compares it with
+
+
+@dataclass(frozen=True, kw_only=True)
+class _How(Settings):
+    """The estimator's settings, of their types, whatever a grid gives."""
+
+    pooling: Pooling | None
+    layers: tuple[int, ...]
+    normalize: bool | None
+    dims: int | None
+    precision: Literal["auto", "fp32", "bf16"]
+    device: str | None
 
 
 class BertEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -55,6 +70,7 @@ class BertEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """Learn nothing: look at the texts and the folder, so that what cannot be used stops here. Raises ConfigError, DataError."""
         given_texts(X)
         assert self._n_features_out > 0
+        layer_numbers(self._how().layers, int(load_config(fetch(self.model))["num_hidden_layers"]))
         return self
 
     def fit_transform(self, X: Iterable[str], y: Any = None, **fit_params: Any) -> Any:
@@ -64,26 +80,25 @@ class BertEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     def transform(self, X: Iterable[str]) -> np.ndarray:
         """(n, D) float32 vectors of n texts. Raises ConfigError (settings, folder), DataError (no texts), CorruptError (weights)."""
         from bertlab.embedding.engine import What, finished
-        from bertlab.model.pooling import POOLINGS
 
-        texts = given_texts(X)
-        if self.pooling not in (None, *POOLINGS):
-            raise ConfigError(f"pooling={self.pooling!r}: give one of {', '.join(POOLINGS)}")
-        embedder = _open(self.model, self.device, self.precision)
+        texts, how = given_texts(X), self._how()
+        embedder = _open(self.model, how.device, how.precision)
         recorded = embedder.recorded
-        what = What(pooling=self.pooling or recorded.usable_pooling(str(self.model)), layers=tuple(self.layers))
+        what = What(pooling=how.pooling or recorded.usable_pooling(str(self.model)), layers=how.layers)
         vectors = embedder.vectors(embedder.encode(texts), what)
-        return finished(vectors, recorded.normalize if self.normalize is None else self.normalize, self.dims)
+        return finished(vectors, recorded.normalize if how.normalize is None else how.normalize, how.dims)
+
+    def _how(self) -> _How:
+        """Raises ConfigError for a setting that is none."""
+        return _How(**{name: value for name, value in self.get_params().items() if name != "model"})
 
     @property
     def _n_features_out(self) -> int:
         """What get_feature_names_out counts by, without opening the model."""
-        from bertlab.model.facts import fetch, load_config
-
-        width = int(load_config(fetch(self.model))["hidden_size"])
-        if self.dims is not None and not 1 <= self.dims <= width:
-            raise ConfigError(f"dims={self.dims}: this model's vectors have 1 to {width} numbers")
-        return width if self.dims is None else self.dims
+        width, dims = int(load_config(fetch(self.model))["hidden_size"]), self._how().dims
+        if dims is not None and not 1 <= dims <= width:
+            raise ConfigError(f"dims={dims}: this model's vectors have 1 to {width} numbers")
+        return width if dims is None else dims
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
@@ -99,7 +114,7 @@ class BertEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
 
 def _open(model: str | PathLike[str], device: str | None, precision: str) -> "Embedder":
-    from bertlab.model.facts import COMPUTES, fetch
+    from bertlab.model.facts import COMPUTES
 
     place = fetch(model)
     folder = Path(place).resolve()  # a relative path is another after os.chdir

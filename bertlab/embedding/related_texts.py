@@ -92,7 +92,8 @@ def of_files(
         share = min(dev_share, MOST_DEV / len(train))
         train, dev = cut_dev(train, share, _strata(train), train.anchor_hashes())
     test = read_related(files["test"], train.kind, names) if "test" in files else None
-    notes = [f"trains on the {len(train):,} {train.kind} of {train.origin}"]
+    what = train.kind if train.labels is None else f"texts of {len(set(train.labels)):,} classes"
+    notes = [f"trains on the {len(train):,} {what} of {train.origin}"]
     for name, part in (("dev", dev), ("test", test)):
         if part is not None and name in files and (seen := overlap(train, part)):
             notes.append(f"warning: {seen:,} of the {len(part):,} rows of {name} are in train: their scores flatter")
@@ -126,7 +127,8 @@ def likeness_of(related: Related, tokenizer: Tokenizer, max_length: int) -> Like
         others = [text for column in related.columns[1:] for text in column]
         found = _pairs("the text of a held-out pair finds the other", encoded[0], encode_examples(tokenizer, others, max_length=max_length))
     if len(found) < FEWEST:
-        raise DataError(f"{related.origin}: {len(found)} texts that have something to find: give {FEWEST} or more to choose by")
+        more = f"give {FEWEST} or more to choose by (a larger --dev-share, --dev FILE or --dev-pairs FILE)"
+        raise DataError(f"{related.origin}: {len(found)} held-out texts that have something to find: {more}")
     return found
 
 

@@ -9,7 +9,8 @@ class allows for a model that is surer of some classes than of others.
 Thresholds are means, so that of a weak model too about half of the rows reach one: its own mistakes would all be suspected. Labels that
 are wrong whatever the text says are as frequent among a model's surest answers as among all; the share of labels that differ from the
 surest tenth of the answers of a class is therefore about the most that can be wrong, and no more are suspected, the likeliest first.
-Where that share is large the model cannot tell (`undecided`), and none is suspected by those answers.
+Where that share is large the model cannot tell (`undecided`), and none is suspected by those answers. Nor is a label that the model never
+gives: of such a class it knows nothing, and would suspect its rows whatever they say.
 
 Costs a few passes over the (n, K) probabilities. A suspicion is not a proof: where the model is weak it is the model that is wrong, and
 errors that follow a rule (all of a class mislabelled) are learnt, not found. Who corrects a test set by this must score every system anew.
@@ -116,7 +117,8 @@ def likely_label_errors(labels: Sequence[int] | np.ndarray, probabilities: np.nd
         return []
     own, margins = _margins(labels, exact)
     confident = confident_classes(labels, exact)
-    rows = np.flatnonzero((confident >= 0) & (confident != labels) & (exact.argmax(1) != labels))
+    is_given = np.isin(np.arange(exact.shape[1]), exact.argmax(1))
+    rows = np.flatnonzero((confident >= 0) & (confident != labels) & (exact.argmax(1) != labels) & is_given[labels])
     rows = rows[np.lexsort((rows, margins[rows]))]
     answers, most = exact[rows].argmax(1), at_most_wrong(labels, exact)
     kept = [rows[answers == answer][: most[answer]] for answer in np.unique(answers)]

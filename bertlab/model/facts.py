@@ -5,13 +5,15 @@ first, where it has one; the weights are looked at when they are read (bertlab/m
 """
 
 import shlex
+from collections.abc import Iterable
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bertlab.disk import MANIFEST, SEAL, bound_entries, list_at, read_json, read_object, read_sealed, sha256_file, text_at, verify_files
 from bertlab.errors import ConfigError, CorruptError
 
+Pooling = Literal["cls", "mean", "max", "weighted", "mean_sqrt_len", "last"]  # what each is: bertlab/model/pooling.py
 WEIGHTS, FACTS, CARD = "model.safetensors", "bertlab.json", "README.md"
 # What sentence vectors and predictions depend on, in folders of ours and published ones.
 NOT_REMEMBERED_BEFORE = ("tokenizer_config.json", "config_sentence_transformers.json")  # a length, a prompt: by outputs until 2026-11-26
@@ -19,6 +21,15 @@ COMPUTES = (
     *("config.json", WEIGHTS, "tokenizer.json", "vocab.txt", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json"),
     *NOT_REMEMBERED_BEFORE,
 )
+
+
+def layer_numbers(layers: Iterable[int], last: int) -> list[int]:
+    """Layers as numbers from 0 (the embeddings) to `last`; -1 is the last. Raises ConfigError for one that is not there."""
+    layers = list(layers)
+    for layer in layers:
+        if not -last - 1 <= layer <= last:
+            raise ConfigError(f"layer {layer}: this model has 0 (its embeddings) to {last}, or -1 for the last")
+    return sorted({layer % (last + 1) for layer in layers})
 
 
 def load_config(folder: str) -> dict[str, Any]:

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bertlab.errors import ConfigError
 from bertlab.model.attention import Layout, attend, attend_runs, runs
 from bertlab.model.encoder import Bert
+from bertlab.model.facts import layer_numbers
 
 # A product of fewer rows than this takes another kernel, which adds in another order: with it, a row's result would depend on the others.
 FEWEST_ROWS = 16
@@ -73,13 +73,8 @@ class FrozenBert:
         self._blocks = [block(f"encoder.layer.{number}") for number in range(self.num_layers)]
 
     def layer_numbers(self, layers: Sequence[int]) -> list[int]:
-        """Layers as numbers from 0 (the embeddings) to `num_layers`; -1 is the last. Raises ConfigError for one that is not there."""
-        if not layers:
-            return [self.num_layers]
-        for layer in layers:
-            if not -self.num_layers - 1 <= layer <= self.num_layers:
-                raise ConfigError(f"layer {layer}: this model has 0 (its embeddings) to {self.num_layers}, or -1 for the last")
-        return sorted({layer % (self.num_layers + 1) for layer in layers})
+        """See bertlab/model/facts.py; none: the last. Raises ConfigError for one that is not there."""
+        return layer_numbers(layers, self.num_layers) or [self.num_layers]
 
     def word_rows(self, ids: np.ndarray) -> np.ndarray:
         """The rows (T, d) fp32 of the table of word embeddings: what ids (T,) are before position, context or any layer."""

@@ -12,15 +12,15 @@ Knows nothing of texts. Shapes: T tokens of N sequences, d = hidden_size.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from bertlab.disk import read_json
 from bertlab.errors import ConfigError, CorruptError
+from bertlab.model.facts import Pooling
 
-Pooling = Literal["cls", "mean", "max", "weighted", "mean_sqrt_len", "last"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 # sentence-transformers' names: pooling_mode's values since 5.4, and the flags before

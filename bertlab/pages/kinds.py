@@ -21,6 +21,8 @@ def kind_of_run(folder: Path) -> Kind:
     if folder.name == "predictions.parquet" and folder.is_file():
         named = shlex.quote(str(folder.parent))
         raise ConfigError(f"{folder} holds answers: there is a page of the folder that they lie in: bertlab report {named}")
+    if folder.is_file() and folder.suffix == ".html":
+        raise ConfigError(f"{folder} is a page: name what it shows, a run folder, a folder of evaluate or prompt, or a file of embed")
     if folder.is_file():
         described(folder)
         return "vectors"

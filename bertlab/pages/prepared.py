@@ -6,14 +6,15 @@ from typing import Any
 
 from bertlab.corpus.dialect import Dialect
 from bertlab.corpus.files import ending_of
+from bertlab.corpus.sources import MANY_LINES
 from bertlab.pages.screen import counted, inert
 
-MANY_LINES = 100  # a document: an article that has a sentence a line has fewer on average, a file of tickets has thousands
 MOST_ENDINGS = 12  # of files, in one line
 
 
-def summary(facts: dict[str, Any], out: str, read_as: Dialect) -> str:
-    """What a person wants to know of a new corpus. facts: its manifest; out: the folder as it was named; read_as: how its text was read."""
+def summary(facts: dict[str, Any], out: str, read_as: Dialect, base: str | None = None) -> str:
+    """What a person wants to know of a new corpus. facts: its manifest; out: the folder as it was named; read_as: how its text was read;
+    base: the tokenizer that it was given."""
     counts, documents, vocabulary = facts["counts"], facts["filters"], facts["tokenizer"]
     train = counts["train"]
     heldout = counts.get("heldout", {"documents": 0, "sentences": 0, "tokens": 0})
@@ -23,7 +24,7 @@ def summary(facts: dict[str, Any], out: str, read_as: Dialect) -> str:
         f"corpus     {out}",
         *_file_lines(facts),
         f"documents  {documents['in']:,} read = {documents['kept']:,} kept + dropped: {dropped}",
-        *_text_lines(documents),
+        *_text_lines(facts),
         f"train      {counted(train['documents'], 'document')}, {counted(train['sentences'], 'sentence')}, {train['tokens']:,} tokens",
         f"held out   {counted(heldout['documents'], 'document')}, {heldout['sentences']:,} sentences, {heldout['tokens']:,} tokens",
         f"vocabulary {vocabulary['vocab_size']:,} entries, {'uncased' if vocabulary['lowercase'] else 'cased'}",
@@ -35,7 +36,8 @@ def summary(facts: dict[str, Any], out: str, read_as: Dialect) -> str:
         lines.append(f"{f'not {read_as.name}':10} {places:,} places ({facts['settings']['invalid_utf8']}); {read_as.otherwise}")
     if not heldout["documents"] and facts["split"]["heldout"]:
         lines.append("           too few documents to hold any out: pretraining will have nothing to be measured on")
-    return "\n".join([*lines, f"next       bertlab pretrain --corpus {shlex.quote(out)} --out RUN"])
+    model = f" --model {shlex.quote(base)}" if base and vocabulary["added_pieces"] else ""  # whose embeddings the new pieces begin with
+    return "\n".join([*lines, f"next       bertlab pretrain --corpus {shlex.quote(out)}{model} --out RUN"])
 
 
 def _file_lines(facts: dict[str, Any]) -> list[str]:
@@ -54,13 +56,18 @@ def _file_lines(facts: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _text_lines(documents: dict[str, Any]) -> list[str]:
-    """What blank lines made of text files, where it may be what nobody meant: more documents than files, or ones of very many lines."""
-    found, number = documents.get("text_documents", 0), documents.get("text_files", 0)
-    many = documents["text_lines"] / found if found else 0
-    if found <= number and many <= MANY_LINES:
-        return []
-    lines = [f"           {found:,} of them from {counted(number, 'text file')}: a blank line ends one (--document-end file: one a file)"]
-    if many > MANY_LINES:
-        lines.append(f"           of {many:,.0f} lines on average: if each is a text of its own (tickets, posts), --document-end line")
+def _text_lines(facts: dict[str, Any]) -> list[str]:
+    """What became of text files, where it may be what nobody meant: more documents than files, ones of very many lines, or an option
+    that only text files know, without any."""
+    found, ends = facts["filters"], facts["settings"]["document_end"]
+    files, documents, long = (found.get(f"text_{name}", 0) for name in ("files", "documents", "long"))
+    if ends != "blank_line":
+        return [] if files else [f"           --document-end {ends} changed nothing: none was read from a text file"]
+    lines = []
+    if documents > files:
+        instead = "(--document-end file: one a file; line: one a line)"
+        lines.append(f"           {documents:,} of them from {counted(files, 'text file')}: a blank line ends one {instead}")
+    if long:
+        of = f"{counted(long, 'document')} of more than {MANY_LINES} lines"
+        lines.append(f"           {of}: if each line is a text of its own (a ticket, a post), --document-end line")
     return lines

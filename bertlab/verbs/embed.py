@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from bertlab.corpus.cluster import Cluster
 from bertlab.corpus.dialect import Dialect
 from bertlab.errors import ConfigError
+from bertlab.model.facts import Pooling
 
 if TYPE_CHECKING:  # torch takes seconds to import, and --help needs none of it
     from bertlab.corpus.sources import File
@@ -40,7 +41,7 @@ class Config(Dialect):
     """Column of the text."""
     id: str = "id"
     """Column of the id; without one it is FILE:LINE."""
-    pooling: Literal["cls", "mean", "max", "weighted", "mean_sqrt_len", "last"] | None = None
+    pooling: Pooling | None = None
     """One vector from a text's tokens; default: what the model folder records, else mean. Raw cls is poor unless trained for it."""
     layer: tuple[int, ...] = ()
     """Layers whose states are taken, their mean where there are several: 0 is the embeddings, -1 the last (default)."""
@@ -66,6 +67,8 @@ class Config(Dialect):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.pooling == "cls" and set(self.layer) == {0}:
+            raise ConfigError("layer 0 is the embeddings, and that of [CLS] is the same in every text: choose another pooling or layer")
         if Path(self.output).suffix not in (".parquet", ".npy"):
             raise ConfigError(f"output={self.output}: name it .parquet or .npy")
         if self.tokens and Path(self.output).suffix == ".npy":

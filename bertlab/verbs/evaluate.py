@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bertlab.corpus.dialect import Dialect
 from bertlab.errors import BertlabError, ColumnError, ConfigError, DataError
+from bertlab.model.facts import Pooling
 
 if TYPE_CHECKING:
     from bertlab.embedding.judging import VectorsOf
@@ -70,7 +71,7 @@ class Config(Dialect):
     """Retrieval: the label of pairs that belong together, where not all do; the second texts of other pairs are in the pool alone."""
     vectors: tuple[str, ...] = ()
     """Clustering and probe: files of `bertlab embed` with the vectors of the texts, found by id, instead of --model."""
-    pooling: Literal["cls", "mean", "max", "weighted", "mean_sqrt_len", "last"] | None = None
+    pooling: Pooling | None = None
     """One vector from a text's tokens; default: what the model folder records, else mean."""
     layer: tuple[int, ...] = ()
     """Layers whose states are taken, their mean where there are several: 0 is the embeddings, -1 the last (default)."""

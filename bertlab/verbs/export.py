@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.errors import ConfigError
+from bertlab.model.facts import Pooling
 
 if TYPE_CHECKING:
     from bertlab.exporting import Exported
     from bertlab.inference import LoadedModel
-    from bertlab.model.pooling import Pooling
 
 WHOLE, QUANTISED = "model.onnx", "model_int8.onnx"
 TEXTS_OF_THE_SAMPLE = 200  # on which a loss is measured where no data is given
@@ -32,7 +32,7 @@ class Config(Dialect):
     """onnx: model.onnx for padded batches, with tokenizer, facts and a README that says how to run it. sentence-transformers: the encoder
     as a model folder with vectors by --pooling and --normalize (a folder of bertlab's opens there as it is). transformers: nothing is
     written, since a model folder opens there as it is; by which class is said."""
-    pooling: Literal["cls", "mean", "max", "weighted", "mean_sqrt_len", "last"] | None = None
+    pooling: Pooling | None = None
     """Export sentence vectors by this pooling; default: what the folder's task gives, or without a task what it records, else mean."""
     normalize: bool | None = None
     """Scale sentence vectors to length 1 inside the model; default: what the folder records, else not."""
@@ -108,7 +108,7 @@ def _opens_as_it_is(model: str) -> str:
     return f"{model} opens in transformers as it is, nothing is to be exported: {name}.from_pretrained({place!r}){encoder}"
 
 
-def _as_vectors(config: Config, model: "LoadedModel", pooling: "Pooling", normalize: bool) -> dict[str, Any]:
+def _as_vectors(config: Config, model: "LoadedModel", pooling: Pooling, normalize: bool) -> dict[str, Any]:
     """Write the encoder as a model folder that records how its vectors are made."""
     import bertlab
     from bertlab.model.facts import fetch, model_origin, text_read

@@ -37,7 +37,8 @@ class Config(Dialect):
     top: int = 5
     """How many words for each [MASK]."""
     words: tuple[str, ...] = ()
-    """Compare these words instead of looking for the likeliest; a word of several pieces is asked for with as many masks."""
+    """Compare these words instead of looking for the likeliest. In place of the [MASK] a word of k pieces gets k masks, and counts by the
+    k-th root of the product of their probabilities, so that a longer word can be compared with a shorter one."""
     pieces: int | None = None
     """Look for whole words of at most so many pieces, by beam search; default: single pieces, parts of words among them."""
     json: bool = False

@@ -60,12 +60,12 @@ class Config(Dialect):
     """Share of documents kept out of training, to measure on: 1 in 20 costs little training text. A hash of the text chooses them, so that
     copies fall on one side and the order of the sources does not matter."""
     splitter: Literal["sentencex", "regex", "lines"] = "sentencex"
-    """How documents are cut into sentences; "lines" takes each line of a text as one."""
+    """How documents are cut into sentences; "lines" takes each line of a text as one, also of a file that is one document."""
     language: str = "en"
     """Language code of the text, for the splitter's abbreviations."""
     document_end: Literal["blank_line", "line", "file"] = "blank_line"
     """In text files, what ends a document: a blank line (so a file of paragraphs gives a document each), the end of each line (of tickets,
-    posts, queries: the texts that predict and embed read), or the end of the file."""
+    posts, queries: the texts that predict and embed read), or the end of the file, whose lines are then joined to paragraphs."""
     text_column: str = "text"
     """In tables and JSONL, the column or key that holds the text."""
     id_column: str = "id"
@@ -78,7 +78,8 @@ class Config(Dialect):
     """Drop documents whose runs of five words are those of an earlier one to this share (Jaccard similarity, by MinHash); 0.8 is usual.
     Exact copies are always dropped."""
     keep_out: tuple[str, ...] = ()
-    """Your own test sets (CSV, TSV, JSONL, Parquet or text): documents with 13 words in a row of one of their texts are dropped."""
+    """Your own test sets (CSV, TSV, JSONL, Parquet: their `text_column`, or text; or a text a line): documents with 13 words in a row of
+    one of their texts are dropped, or with all of a text of 8 to 12; a shorter one drops the documents that have its words and no other."""
     cleaning: Cleaning = field(default_factory=Cleaning)
     workers: int | None = None
     """Processes that clean text and turn it into tokens. Default: as many as there are cores to clean more than 16 MB, else this one alone;
@@ -128,15 +129,17 @@ def recipe_of(config: Config) -> tuple["How", "Recipe"]:
         text_column=config.text_column,
         id_column=config.id_column,
         document_end=config.document_end,
+        joins_lines=config.splitter != "lines",
         invalid_utf8=config.invalid_utf8,
         dialect=config.dialect,
     )
+    of_tests = read_texts(config.keep_out, text=config.text_column, dialect=config.dialect)
     recipe = Recipe(
         cleaning=config.cleaning,
         splitter=config.splitter,
         language=config.language,
         signatures=config.near_duplicates is not None,
-        keep_out=fingerprints(read_texts(config.keep_out, dialect=config.dialect)) if config.keep_out else None,
+        keep_out=fingerprints(of_tests) if config.keep_out else None,
     )
     return how, recipe
 
@@ -232,9 +235,16 @@ def run(config: Config) -> dict[str, Any]:
     work = out.parent / f".reading-{out.name}"
     if _inputs_of(out) is None:
         refuse_used(out)
+    folders = [source for source in config.source if Path(source).is_dir()]
+    inside = next((source for source in folders if out.resolve().is_relative_to(Path(source).resolve())), None)
+    if inside:
+        raise ConfigError(f"{out} would lie in {inside}, a source: the next corpus would be made of this one too: choose another --out")
     with locked(work):
         tokenizer = tokenizers.load(config.tokenizer) if config.tokenizer else None
         how, recipe = recipe_of(config)
+        if recipe.keep_out and (short := recipe.keep_out.too_short):
+            of = f"{short:,} of the {recipe.keep_out.texts:,} texts to keep out have fewer than {recipe.keep_out.shortest} words"
+            print(f"note: {of}: only documents of just these words are dropped for them", flush=True)
         found = [file for number, source in enumerate(config.source) for file in source_files(source, number, work)]
         files, skipped = without(found, config.skip)
         if not files:
@@ -265,7 +275,7 @@ def run(config: Config) -> dict[str, Any]:
             _clear(work)  # what was read is of no use
             raise
         _clear(work)
-    print(summary(facts, config.out, config))
+    print(summary(facts, config.out, config, config.tokenizer))
     return dict(read_json(out / MANIFEST))
 
 
@@ -345,6 +355,8 @@ def refuse_too_few(config: Config, choice: "Choice") -> None:
         raise DataError(f"{_shown(config.source)}: no text there ({read:,} documents{dropped}): is it the right file?")
     if choice.counts["kept"] == 1:
         ends = "in a text file a blank line ends one (--document-end line: each line is one), in a table a row"
+        if config.document_end != "blank_line":
+            ends = f"with --document-end {config.document_end} a {config.document_end} of text is one, in a table a row"
         others = ends if read == 1 else "the others are empty, copies or filtered out"
         raise DataError(f"{_shown(config.source)}: a single document, but next-sentence prediction needs at least two: {others}")
 
@@ -412,7 +424,7 @@ def inputs_sha256(config: Config, how: "How", recipe: "Recipe", files: Sequence[
 
 def filters(config: Config, reads: Sequence["Read"], choice: "Choice", no_tokens: int) -> dict[str, Any]:
     """Documents in = kept + dropped, by reason; what cleaning changed; how much was not valid UTF-8; what a dump held beside articles;
-    how many documents blank lines made of how many text files and lines."""
+    how many documents came of text files."""
     tally: Counter[str] = Counter()
     for read in reads:
         tally.update(read.tally)
@@ -424,10 +436,10 @@ def filters(config: Config, reads: Sequence["Read"], choice: "Choice", no_tokens
     documents, kept = choice.counts["in"] + dropped["invalid_utf8"], choice.counts["kept"] - no_tokens
     assert documents == kept + sum(dropped.values()), f"documents do not add up: {choice.counts}"
     places = tally.pop("invalid_utf8", 0)
-    text = {name: tally.pop(name, 0) for name in ("text_files", "text_documents", "text_lines")}
+    text = {name: tally.pop(name, 0) for name in ("text_files", "text_documents", "text_long")}
     del tally["bytes"]
     facts: dict[str, Any] = {"in": documents, "kept": kept, "dropped": dropped, "invalid_utf8_places": places}
-    facts |= text if text["text_documents"] else {}
+    facts |= text if text["text_files"] else {}
     return facts | {"changed": {name: number for name, number in sorted(tally.items()) if number}}
 
 

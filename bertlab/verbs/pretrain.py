@@ -353,6 +353,8 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         print(
             f"pretraining {parameters:,} parameters for {config.steps:,} steps{f' from step {start:,}' * bool(start)}, {world}", flush=True
         )
+        if not heldout:
+            print("note: nothing is held out of this corpus: no loss is measured on unseen text, and the model is that of the last step")
         epochs = config.steps * config.micro_batches * config.micro_tokens / max(1, corpus.train.num_tokens)
         if epochs > MANY_EPOCHS:
             print(

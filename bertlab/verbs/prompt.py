@@ -137,7 +137,7 @@ def run(config: Config) -> dict[str, Any]:
     write_json(out / "metrics.json", metrics)
     origins = {"model": model_origin(config.model)} | {name: {"path": file, "sha256": hashes[name]} for name, file in files.items()}
     write_sealed(out / MANIFEST, {"from": origins, "files": hash_some(out, ["metrics.json", "predictions.parquet"])})
-    print(_summary(config, metrics, len(rows), model.max_length))
+    print(_summary(config, metrics, len(rows), model.max_length, sum(not text.strip() for text in rows.texts)))
     return metrics
 
 
@@ -216,7 +216,7 @@ def _facts(config: Config, token: Any, words: "LabelWords", answers: "Answers") 
     }
 
 
-def _summary(config: Config, metrics: dict[str, Any], number: int, longest: int) -> str:
+def _summary(config: Config, metrics: dict[str, Any], number: int, longest: int, blank: int) -> str:
     from bertlab.pages.screen import class_table, counted, inert, table
 
     labels, lines = metrics["labels"], []
@@ -233,6 +233,8 @@ def _summary(config: Config, metrics: dict[str, Any], number: int, longest: int)
         lines.append(f"no labels in column '{inert(config.label)}' of {inert(config.data)}: predictions alone")
     asked = f"{counted(len(config.template), 'template')}, {len(labels)} labels"
     lines.append(f"{asked}, pieces {config.pieces}, words by {config.aggregate}, calibration {config.calibration}")
+    if blank:
+        lines.append(f"note: {counted(blank, 'text')} without a word, answered as all others")
     if cut := metrics["truncated"]:
         lines.append(
             f"{cut:,} of {number:,} texts {'was' if cut == 1 else 'were'} cut to fit {longest} tokens with the template, which was not cut"

@@ -179,7 +179,8 @@ def _find_nearest(config: Config, index: "Index", files: Any, put: Put) -> dict[
     if tally["truncated"]:
         print(f"note: {tally['truncated']:,} of {count:,} queries cut to {embedder.max_length} tokens", file=sys.stderr)
     if tally["blank"]:
-        print(f"note: {counted(tally['blank'], 'empty row')} of {config.input} passed over: {count:,} queries", file=sys.stderr)
+        origin = "standard input" if config.input == "-" else config.input
+        print(f"note: {counted(tally['blank'], 'empty row')} of {origin} passed over: {count:,} queries", file=sys.stderr)
     return {"queries": count} | ({"recall": graph.facts["recall"]} if graph else {})
 
 

@@ -71,11 +71,14 @@ def test_a_test_text_of_eight_to_twelve_words_is_kept_out_whole() -> None:
     assert touches(planted(words[1:], 7, 100), known) == touches(planted(words[:-1], 7, 100), known) == 0
 
 
-def test_short_test_texts_are_counted_and_wipe_nothing_out() -> None:
+def test_short_test_texts_keep_out_what_has_their_words_and_no_other() -> None:
     texts = ["the end of the day", "it was a good film", "yes", "", "?!", "one two three four five six seven", "a b c d e f g h"]
     known = fingerprints(texts)
     assert (known.texts, known.too_short, known.lengths) == (7, 6, (8,))
     assert touches("At the end of the day it was a good film. Yes! One two three four five six seven.", known) == 0
+    some = ["It was a good film!", "a good film", "it was a good film yes", "YES", "", "?!", "one two three four five six seven", "No."]
+    assert touched(some, known).tolist() == [1, 0, 0, 1, 0, 0, 1, 0]
+    assert touched(["it was a good film"] * 2, fingerprints([])).tolist() == [0, 0]
     assert touches("At the end of the day it was a good film.", fingerprints(texts, shortest=5)) == 2
 
 
@@ -126,8 +129,12 @@ def test_counts_are_those_of_python_sets(tests: list[str], texts: list[str], n: 
     known = fingerprints(tests, n, shortest=shortest)
     assert (len(known.hashes), known.texts, known.too_short) == (len(runs), len(tests), len(tests) - len(kept_out))
     assert known.lengths == tuple(sorted({len(run) for run in runs}))
+    short = {tuple(words(text)) for text in tests if 0 < len(words(text)) < shortest}
+    assert len(known.whole) == len(short)
     expected = [
-        sum(tuple(words(text)[i : i + k]) in runs for k in known.lengths for i in range(len(words(text)) - k + 1)) for text in texts
+        sum(tuple(words(text)[i : i + k]) in runs for k in known.lengths for i in range(len(words(text)) - k + 1))
+        + (tuple(words(text)) in short)
+        for text in texts
     ]
     assert touched(texts, known).tolist() == expected
     with pytest.MonkeyPatch.context() as patch:  # every text in pieces
@@ -135,7 +142,7 @@ def test_counts_are_those_of_python_sets(tests: list[str], texts: list[str], n: 
         patch.setattr(shingles, "pieces", lambda text: iter([part + " " for part in text.replace(".", " ").split(" ")]))
         assert touched(texts, known).tolist() == expected
         again = fingerprints(tests, n, shortest=shortest)
-    assert np.array_equal(again.hashes, known.hashes)
+    assert np.array_equal(again.hashes, known.hashes) and np.array_equal(again.whole, known.whole)
     assert (again.lengths, again.texts, again.too_short) == (known.lengths, known.texts, known.too_short)
 
 

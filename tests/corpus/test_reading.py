@@ -122,7 +122,7 @@ def test_counts_licences_and_warnings_come_back_with_a_unit(tmp_path: Path) -> N
     (again,) = all_read(tmp_path, "work")[:1]
     (read,) = all_read(tmp_path, "work")
     assert (read.tally, read.licences, read.warnings) == (again.tally, again.licences, again.warnings)
-    assert read.tally == {"bytes": 13, "invalid_utf8": 2, "text_documents": 2, "text_files": 1, "text_lines": 2} and read.licences == [""]
+    assert read.tally == {"bytes": 13, "invalid_utf8": 2, "text_documents": 2, "text_files": 1, "text_long": 0} and read.licences == [""]
     assert json.loads((tmp_path / "work" / f"{read.unit.key}.json").read_text())["tally"] == read.tally
     (batch,) = read.batches()
     assert batch.column("id").to_pylist() == ["in/a.txt:1", "in/a.txt:3"]

@@ -45,6 +45,11 @@ def test_columns_have_the_names_that_are_given_and_there_may_be_several_negative
 
 def test_pairs_with_labels_are_refused_until_they_are_said_to_mean_the_same(tmp_path):
     path = written(tmp_path / "a.jsonl", *[{"text": "a", "text_b": "b", "label": label} for label in (0, 1)])
+    scored = tmp_path / "scored.csv"
+    scored.write_text("text,text_b,score\na,b,0.5\nc,d,4\n")
+    with pytest.raises(DataError, match=r"scored.csv:2: pairs with a column 'score'.*--kind pairs .scored pairs to choose by"):
+        read_related(scored, None, Names())
+    assert read_related(scored, "pairs", Names()).kind == "pairs"
     with pytest.raises(DataError, match=r"a.jsonl:1: pairs with a column 'label'.*--kind pairs"):
         read_related(path, None, Names())
     assert len(read_related(path, "pairs", Names())) == 2

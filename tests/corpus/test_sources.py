@@ -59,6 +59,15 @@ def test_a_blank_line_ends_a_document_and_each_line_is_a_paragraph(tmp_path: Pat
     ]
 
 
+def test_jsonl_that_is_named_as_text_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "stdin").write_text(as_jsonl([{"text": "row"}]))
+    (tmp_path / "set.txt").write_text("{1, 2} is a set\n")
+    warnings: list[str] = []
+    for name in ("stdin", "set.txt"):
+        read(tmp_path / name, warnings=warnings)
+    assert warnings == ["stdin begins as JSONL, and is read as text: name it NAME.jsonl (standard input: -.jsonl)"]
+
+
 def test_a_file_can_be_a_document_whose_blank_lines_separate_paragraphs(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("\nfirst line\nof a paragraph\n\n\n next paragraph \r\n")
@@ -105,16 +114,16 @@ def test_invalid_utf8_follows_the_policy_by_documents(tmp_path: Path, policy: st
     found = [document.text for document in read(tmp_path / "a.txt", tally, invalid_utf8=policy)]
     if policy == "replace":
         assert found == ["good", "bad \ufffd\ufffd\nsame document\nworse \ufffd\nits end", "last"]
-        assert tally == Counter(invalid_utf8=3, text_files=1, text_documents=3, text_lines=6)
+        assert tally == Counter(invalid_utf8=3, text_files=1, text_documents=3)
     else:
         assert found == ["good", "last"]
-        assert tally == Counter(invalid_utf8=2, dropped_invalid_utf8=1, text_files=1, text_documents=3, text_lines=6)
+        assert tally == Counter(invalid_utf8=2, dropped_invalid_utf8=1, text_files=1, text_documents=3)
         whole_tally: Counter[str] = Counter()
         assert read(tmp_path / "a.txt", whole_tally, invalid_utf8=policy, document_end="file") == []
-        assert whole_tally == Counter(invalid_utf8=2, dropped_invalid_utf8=1)
+        assert whole_tally == Counter(invalid_utf8=2, dropped_invalid_utf8=1, text_files=1, text_documents=1)
         line_tally: Counter[str] = Counter()
         assert len(read(tmp_path / "a.txt", line_tally, invalid_utf8=policy, document_end="line")) == 4
-        assert line_tally == Counter(invalid_utf8=2, dropped_invalid_utf8=2)
+        assert line_tally == Counter(invalid_utf8=2, dropped_invalid_utf8=2, text_files=1, text_documents=6)
 
 
 # ---- tables
@@ -276,6 +285,11 @@ def test_a_saved_dataset_is_read_by_split(tmp_path: Path) -> None:
     both = saved(tmp_path / "both", train=["a", "NA"], test=["b"])
     assert read(both) == [Document("both#train:1", "both#train", "a"), Document("both#train:2", "both#train", "NA")]
     assert [document.id for document in read(f"{both}#test", id_column="n")] == ["0"]
+    warnings: list[str] = []
+    read(f"{both}#train", warnings=warnings)
+    assert warnings == []
+    read(both, warnings=warnings)
+    assert warnings == [f"of {both} the split 'train' is read alone: {both}#test would be sources of their own"]
     with pytest.raises(ConfigError, match=r"no split 'dev': choose one of train, test, as .*both#train"):
         read(f"{both}#dev")
     with pytest.raises(DataError, match="no column 'body': the columns are 'text', 'n'"):

@@ -148,7 +148,7 @@ def test_texts_that_come_once_and_a_path_are_taken(folder: str) -> None:
         with pytest.raises(ConfigError, match="names no model folder: give its path, or hf:NAME"):
             BertEmbedder(strange, device="cpu").transform(TEXTS)
     wrong: list[tuple[dict[str, Any], str]] = [
-        ({"precision": "fp99"}, "precision=fp99: give one of auto, fp32, bf16"),
+        ({"precision": "fp99"}, "precision wants one of 'auto', 'fp32', 'bf16', not 'fp99'"),
         ({"device": "gpu"}, "device=gpu: give cpu or cuda"),
     ]
     for setting, words in wrong:
@@ -170,10 +170,23 @@ def test_what_is_no_list_of_texts_is_refused_by_its_place(folder: str) -> None:
             embedder.fit(texts)
         with pytest.raises(DataError, match=words):
             embedder.transform(texts)
-    with pytest.raises(ConfigError, match="pooling='sum': give one of cls, mean"):
-        BertEmbedder(folder, pooling="sum").transform(TEXTS)
-    with pytest.raises(ConfigError, match="dims=99"):
-        BertEmbedder(folder, dims=99).fit(TEXTS)
+    odd: list[tuple[dict[str, Any], str]] = [
+        ({"pooling": "sum"}, "pooling wants one of 'cls', 'mean', .* not 'sum'"),
+        ({"dims": 99}, "dims=99"),
+        ({"dims": "many"}, "dims wants a whole number, or to be left out, not 'many'"),
+        ({"dims": 4.0}, "dims wants a whole number, or to be left out, not 4.0"),
+        ({"dims": True}, "dims wants a whole number, or to be left out, not True"),
+        ({"layers": ["top"]}, "layers wants a list of whole numbers, not \\['top'\\]"),
+        ({"layers": (9,)}, "layer 9: this model has 0"),
+        ({"normalize": "perhaps"}, "normalize wants true or false, or to be left out, not 'perhaps'"),
+        ({"precision": "half"}, "precision wants one of"),
+    ]
+    for settings, words in odd:  # already when it is fitted
+        with pytest.raises(ConfigError, match=words):
+            BertEmbedder(folder, **settings).fit(TEXTS)
+    alike: list[Any] = [1, np.array([1])]
+    one, several = (BertEmbedder(folder, layers=layers, device="cpu").transform(TEXTS) for layers in alike)
+    np.testing.assert_array_equal(one, several)
     with pytest.raises(ConfigError, match="nowhere: no such file or folder"):
         BertEmbedder("nowhere").fit(TEXTS)
 

@@ -82,7 +82,7 @@ def test_the_joint_and_the_suspects_follow_the_definition_row_by_row(classes: in
         if reached:
             confident = -max(reached)[1]
             joint[labels[row], confident] += 1
-            if confident != labels[row] and probabilities[row].argmax() != labels[row]:
+            if confident != labels[row] and probabilities[row].argmax() != labels[row] and labels[row] in probabilities.argmax(1):
                 others = np.delete(probabilities[row], labels[row])
                 margin = probabilities[row, labels[row]] - others.max()
                 suspects.setdefault(int(probabilities[row].argmax()), []).append((margin, row))
@@ -129,6 +129,9 @@ def test_a_weak_model_suspects_no_label_and_a_middling_one_no_more_than_its_sure
     rare = (np.arange(600) % 10 == 0).astype(int)
     assert undecided(rare, np.tile([0.9, 0.1], (600, 1))).tolist() == [True, True]
     assert likely_label_errors(rare, np.tile([0.9, 0.1], (600, 1))) == []
+    # or nearly always the same, by chance a little surer where it is right: of the rare class, which it never gives, it knows nothing
+    nearly = np.where(rare == 1, 0.79, 0.80)[:, None] * np.array([[1.0, 0.0]]) + np.array([[0.0, 0.2]])
+    assert undecided(rare, nearly).tolist() == [False, True] and likely_label_errors(rare, nearly) == []
     # probabilities that are exactly true, and no wrong label: all that confident learning finds are mistakes of the model
     sure = softmax(np.array([[1.0, -1.0]]) * draw.normal(size=(4000, 1)) * 1.5, 1)
     true = (draw.random(4000) < sure[:, 1]).astype(int)

@@ -271,6 +271,17 @@ def test_a_corpus_with_too_little_held_out_says_how_much_there_is_and_what_helps
         related_texts.of_corpus(open_corpus(corpus), positives="same", max_length=24, batch_size=8, seed=0)
 
 
+def test_classes_are_told_with_their_texts_and_a_small_dev_share_with_what_helps(tmp_path):
+    tokenizer = tokenizers.train(["the river of stone"] * 4, kind="wordpiece", vocab_size=100, lowercase=True)
+    (tmp_path / "rows.csv").write_text("text,label\n" + "".join(f"river {number},{'ab'[number % 2]}\n" for number in range(60)))
+    how: dict[str, Any] = {"dev_pairs": None, "max_length": 16, "batch_size": 8, "seed": 0}
+    files = {"train": str(tmp_path / "rows.csv")}
+    texts = related_texts.of_files(files, None, Names(), tokenizer, dev_share=0.5, **how)
+    assert texts.notes[0] == f"trains on the 30 texts of 2 classes of {tmp_path / 'rows.csv'}"
+    with pytest.raises(DataError, match=r"held-out texts that .*: give 10 or more .*--dev-share, --dev FILE or --dev-pairs"):
+        related_texts.of_files(files, None, Names(), tokenizer, dev_share=0.1, **how)
+
+
 def split(examples: Examples) -> list[list[int]]:
     bounds = examples.offsets.tolist()
     return [examples.ids[start:end].tolist() for start, end in zip(bounds[:-1], bounds[1:], strict=True)]

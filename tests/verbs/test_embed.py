@@ -327,6 +327,12 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., str]]:
     os.environ.update(before)
 
 
+def test_the_one_state_that_all_texts_share_is_no_vector() -> None:
+    with pytest.raises(ConfigError, match=r"layer 0 is the embeddings, and that of \[CLS\] is the same in every text"):
+        Config(model="m", input="i", output="v.npy", pooling="cls", layer=(0,))
+    Config(model="m", input="i", output="v.npy", pooling="cls", layer=(0, -1)), Config(model="m", input="i", output="v.npy", layer=(0,))
+
+
 def test_an_output_of_another_kind_is_refused_before_anything_is_read(refused: Callable[..., str]) -> None:
     for name in ("vectors.csv", "vectors", "vectors.pkl", "parquet"):
         message = refused(2, "--model", "no such folder", "--input", "no such file", "--output", name)

@@ -94,11 +94,11 @@ def test_text_files_cut_at_blank_lines_into_more_documents_than_files_are_told_o
     (source / "a.txt").write_text("\n\n".join(TEXTS[5:9]))
     (source / "b.txt").write_text(TEXTS[9])
     manifest, _ = prepare(tmp_path / "cut", source)
-    rule = "5 of them from 2 text files: a blank line ends one (--document-end file: one a file)"
+    rule = "5 of them from 2 text files: a blank line ends one (--document-end file: one a file; line: one a line)"
     assert f"documents  10 read = 10 kept + dropped: 0\n           {rule}\n" in capsys.readouterr().out
-    assert [manifest["filters"][f"text_{name}"] for name in ("files", "documents", "lines")] == [2, 5, 10]
+    assert [manifest["filters"][f"text_{name}"] for name in ("files", "documents", "long")] == [2, 5, 0]
     manifest, _ = prepare(tmp_path / "whole", source, document_end="file")
-    assert "blank line" not in capsys.readouterr().out and "text_files" not in manifest["filters"]
+    assert "blank line" not in capsys.readouterr().out and manifest["filters"]["text_documents"] == 2
     (source / "a.txt").write_text(TEXTS[5])  # as many documents as files: nothing was cut
     manifest, _ = prepare(tmp_path / "uncut", source)
     assert "blank line" not in capsys.readouterr().out and manifest["filters"]["text_documents"] == 2
@@ -111,8 +111,11 @@ def test_files_of_one_text_a_line_are_told_of_and_each_line_can_be_a_document(tm
     files = tmp_path / "a.txt", tmp_path / "b.txt"
     prepare(tmp_path / "merged", *files)
     printed = capsys.readouterr().out
-    assert "2 of them from 2 text files: a blank line ends one (--document-end file: one a file)\n" in printed
-    assert "           of 152 lines on average: if each is a text of its own (tickets, posts), --document-end line\n" in printed
+    assert (
+        "           2 documents of more than 100 lines: if each line is a text of its own (a ticket, a post), --document-end line\n"
+        in printed
+    )
+    assert "a blank line ends one" not in printed  # one document a file: nothing was cut up
     assert "too few documents to hold any out" in printed
     manifest, corpus = prepare(tmp_path / "apart", *files, document_end="line", heldout=0.1)
     assert "of them from" not in capsys.readouterr().out
@@ -120,6 +123,41 @@ def test_files_of_one_text_a_line_are_told_of_and_each_line_can_be_a_document(tm
     assert corpus.train.shards[0].batch.column("id").to_pylist()[0] == "a.txt:1" and manifest["counts"]["heldout"]["documents"] == 30
     with pytest.raises(DataError, match=r"a blank line ends one \(--document-end line: each line is one\)"):
         prepare(tmp_path / "one", files[0])
+    (tmp_path / "c.txt").write_text("one line\rby an old Mac")
+    with pytest.raises(DataError, match="with --document-end line a line of text is one, in a table a row"):
+        prepare(tmp_path / "mac", tmp_path / "c.txt", document_end="line")
+    prepare(tmp_path / "rows", write_jsonl(tmp_path / "rows.jsonl", TEXTS), document_end="line")
+    assert "--document-end line changed nothing: none was read from a text file\n" in capsys.readouterr().out
+
+
+def test_lines_are_sentences_of_a_file_that_is_a_document_where_that_is_asked(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.txt").write_text(f"first line of {name}\nsecond line\n\nthird line\n")
+    sources = tmp_path / "a.txt", tmp_path / "b.txt"
+    _, corpus = prepare(tmp_path / "lines", *sources, document_end="file", splitter="lines", heldout=0.0)
+    assert texts_of(corpus)[0] == "first line of a | second line | third line"
+    _, corpus = prepare(tmp_path / "joined", *sources, document_end="file", heldout=0.0)
+    assert texts_of(corpus)[0] == "first line of a second line | third line"
+
+
+def test_own_test_sets_are_kept_out_by_the_same_column_and_short_texts_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tickets = [f"the printer of room {number} prints nothing" for number in range(40)]  # 7 words
+    (tmp_path / "tickets.csv").write_text("body\n" + "\n".join([*tickets, "Please note: the printer of room 1 prints nothing at all."]))
+    (tmp_path / "test.csv").write_text("body\n" + "\n".join(tickets[:10]))
+    (tmp_path / "other.csv").write_text("text\n" + "\n".join(tickets[10:12]))
+    out = ("test.csv", "other.csv")
+    keep_out = tuple(str(tmp_path / name) for name in out)
+    manifest, _ = prepare(tmp_path / "corpus", tmp_path / "tickets.csv", text_column="body", keep_out=keep_out)
+    assert manifest["filters"]["dropped"]["kept_out"] == 12 and manifest["filters"]["kept"] == 29
+    note = "note: 12 of the 12 texts to keep out have fewer than 8 words: only documents of just these words are dropped for them\n"
+    assert note in capsys.readouterr().out
+
+
+def test_a_corpus_is_not_written_into_its_own_source(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "my" / "towns.jsonl", TEXTS)
+    with pytest.raises(ConfigError, match="would lie in .*/my, a source: the next corpus would be made of this one too"):
+        prepare(tmp_path / "my" / "deep" / "corpus", tmp_path / "my")
+    assert [path.name for path in (tmp_path / "my").iterdir()] == ["towns.jsonl"]
 
 
 def test_files_are_told_by_their_endings_and_those_left_out_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -262,13 +300,15 @@ def test_an_existing_tokenizer_is_taken_as_it_is(tmp_path: Path) -> None:
     assert corpus.train.document(0)[0].tolist() == mine.encode([TEXTS[0].split(" Mr.")[0]])[0].tolist()
 
 
-def test_words_of_the_text_are_added_to_an_existing_tokenizer(tmp_path: Path) -> None:
+def test_words_of_the_text_are_added_to_an_existing_tokenizer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tokenizers.train(["abc klm", "rstuvw xyz defghij nopq ."], kind="wordpiece", vocab_size=100, lowercase=True).save(
         tmp_path / "base", 512
     )
     base = tokenizers.load(str(tmp_path / "base"))
     source = write_jsonl(tmp_path / "towns.jsonl", TEXTS)
     manifest, corpus = prepare(tmp_path / "corpus", source, tokenizer=str(tmp_path / "base"), add_pieces=7)
+    base_named = f"bertlab pretrain --corpus {tmp_path / 'corpus'} --model {tmp_path / 'base'} --out RUN"
+    assert base_named in capsys.readouterr().out  # whose embeddings the new pieces begin with
     assert manifest["tokenizer"]["added_pieces"] == 7 and corpus.tokenizer.vocab_size == base.vocab_size + 7
     assert [corpus.tokenizer.token(id) for id in range(base.vocab_size)] == [base.token(id) for id in range(base.vocab_size)]
     assert "river" in {corpus.tokenizer.token(id) for id in range(base.vocab_size, base.vocab_size + 7)}

@@ -153,11 +153,12 @@ def test_without_words_the_labels_names_are_the_words(folders: dict[str, str], t
 
 
 def test_texts_without_labels_give_predictions_alone(folders: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "texts.txt").write_text("the old river\nbirds sing\n")
+    (tmp_path / "texts.txt").write_text("the old river\n\n")
     metrics, columns = run(folders["pretrained"], str(tmp_path / "texts.txt"), tmp_path / "out")
     assert columns["gold"] == [None, None] and set(columns["predicted"]) <= set(LABELS)
     assert "accuracy" not in metrics and sum(metrics["predicted"].values()) == metrics["n"] == 2
-    assert "no labels in column 'label'" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "no labels in column 'label'" in printed and "note: 1 text without a word, answered as all others\n" in printed
 
 
 def test_pairs_are_asked_about_in_two_segments(folders: dict[str, str], tmp_path: Path) -> None:
