@@ -212,8 +212,8 @@ def whole_words(model: LoadedModel, frames: Frames, most_pieces: int, top: int) 
 
 
 def _is_word(text: str) -> bool:
-    """Whether it is no word with a sign at it: only WordPiece's pieces tell that a sign begins anew."""
-    return len(text) == 1 or not any(unicodedata.category(each)[0] in "PS" for each in text)
+    """Whether it is no word with a sign or a control character at it: only WordPiece's pieces tell that one begins anew."""
+    return len(text) == 1 or not any(unicodedata.category(each)[0] in "PSC" for each in text)
 
 
 def _beam(

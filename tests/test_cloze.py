@@ -266,7 +266,8 @@ def test_whole_words_are_those_that_trying_all_finds(model: LoadedModel) -> None
 
 def test_whole_words_of_other_vocabularies_have_no_sign_at_them(tmp_path: Path) -> None:
     """Byte-level BPE marks where a word begins: a comma without the mark goes on with it, and would be taken for its end."""
-    tokenizer = tokenizers.train([SENTENCE, "the, of, a, hill, sea."] * 9, kind="bpe", vocab_size=300, lowercase=True)
+    torch.manual_seed(0)
+    tokenizer = tokenizers.train([SENTENCE, "the, of, a, hill, sea."] * 9, kind="bpe", vocab_size=400, lowercase=True)
     config = EncoderConfig(
         vocab_size=tokenizer.vocab_size, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=48
     )
@@ -274,7 +275,7 @@ def test_whole_words_of_other_vocabularies_have_no_sign_at_them(tmp_path: Path) 
     model = bertlab.load(str(tmp_path / "model"), "cpu")
     frames, _ = frames_of_gaps(tokenizer, ["the [MASK] of the sea"], None, max_length=64, longest_word=2)
     (found,) = whole_words(model, frames, 2, 40)
-    assert len(found) > 20 and {word for word, _ in found if "," in word or "." in word} <= {",", "."}
+    assert len(found) > 20 and all(word.isalnum() or len(word) == 1 for word, _ in found)
 
 
 def test_a_narrow_beam_gives_as_many_words_as_asked_for_and_their_true_scores(model: LoadedModel) -> None:

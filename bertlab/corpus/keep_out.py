@@ -148,11 +148,10 @@ def touched(texts: Sequence[str], known: Fingerprints) -> np.ndarray:
             hashes, run_begins = gram_hashes(words, begins, length)
             hits = np.searchsorted(_found(hashes, known), run_begins)
             counts[first:end] += np.diff(hits)
-        is_short = np.diff(begins) < known.shortest
-        if len(known.whole) and is_short.any():
+        if len(known.whole) and (np.diff(begins) < known.shortest).any():  # a longer text has no run of so few words
             hashes, run_begins = gram_hashes(words, begins, known.shortest, short=True)
             same = np.diff(np.searchsorted(np.flatnonzero(np.isin(hashes, known.whole)), run_begins))
-            counts[first:end] += same * is_short
+            counts[first:end] += same
     return counts
 
 

@@ -129,8 +129,9 @@ def test_a_weak_model_suspects_no_label_and_a_middling_one_no_more_than_its_sure
     rare = (np.arange(600) % 10 == 0).astype(int)
     assert undecided(rare, np.tile([0.9, 0.1], (600, 1))).tolist() == [True, True]
     assert likely_label_errors(rare, np.tile([0.9, 0.1], (600, 1))) == []
-    # or nearly always the same, by chance a little surer where it is right: of the rare class, which it never gives, it knows nothing
-    nearly = np.where(rare == 1, 0.79, 0.80)[:, None] * np.array([[1.0, 0.0]]) + np.array([[0.0, 0.2]])
+    # or nearly always the same: its surest answers are right, and of the rare class, which it never gives, it knows nothing
+    common = np.where(rare == 1, 0.801, np.linspace(0.78, 0.82, 600))
+    nearly = np.stack([common, 1 - common], 1)
     assert undecided(rare, nearly).tolist() == [False, True] and likely_label_errors(rare, nearly) == []
     # probabilities that are exactly true, and no wrong label: all that confident learning finds are mistakes of the model
     sure = softmax(np.array([[1.0, -1.0]]) * draw.normal(size=(4000, 1)) * 1.5, 1)
