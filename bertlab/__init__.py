@@ -22,15 +22,22 @@ __version__ = "0.1.0"
 __all__ = ["BertEmbedder", "__version__", "load"]
 
 
-def load(folder: str | PathLike[str], device: str | None = None, *, thresholds: Literal["dev"] | None = None) -> LoadedModel:
+def load(
+    folder: str | PathLike[str],
+    device: str | None = None,
+    *,
+    precision: Literal["auto", "fp32", "bf16"] = "fp32",
+    thresholds: Literal["dev"] | None = None,
+) -> LoadedModel:
     """Open a model folder (ours, a published BERT's, or `hf:name`) on `device` (default: the GPU where there is one).
 
+    precision: bf16 is faster where the hardware multiplies it, at other last digits; auto: where it does.
     thresholds="dev": `predict` gives labels, of several a text or of two classes, at the thresholds that dev chose, as
     `bertlab predict --thresholds dev`.
     """
     from bertlab.inference import LoadedModel  # torch takes seconds to import: only when a model is wanted
 
-    return LoadedModel(folder, device, thresholds=thresholds)
+    return LoadedModel(folder, device, precision, thresholds)
 
 
 def __dir__() -> list[str]:

@@ -276,12 +276,18 @@ def _screen(answer: dict[str, Any]) -> str:
     from bertlab.pages.screen import inert
 
     if "pair" in answer:
-        lines = [f"  {inert(each['id'])}  {_shortened(each.get('text', ''))}".rstrip() for each in answer["pair"]]
+        lines = [f"  {inert(each['id'])}  {_text_of(each)}".rstrip() for each in answer["pair"]]
         return "\n".join([f"{answer['cosine']:.4f}", *lines])
     nearest = answer["nearest"]
     width = max((len(each["id"]) for each in nearest), default=0)
-    lines = [f"  {each['score']:7.4f}  {inert(each['id']).ljust(width)}  {_shortened(each.get('text', ''))}".rstrip() for each in nearest]
+    lines = [f"  {each['score']:7.4f}  {inert(each['id']).ljust(width)}  {_text_of(each)}".rstrip() for each in nearest]
     return "\n".join([_shortened(answer["query"]), *lines, ""])
+
+
+def _text_of(entry: dict[str, Any]) -> str:
+    """An empty text has a vector too, and is near to many."""
+    text = entry.get("text")
+    return "" if text is None else _shortened(text) if text.strip() else "(without a word)"
 
 
 def _shortened(text: str) -> str:

@@ -162,6 +162,17 @@ def test_the_screen_shows_scores_ids_and_texts_that_cannot_steer_it(index: str, 
     assert "1 pair of 22 texts" in captured.err
 
 
+def test_a_text_without_a_word_that_is_near_is_said_to_be_one(index: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "some.txt").write_text("the old river\n\n  \n")
+    model, vectors = str(Path(index).parent / "model"), str(tmp_path / "v.npy")
+    embed.run(embed.Config(model=model, input=str(tmp_path / "some.txt"), output=vectors, device="cpu"))
+    capsys.readouterr()
+    assert cli.main(["search", vectors, "river", "--device", "cpu"]) == 0
+    lines = sorted(capsys.readouterr().out.splitlines()[1:4], key=lambda line: line.split()[1])
+    assert [line.split(maxsplit=2)[1:] for line in lines] == [["some.txt:1", "the old river"],
+        ["some.txt:2", "(without a word)"], ["some.txt:3", "(without a word)"]]  # fmt: skip
+
+
 def test_texts_that_are_gone_are_said_and_ids_stay(index: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = Path(index).parent / "texts.txt"
     place.rename(tmp_path / "texts.txt")
