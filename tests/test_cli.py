@@ -535,12 +535,14 @@ def test_what_may_stand_without_its_name_is_taken_in_order_or_by_its_name(line, 
         ("report", "a b --out c", {"runs": ("a", "b"), "out": "c"}),
         ("replay", "a --step 3", {"run": "a", "step": "3"}),
         ("verify", "--strict a b", {"folder": ("a", "b"), "strict": True}),
+        ("prepare", "a b --out c", {"source": ("a", "b"), "out": "c"}),
+        ("prepare", "--out c a", {"source": ("a",), "out": "c"}),
         ("search", "a b", {"index": "a", "query": ("b",)}),
         ("explore", "a", {"model": "a"}),
     ],
 )
 def test_the_folder_that_a_verb_is_about_needs_no_name(verb_name, line, wanted):
-    """Of the verbs that read nothing but what another has written; one that is named stays as it was."""
+    """Of the verbs that read nothing but what another has written, and of the first; one that is named stays as it was."""
     module = cli.module_of(verb_name)
     assert cli.parse(verb_name, module.Config, line.split())[1] == wanted
 

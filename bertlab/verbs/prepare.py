@@ -22,6 +22,7 @@ from bertlab.corpus.cleaning import Cleaning
 from bertlab.corpus.cluster import Cluster
 from bertlab.corpus.dialect import Dialect
 from bertlab.errors import BertlabError, ConfigError, DataError
+from bertlab.schema import POSITIONAL
 
 if TYPE_CHECKING:
     from bertlab.corpus.choosing import Choice
@@ -39,7 +40,7 @@ HELDOUT_RULE = "the smallest sha256('heldout' + sha256 of the normalised text)"
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Dialect):
-    source: tuple[str, ...]
+    source: tuple[str, ...] = field(metadata=POSITIONAL)
     """What to read: text, JSONL, CSV, TSV or Parquet files (also .gz .bz2 .xz .zst), Wikipedia's pages-articles dumps, EPUB books, folders
     of them, a folder that `datasets` saved (FOLDER#SPLIT), hf:NAME[:CONFIG][#SPLIT], or - for standard input (-.jsonl: which is JSONL)."""
     out: str

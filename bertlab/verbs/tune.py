@@ -89,6 +89,7 @@ def run(config: Config) -> dict[str, Any]:
 def _tune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, Any]:
     from bertlab.pages.report import report_on
     from bertlab.pages.results import opening, save_best, start_line, write_results
+    from bertlab.pages.screen import counted
     from bertlab.tasks.data import labels_of
     from bertlab.tasks.measures import leaks_of
     from bertlab.tasks.search import TRIALS, among, best_trial, prefix_of, search, settings_of, usual_values, without_test
@@ -106,7 +107,7 @@ def _tune(config: Config, out: Path, accelerator: "Accelerator") -> dict[str, An
         remember_inputs(config, out, start.inputs(config.files))
         known["leakage"] = leaks_of(data)
         opened = [start_line(start), *opening(data, reason, known["leakage"])]
-        print("\n".join([*opened, f"{len(settings):,} trials, seeds a trial: {config.seeds}"]), flush=True)
+        print("\n".join([*opened, f"{counted(len(settings), 'trial')}, seeds a trial: {config.seeds}"]), flush=True)
     seeds = range(config.seed, config.seed + config.seeds)
 
     def trained(data: "Data", number: int) -> "Trained":
