@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from bertlab.disk import write_text
 from bertlab.errors import ConfigError
-from bertlab.schema import Given, Leaf, Written, default_of, key_of, leaves, suggestion, value_of
+from bertlab.schema import Given, Leaf, Written, default_of, key_of, leaves, no_options, suggestion, value_of
 
 LARGEST_FILE = 1_000_000  # bytes; a configuration has a few hundred, so more is another kind of file
 
@@ -136,13 +136,22 @@ def load(Config: type[_C], files: Sequence[str] = (), overrides: Mapping[str, An
     """
     known = leaves(Config)
     values: dict[str, Any] = {}
+    absent = no_options(Config)
     for file in files:
-        values |= _checked(known, _read(file, known))
+        values |= _checked(known, {name: one for name, one in _read(file, known).items() if not _is_default(absent.get(name), one)})
     values |= _checked(known, {name: Given(item, "") for name, item in overrides.items()})
     missing = [name for name, leaf in known.items() if leaf.required and name not in values]
     if missing:
         raise ConfigError(f"missing {', '.join(missing)}: give it on the command line (--{missing[0]} VALUE) or in a --config file")
     return _build(Config, values, "", dataclasses.MISSING)
+
+
+def _is_default(leaf: Leaf | None, given: Given) -> bool:
+    """Whether a file, as earlier versions wrote them, has for what is no option what it is without: that says nothing."""
+    try:
+        return leaf is not None and value_of(leaf, given) == leaf.default
+    except ConfigError:
+        return False
 
 
 def _checked(known: Mapping[str, Leaf], given: Mapping[str, Given]) -> dict[str, Any]:

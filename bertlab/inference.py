@@ -7,6 +7,7 @@ does not depend on what else was in the call beyond the last bits of rounding.
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -120,7 +121,7 @@ class LoadedModel:
         """Sentence vectors (n, hidden_size) of encoded texts."""
         if pooling not in (None, *POOLINGS):
             raise ConfigError(f"pooling={pooling!r}: give one of {', '.join(POOLINGS)}")
-        if not isinstance(normalize, bool | None):
+        if not isinstance(normalize, bool | np.bool_ | None):
             raise ConfigError(f"normalize={normalize!r}: give True, False, or leave it out")
         what = What(pooling=pooling or self.recorded.usable_pooling(self.folder))
         vectors = self.embedder.vectors(examples, what)
@@ -143,7 +144,8 @@ class LoadedModel:
         Raises ConfigError without an MLM head, DataError without a [MASK].
         """
         self.masked_word_model()  # says first what no text can mend
-        if not isinstance(top, int) or top < 1:
+        number: Any = top
+        if not isinstance(number, Integral) or number < 1:
             raise ConfigError(f"top={top!r}: give a whole number, 1 or more (a second text is text_b=)")
         for given in [text] if text_b is None else [text, text_b]:
             if not isinstance(given, str):

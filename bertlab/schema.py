@@ -10,7 +10,6 @@ import dataclasses
 import difflib
 import inspect
 import math
-import numbers
 import re
 import textwrap
 import types
@@ -66,6 +65,13 @@ def leaves(Config: type) -> dict[str, Leaf]:
     return {leaf.name: leaf for leaf in _leaves(Config, "", dataclasses.MISSING)}
 
 
+def no_options(Config: type) -> dict[str, Leaf]:
+    """The values that neither files nor the command line know (NO_OPTION)."""
+    hints = typing.get_type_hints(Config)
+    fields = [field for field in dataclasses.fields(Config) if field.metadata.get("no_option")]
+    return {field.name: Leaf(key_of(field.name), hints[field.name], default_of(field)) for field in fields}
+
+
 def _leaves(Config: type, prefix: str, instance: Any) -> Iterator[Leaf]:
     hints = typing.get_type_hints(Config)
     depth = {name: place for place, cls in reversed(list(enumerate(Config.__mro__))) for name in inspect.get_annotations(cls)}
@@ -101,7 +107,8 @@ def docs(Config: type) -> dict[str, str]:
     hints = typing.get_type_hints(Config)
     sections = [name for name, hint in hints.items() if dataclasses.is_dataclass(hint)]
     found |= {f"{section}.{name}": doc for section in sections for name, doc in docs(hints[section]).items()}
-    return {name: doc for name, doc in found.items() if name in leaves(Config)}
+    known = leaves(Config)
+    return {name: doc for name, doc in found.items() if name in known}
 
 
 def _own_docs(cls: type) -> dict[str, str]:
@@ -165,6 +172,8 @@ def _or_nothing(leaf: Leaf) -> str:
 
 def _convert(hint: Any, item: Any) -> Any:
     """`item` as the type `hint`; a Written comes from a file, a str from the command line, anything else from Python. Raises Wrong."""
+    if getattr(item, "ndim", None) == 0 and hasattr(item, "item"):
+        item = item.item()  # a single value of numpy's or torch's
     if len(members(hint)) > 1:
         return _any_of(members(hint), item)
     if typing.get_origin(hint) is tuple:
@@ -230,10 +239,13 @@ def _from_text(hint: type, text: str) -> Any:
 
 
 def _from_python(hint: Any, value: Any) -> Any:
-    if hint is str and isinstance(value, PathLike):
-        value = fspath(value)
-    elif type(value) is not bool and isinstance(value, numbers.Integral if hint is int else numbers.Real) and hint in (int, float):
-        value = hint(value)  # a whole number may stand for another; numpy's are numbers too
+    if hint is str and isinstance(value, str | PathLike):
+        value = str.__str__(value) if isinstance(value, str) else fspath(value)
+    elif hint is float and type(value) is int:
+        try:
+            value = float(value)
+        except OverflowError:
+            raise Wrong from None
     if type(value) is not hint or (hint is float and not math.isfinite(value)):
         raise Wrong
     return value
@@ -261,6 +273,7 @@ class Given:
 
 
 def value_of(leaf: Leaf, given: Given) -> Any:
+    """What was given, as the type of `leaf`. Raises ConfigError, with its place, for what is none."""
     try:
         return _convert(leaf.hint, given.item)
     except Wrong as wrong:
@@ -276,12 +289,16 @@ class Settings:
     """
 
     def __post_init__(self) -> None:
-        for name, hint in typing.get_type_hints(type(self)).items():
-            value = getattr(self, name)
+        hints = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(typing.cast(Any, self)):
+            name, hint, value = field.name, hints[field.name], getattr(self, field.name)
             if dataclasses.is_dataclass(hint):
-                object.__setattr__(self, name, _section(name, typing.cast(type, hint), value))
-            elif not (isinstance(value, str) and str in members(hint)):  # a text that a text may be stays one: 'none' too
-                object.__setattr__(self, name, value_of(Leaf(key_of(name), hint, None), Given(value, "")))
+                made = _section(name, typing.cast(type, hint), value)
+            elif isinstance(value, str) and str in members(hint):  # a text that a text may be stays one: 'none' too
+                made = str.__str__(value)  # a plain one, of an enumeration's too
+            else:
+                made = value_of(Leaf(key_of(name), hint, default_of(field)), Given(value, ""))
+            object.__setattr__(self, name, made)
 
 
 def _section(name: str, section: type, value: Any) -> Any:
@@ -294,4 +311,8 @@ def _section(name: str, section: type, value: Any) -> Any:
     strange = next((key for key in value if key not in known), None)
     if strange is not None:
         raise ConfigError(f"unknown key {f'{name}.{strange}'!r}{suggestion(str(strange), known)}")
-    return section(**value)
+    try:
+        return section(**value)
+    except ConfigError as error:
+        told = str(error)
+        raise ConfigError(told if told.startswith(f"{name}.") else f"{name}.{told}") from None

@@ -966,7 +966,7 @@ MUTANTS = (
     Mutant(
         "answers: a file that predict wrote is labels",
         "corpus/labelled.py",
-        'if "task" in said and "given" in said:',
+        'if "task" in said and "given" in said and label not in list_at(said, "kept"):',
         "if False:",
         ("tests/verbs/test_predict.py::test_answers_are_no_labels_to_score_the_model_by_until_somebody_copies_them",),
     ),
@@ -1486,8 +1486,8 @@ MUTANTS = (
     Mutant(
         "prepare: another text is found finished",
         "verbs/prepare.py",
-        "            if there != inputs:\n",
-        "            if not inputs:\n",
+        "is_of_these=there == inputs)",
+        "is_of_these=True)",
         ("tests/verbs/test_prepare.py::test_the_same_command_finds_the_corpus_finished_and_another_is_refused",),
     ),
     Mutant(
@@ -1521,6 +1521,13 @@ MUTANTS = (
         ("tests/corpus/test_related.py",),
     ),
     Mutant(
+        "answers: a column that was kept is taken for an answer",
+        "corpus/labelled.py",
+        ' and label not in list_at(said, "kept"):',
+        ":",
+        ("tests/verbs/test_predict.py",),
+    ),
+    Mutant(
         "an exported encoder is followed nowhere",
         "training/chain.py",
         "    if path is not None and files:  # an encoder",
@@ -1530,15 +1537,15 @@ MUTANTS = (
     Mutant(
         "from Python a text that says none is nothing",
         "schema.py",
-        "            elif not (isinstance(value, str) and str in members(hint)):",
-        "            else:",
+        "            elif isinstance(value, str) and str in members(hint):",
+        "            elif False:",
         ("tests/test_schema.py::test_a_text_stays_what_it_is",),
     ),
     Mutant(
         "from Python true is a number",
         "schema.py",
-        "    elif type(value) is not bool and ",
-        "    elif ",
+        "    elif hint is float and type(value) is int:",
+        "    elif hint in (int, float) and isinstance(value, int):",
         ("tests/test_schema.py::test_a_value_of_another_type_is_refused_whoever_gives_it",),
     ),
     Mutant(
@@ -1614,7 +1621,7 @@ MUTANTS = (
     ),
     Mutant(
         "prepare: a folder of which every file is left out is taken for a saved dataset",
-        "verbs/prepare.py",
+        "corpus/provenance.py",
         "any(each.file is None for each in files)",
         "not any(each.file for each in files)",
         ("tests/verbs/test_prepare.py::test_files_are_told_by_their_endings_and_those_left_out_are_counted",),

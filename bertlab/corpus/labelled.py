@@ -18,11 +18,10 @@ from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.files import kind_of, lines
 from bertlab.corpus.identity import normalised_sha256, ranked, share_of
 from bertlab.corpus.tables import asked_id, columns_of, refuse_missing, rows, text_of
-from bertlab.disk import MANIFEST, read_sealed
+from bertlab.disk import MANIFEST, list_at, read_sealed
 from bertlab.errors import BertlabError, ConfigError, DataError
 
 BETWEEN_TEXTS = " \x00 "  # what no text holds, and white space normalisation leaves: ("a b", "c") is not ("a", "b c")
-OF_ANSWERS = ("label", "labels", "probability", "value", "answer")  # columns that `bertlab predict` writes; others it was told to keep
 JOINING = ("|", ";", ",")  # what people put between several labels in one cell
 FEWEST_JOINED = 3  # fewer labels that are others joined may be so by chance
 MOST_LABELS = 65_536  # classes; a column with more of them is another one, and a classifier of a million is gigabytes
@@ -112,8 +111,8 @@ def read_labelled(
     path, needs_label = Path(path), needs_label and label is not None
     if not path.is_file():
         raise ConfigError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: give a CSV, TSV, JSONL or Parquet file")
-    if needs_label and label in OF_ANSWERS:
-        refuse_answers(path)
+    if needs_label:
+        refuse_answers(path, label)
     if kind_of(path) == "text":
         if needs_label:
             raise DataError(
@@ -128,15 +127,16 @@ def read_labelled(
     return read
 
 
-def refuse_answers(path: Path) -> None:
+def refuse_answers(path: Path, label: str | None = None) -> None:
     """Raise DataError for a file of which the manifest beside it says that `bertlab predict` wrote it: its labels are what a model said,
-    and a model scored on its own answers is always right. A file that was corrected since is refused too: in most rows it is the same."""
+    and a model scored on its own answers is always right. A file that was corrected since is refused too: in most rows it is the same.
+    Not where `label` is a column of the input that was kept."""
     manifest = path.with_name(f"{path.name}.{MANIFEST}")
     try:
         said = read_sealed(manifest) if manifest.is_file() else {}
     except BertlabError:  # what nobody can read says nothing
         return
-    if "task" in said and "given" in said:  # of vectors neither
+    if "task" in said and "given" in said and label not in list_at(said, "kept"):  # of vectors neither
         raise DataError(
             f"{path}: bertlab predict wrote it ({manifest.name}), its labels are a model's answers: give labels that a person gave, "
             "or to have these as labels all the same (corrected by hand, pseudo-labels) copy the file to another name"

@@ -107,8 +107,8 @@ def file_documents(file: File, how: How, tally: Counter[str]) -> Iterator[Docume
         yield from _articles(file, how, tally)
     elif kind_of(file.path) == "text":
         start = _start_of(file.path, how.dialect.encoding)
-        if start.lstrip().startswith('{"'):
-            how.warnings.append(f"{file.name} begins as JSONL, and is read as text: name it NAME.jsonl (standard input: -.jsonl)")
+        if start.lstrip("\ufeff \t\r\n").startswith('{"'):
+            how.warnings.append(f"{file.name} begins as JSONL, and is read as text: give it the ending .jsonl (standard input: -.jsonl)")
         if is_gutenberg(start):
             yield from _gutenberg_document(file, how, tally)
         elif how.document_end == "file":

@@ -80,6 +80,11 @@ def without(files: Iterable[SourceFile], patterns: Sequence[str]) -> tuple[list[
     return left, taken
 
 
+def is_taken(file: File, patterns: Sequence[str]) -> bool:
+    """Whether one of the patterns leaves it out."""
+    return any(_takes(pattern, file) for pattern in patterns)
+
+
 def _takes(pattern: str, file: File) -> bool:
     name = PurePosixPath(file.name)
     return any(each.match(pattern) for each in (name, *name.parents[:-2]))  # the last two are the source's own folder and "."

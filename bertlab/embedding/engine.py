@@ -34,10 +34,15 @@ CHARACTERS_A_TOKEN = 100  # of a text, no more than this for each token that the
 
 @dataclass(frozen=True, kw_only=True)
 class What:
-    """What is wanted of a text: one vector by `pooling`, or with None the state of every token; the mean over `layers` (none: the last)."""
+    """What is wanted of a text: one vector by `pooling`, or with None the state of every token; the mean over `layers` (none: the last).
+    Raises ConfigError for what is the same of every text."""
 
     pooling: Pooling | None
     layers: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.pooling == "cls" and set(self.layers) == {0}:
+            raise ConfigError("layer 0 is the embeddings, and that of [CLS] is the same in every text: choose another pooling or layer")
 
 
 @dataclass(frozen=True)

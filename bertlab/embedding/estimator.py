@@ -8,7 +8,7 @@ Every call computes its vectors anew; in a grid over what comes after it, Pipeli
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
@@ -32,12 +32,12 @@ OPENED = 2  # models that stay open: one, and another that a grid compares it wi
 class _How(Settings):
     """The estimator's settings, of their types, whatever a grid gives."""
 
-    pooling: Pooling | None
-    layers: tuple[int, ...]
-    normalize: bool | None
-    dims: int | None
-    precision: Literal["auto", "fp32", "bf16"]
-    device: str | None
+    pooling: Pooling | None = None
+    layers: tuple[int, ...] = ()
+    normalize: bool | None = None
+    dims: int | None = None
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    device: str | None = None
 
 
 class BertEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -90,7 +90,7 @@ class BertEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     def _how(self) -> _How:
         """Raises ConfigError for a setting that is none."""
-        return _How(**{name: value for name, value in self.get_params().items() if name != "model"})
+        return _How(**{field.name: getattr(self, field.name) for field in fields(_How)})
 
     @property
     def _n_features_out(self) -> int:

@@ -2,6 +2,7 @@
 
 import shlex
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from bertlab.corpus.dialect import Dialect
@@ -36,7 +37,8 @@ def summary(facts: dict[str, Any], out: str, read_as: Dialect, base: str | None 
         lines.append(f"{f'not {read_as.name}':10} {places:,} places ({facts['settings']['invalid_utf8']}); {read_as.otherwise}")
     if not heldout["documents"] and facts["split"]["heldout"]:
         lines.append("           too few documents to hold any out: pretraining will have nothing to be measured on")
-    model = f" --model {shlex.quote(base)}" if base and vocabulary["added_pieces"] else ""  # whose embeddings the new pieces begin with
+    is_model = base is not None and (base.startswith("hf:") or (Path(base) / "config.json").is_file())  # or its tokenizer.json alone
+    model = f" --model {shlex.quote(str(base))}" if is_model and vocabulary["added_pieces"] else ""  # new pieces begin with its embeddings
     return "\n".join([*lines, f"next       bertlab pretrain --corpus {shlex.quote(out)}{model} --out RUN"])
 
 
@@ -62,7 +64,7 @@ def _text_lines(facts: dict[str, Any]) -> list[str]:
     found, ends = facts["filters"], facts["settings"]["document_end"]
     files, documents, long = (found.get(f"text_{name}", 0) for name in ("files", "documents", "long"))
     if ends != "blank_line":
-        return [] if files else [f"           --document-end {ends} changed nothing: none was read from a text file"]
+        return [] if files else [f"           --document-end {ends} changed nothing: no text file was read but Project Gutenberg's books"]
     lines = []
     if documents > files:
         instead = "(--document-end file: one a file; line: one a line)"

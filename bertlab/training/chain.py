@@ -52,12 +52,21 @@ def kind_of(path: Path) -> str:
     Raises ConfigError for none of them, and tells what lies in it."""
     if (kind := _kind_at(path)) is not None:
         return kind
-    within = [entry for entry in sorted(path.iterdir()) if _kind_at(entry)] if path.is_dir() else []
+    within = [entry for entry in sorted(path.iterdir()) if _is_sealed(entry)] if path.is_dir() else []
     if not within:
         kinds = "a corpus, run, checkpoint, model or export folder, predictions, a file of embed or predict"
         raise ConfigError(f"{path}: nothing there that bertlab wrote: name {kinds}")
     named = " ".join(shlex.quote(str(entry)) for entry in within[:NAMED]) + " ..." * (len(within) > NAMED)
     raise ConfigError(f"{path} is nothing that bertlab wrote, but in it is what it wrote: bertlab verify {named}")
+
+
+def _is_sealed(path: Path) -> bool:
+    """Whether a manifest of ours is in it, or beside it."""
+    try:
+        beside = path.with_name(f"{path.name}.{MANIFEST}")
+        return any(each.is_file() for each in (path / MANIFEST, path / INPUTS, beside)) and _kind_at(path) is not None
+    except OSError:  # a name that is too long for another beside it
+        return False
 
 
 def _kind_at(path: Path) -> str | None:

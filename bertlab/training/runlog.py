@@ -173,7 +173,9 @@ def _became(settings: dict[str, Any], out: Path) -> dict[str, Any]:
     facts, seed = load_facts(str(out / "model")), next(iter(list_at(metrics, "seeds")), None)
     chosen = [(metrics, "learning_rate"), (seed, "epochs"), (facts, "max_length"), (facts, "long")]
     found = {name: said[name] for said, name in chosen if isinstance(said, dict) and isinstance(said.get(name), int | float | str)}
-    return {name: found.get(name) if value is None else value for name, value in settings.items()}
+    of_search = metrics["search"].get("chosen", {}) if metrics and isinstance(metrics.get("search"), dict) else {}
+    searched = {name: of_search[name] for name in ("learning_rate", "batch_size", "epochs") if name in of_search}
+    return searched | {name: found.get(name) if value is None else value for name, value in settings.items()}
 
 
 def differing(a: dict[str, Any], b: dict[str, Any]) -> dict[str, list[Any]] | None:

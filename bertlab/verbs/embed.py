@@ -67,8 +67,6 @@ class Config(Dialect):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.pooling == "cls" and set(self.layer) == {0}:
-            raise ConfigError("layer 0 is the embeddings, and that of [CLS] is the same in every text: choose another pooling or layer")
         if Path(self.output).suffix not in (".parquet", ".npy"):
             raise ConfigError(f"output={self.output}: name it .parquet or .npy")
         if self.tokens and Path(self.output).suffix == ".npy":

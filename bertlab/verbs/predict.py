@@ -180,7 +180,7 @@ def _predict(config: Config, output: Path, work: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {"from": origins, "task": model.task.name}
     facts |= {"labels": model.labels or [], "rows": len(rows), **counted, "precision": config.precision}
     thresholds = {name: each["value"] for name, each in (model.known.thresholds or {}).items()}
-    facts |= {"temperature": model.known.temperature, "thresholds": thresholds}
+    facts |= {"temperature": model.known.temperature, "thresholds": thresholds, "kept": list(config.keep)}
     write_sealed(manifest, facts | {"files": hash_some(output.parent, [output.name])})
     print(_summary(facts, config.output, model, by_entity), file=sys.stderr if config.output == "-" else sys.stdout)
     return facts

@@ -8,10 +8,8 @@ Costs twice the size of the text in temporary disk, and about 400 bytes of memor
 the number of workers or the order of the sources.
 """
 
-import hashlib
 import json
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -21,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from bertlab.corpus.cleaning import Cleaning
 from bertlab.corpus.cluster import Cluster
 from bertlab.corpus.dialect import Dialect
-from bertlab.errors import BertlabError, ConfigError, DataError
+from bertlab.errors import BertlabError, ConfigError, CorruptError, DataError
 from bertlab.schema import POSITIONAL
 
 if TYPE_CHECKING:
@@ -33,6 +31,7 @@ if TYPE_CHECKING:
 
 MAX_LENGTH = 512  # BERT's number of positions, written into the tokenizer's settings
 SPOOL = ".spool.arrow"
+MOST_WARNINGS = 12  # on the screen
 INPUTS = "inputs_sha256"  # where the manifest says what the corpus was made from
 VOCABULARY = ("kind", "vocab_size", "lowercase")
 HELDOUT_RULE = "the smallest sha256('heldout' + sha256 of the normalised text)"
@@ -61,7 +60,8 @@ class Config(Dialect):
     """Share of documents kept out of training, to measure on: 1 in 20 costs little training text. A hash of the text chooses them, so that
     copies fall on one side and the order of the sources does not matter."""
     splitter: Literal["sentencex", "regex", "lines"] = "sentencex"
-    """How documents are cut into sentences; "lines" takes each line of a text as one, also of a file that is one document."""
+    """How documents are cut into sentences; "lines" takes each line of a text as one, also of a file that is one document (but a Project
+    Gutenberg book's, whose lines are unwrapped)."""
     language: str = "en"
     """Language code of the text, for the splitter's abbreviations."""
     document_end: Literal["blank_line", "line", "file"] = "blank_line"
@@ -224,9 +224,10 @@ def run(config: Config) -> dict[str, Any]:
     """
     from bertlab.corpus.choosing import choose
     from bertlab.corpus.cluster import read_on_cluster
+    from bertlab.corpus.provenance import inputs_sha256
     from bertlab.corpus.reading import read_all, recipe_sha256
     from bertlab.corpus.units import refuse_not_text, source_files, took_nothing, without
-    from bertlab.disk import locked, read_json, read_sealed, refuse_used
+    from bertlab.disk import locked, read_json, refuse_used
     from bertlab.pages.prepared import summary
     from bertlab.pages.screen import inert
     from bertlab.tokens import tokenizer as tokenizers
@@ -234,12 +235,9 @@ def run(config: Config) -> dict[str, Any]:
 
     out = Path(config.out)
     work = out.parent / f".reading-{out.name}"
-    if _inputs_of(out) is None:
+    if _inputs_of(out, config) is None:
         refuse_used(out)
-    folders = [source for source in config.source if Path(source).is_dir()]
-    inside = next((source for source in folders if out.resolve().is_relative_to(Path(source).resolve())), None)
-    if inside:
-        raise ConfigError(f"{out} would lie in {inside}, a source: the next corpus would be made of this one too: choose another --out")
+    _refuse_within_a_source(config)
     with locked(work):
         tokenizer = tokenizers.load(config.tokenizer) if config.tokenizer else None
         how, recipe = recipe_of(config)
@@ -253,18 +251,18 @@ def run(config: Config) -> dict[str, Any]:
         for line in took_nothing(found, config.skip):
             print(inert(f"warning: {line}"), flush=True)
         refuse_not_text(files)
-        inputs = inputs_sha256(config, how, recipe, files, tokenizer)
-        if there := _inputs_of(out):  # asked again: another call may have come to its end before this one had the lock
+        reading = recipe_sha256(how, recipe)
+        plain = [settings(config), config.heldout, config.weights, config.licence, reading, tokenizer and tokenizer.sha256]
+        inputs = inputs_sha256(plain, files)
+        if there := _inputs_of(out, config):  # asked again: another call may have come to its end before this one had the lock
             _clear(work)  # of this call, and of one that was killed when the corpus was there
-            if there != inputs:
-                raise ConfigError(f"{out} is a corpus of other text, settings or version: choose another --out, or remove it first")
-            print(f"{out} is finished: nothing to do")
-            return read_sealed(out / MANIFEST)
-        units = work / recipe_sha256(how, recipe)
+            return _finished(out, is_of_these=there == inputs)
+        units = work / reading
         if config.cluster.engine and not read_on_cluster(files, units, how, recipe, config.cluster):
             return {}  # Slurm has it: the same command, given again, goes on
         reads = read_all(files, units, how, recipe, config.workers)
-        for warning in [warning for read in reads for warning in read.warnings]:
+        warnings = [warning for read in reads for warning in read.warnings]
+        for warning in [*warnings[:MOST_WARNINGS], *[f"and {len(warnings) - MOST_WARNINGS:,} more"] * (len(warnings) > MOST_WARNINGS)]:
             print(inert(f"warning: {warning}"))
         try:
             weights = config.weights or (1.0,) * len(config.source)
@@ -280,13 +278,50 @@ def run(config: Config) -> dict[str, Any]:
     return dict(read_json(out / MANIFEST))
 
 
-def _inputs_of(out: Path) -> str | None:
-    """What a corpus that lies there says that it was made from."""
+def _inputs_of(out: Path, config: Config) -> str | None:
+    """What a corpus that lies there says that it was made from. Raises ConfigError where it was with other settings, which is known at
+    once: what it was made from only when all of that was read."""
     from bertlab.disk import read_object, text_at
     from bertlab.tokens.corpus import MANIFEST
 
-    is_corpus = (out / MANIFEST).is_file() and (out / "tokenizer").is_dir()
-    return text_at(read_object(out / MANIFEST), INPUTS) if is_corpus else None
+    manifest = read_object(out / MANIFEST) if (out / MANIFEST).is_file() and (out / "tokenizer").is_dir() else {}
+    inputs, before = text_at(manifest, INPUTS), manifest.get("settings")
+    if inputs is not None and isinstance(before, dict):
+        now = json.loads(json.dumps(settings(config)))
+        if changed := [name for name in now if before.get(name) != now[name]]:
+            raise ConfigError(f"{out} was prepared with other settings ({', '.join(changed)}): choose another --out, or remove it first")
+    return inputs
+
+
+def _finished(out: Path, *, is_of_these: bool) -> dict[str, Any]:
+    """The manifest of a corpus that was found. Raises ConfigError where it is of other sources, CorruptError where it is damaged."""
+    from bertlab.disk import bound_entries, read_sealed, verify_files
+    from bertlab.tokens.corpus import MANIFEST
+
+    if not is_of_these:
+        raise ConfigError(f"{out} is a corpus of other text, settings or version: choose another --out, or remove it first")
+    try:
+        manifest = read_sealed(out / MANIFEST)
+        verify_files(out, bound_entries(manifest, out / MANIFEST))
+    except CorruptError as error:
+        raise CorruptError(f"{error} (this command does once {out} is removed)") from None
+    print(f"{out} is finished: nothing to do")
+    return manifest
+
+
+def _refuse_within_a_source(config: Config) -> None:
+    """Raise ConfigError for an output in a source, where the next call would read it too, unless a hidden name or `skip` keeps it out."""
+    from bertlab.corpus.sources import File
+    from bertlab.corpus.units import is_taken
+
+    for source in config.source:
+        folder = Path(source if Path(source).exists() else source.partition("#")[0]).resolve()
+        out = Path(config.out).resolve()
+        if folder.is_dir() and out.is_relative_to(folder):
+            within = out.relative_to(folder)
+            name = (folder.name / within / "train").as_posix()
+            if not any(part.startswith(".") for part in within.parts) and not is_taken(File(out, name), config.skip):
+                raise ConfigError(f"{config.out} would lie in {source}, a source, and be read with it the next time: choose another --out")
 
 
 @contextmanager
@@ -319,6 +354,7 @@ def write_corpus(
 ) -> dict[str, Any]:
     """Fill `folder` from what was read and chosen; returns the manifest's facts. skipped: how many files each pattern left out. inputs:
     `inputs_sha256`."""
+    from bertlab.corpus.provenance import filters, source_facts
     from bertlab.tokens.corpus import write_manifest
     from bertlab.tokens.spool import spool_chosen
 
@@ -327,10 +363,11 @@ def write_corpus(
     tokenizer.save(folder / "tokenizer", max_length=MAX_LENGTH)
     counts = write_splits(config, folder, tokenizer, choice.heldout, characters)
     (folder / SPOOL).unlink()
+    asked = {"near_duplicate": config.near_duplicates is not None, "kept_out": bool(config.keep_out), "weight": bool(config.weights)}
     facts = {
-        "sources": source_facts(config, files, reads, choice),
+        "sources": source_facts(config.source, config.weights, config.licence, files, reads, choice),
         "settings": settings(config),
-        "filters": filters(config, reads, choice, counts.pop("documents_without_tokens")) | ({"skipped_files": skipped} if skipped else {}),
+        "filters": filters(asked, reads, choice, counts.pop("documents_without_tokens")) | ({"skipped_files": skipped} if skipped else {}),
         "counts": counts,
         "split": {"heldout": config.heldout, "rule": HELDOUT_RULE},
         "tokenizer": {
@@ -358,46 +395,9 @@ def refuse_too_few(config: Config, choice: "Choice") -> None:
         ends = "in a text file a blank line ends one (--document-end line: each line is one), in a table a row"
         if config.document_end != "blank_line":
             ends = f"with --document-end {config.document_end} a {config.document_end} of text is one, in a table a row"
+        ends += ", and a Project Gutenberg book is one"
         others = ends if read == 1 else "the others are empty, copies or filtered out"
         raise DataError(f"{_shown(config.source)}: a single document, but next-sentence prediction needs at least two: {others}")
-
-
-# ---- what the manifest says
-
-
-def source_facts(config: Config, files: Sequence["SourceFile"], reads: Sequence["Read"], choice: "Choice") -> list[dict[str, Any]]:
-    """Of each source: its name without its folder, each file's name, size and sha256, weight, licence, documents in and kept."""
-    facts = []
-    for number, source in enumerate(config.source):
-        base, _, split = (source, "", "") if Path(source).exists() else source.partition("#")
-        path = Path(base)
-        licences = sorted({licence for read in reads if read.unit.number == number for licence in read.licences if licence})
-        mine = [each for each in files if each.number == number]
-        facts.append(
-            {
-                "name": path.resolve().name + (f"#{split}" if split else "") if path.exists() else source,
-                "files": _file_facts(path, mine),
-                "licence": config.licence or ", ".join(licences),
-                "weight": config.weights[number] if config.weights else 1.0,
-                "documents": {name: choice.per_source.get(number, Counter())[name] for name in ("in", "kept")},
-            }
-        )
-    return facts
-
-
-def _file_facts(path: Path, files: Sequence["SourceFile"]) -> list[dict[str, Any]]:
-    from bertlab.corpus.files import find_files
-    from bertlab.disk import sha256_file
-
-    if path.is_dir() and any(each.file is None for each in files):  # a saved dataset
-        found = [(file, file.stat().st_size, sha256_file(file)) for file in find_files([str(path)])]
-    else:
-        found = [(each.file.path, each.bytes, each.sha256) for each in files if each.file]
-    within = path.is_dir()
-    return [
-        {"name": file.relative_to(path).as_posix() if within else file.name, "bytes": size, "sha256": sha256}
-        for file, size, sha256 in found
-    ]
 
 
 def settings(config: Config) -> dict[str, Any]:
@@ -407,41 +407,6 @@ def settings(config: Config) -> dict[str, Any]:
     for name in (*left_out, *(VOCABULARY if config.tokenizer else ())):
         del chosen[name]
     return chosen
-
-
-def inputs_sha256(config: Config, how: "How", recipe: "Recipe", files: Sequence["SourceFile"], tokenizer: "Tokenizer | None") -> str:
-    """Of everything that a corpus follows from: text, settings, a tokenizer that was given, and bertlab's version. No path above a file."""
-    from bertlab.corpus.reading import recipe_sha256
-
-    plain = {
-        "settings": settings(config),
-        "more": [config.heldout, config.weights, config.licence],
-        "reading": recipe_sha256(how, recipe),
-        "tokenizer": tokenizer and tokenizer.sha256,
-        "files": [[each.number, each.file.name if each.file else Path(each.source).name, each.sha256] for each in files],
-    }
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
-
-
-def filters(config: Config, reads: Sequence["Read"], choice: "Choice", no_tokens: int) -> dict[str, Any]:
-    """Documents in = kept + dropped, by reason; what cleaning changed; how much was not valid UTF-8; what a dump held beside articles;
-    how many documents came of text files."""
-    tally: Counter[str] = Counter()
-    for read in reads:
-        tally.update(read.tally)
-    dropped = {reason: choice.counts[reason] for reason in ("empty", "duplicate")}
-    dropped |= {"invalid_utf8": tally.pop("dropped_invalid_utf8", 0), "no_tokens": no_tokens}
-    asked = {"near_duplicate": config.near_duplicates is not None, "kept_out": config.keep_out, "weight": config.weights}
-    dropped |= {reason: choice.counts[reason] for reason, switched_on in asked.items() if switched_on}
-    dropped |= {reason: number for reason, number in sorted(choice.counts.items()) if reason not in ("in", "kept", *dropped)}
-    documents, kept = choice.counts["in"] + dropped["invalid_utf8"], choice.counts["kept"] - no_tokens
-    assert documents == kept + sum(dropped.values()), f"documents do not add up: {choice.counts}"
-    places = tally.pop("invalid_utf8", 0)
-    text = {name: tally.pop(name, 0) for name in ("text_files", "text_documents", "text_long")}
-    del tally["bytes"]
-    facts: dict[str, Any] = {"in": documents, "kept": kept, "dropped": dropped, "invalid_utf8_places": places}
-    facts |= text if text["text_files"] else {}
-    return facts | {"changed": {name: number for name, number in sorted(tally.items()) if number}}
 
 
 def _shown(sources: tuple[str, ...]) -> str:

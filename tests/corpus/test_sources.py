@@ -60,12 +60,12 @@ def test_a_blank_line_ends_a_document_and_each_line_is_a_paragraph(tmp_path: Pat
 
 
 def test_jsonl_that_is_named_as_text_is_told_of(tmp_path: Path) -> None:
-    (tmp_path / "stdin").write_text(as_jsonl([{"text": "row"}]))
+    (tmp_path / "stdin").write_text("\ufeff" + as_jsonl([{"text": "row"}]))
     (tmp_path / "set.txt").write_text("{1, 2} is a set\n")
     warnings: list[str] = []
     for name in ("stdin", "set.txt"):
         read(tmp_path / name, warnings=warnings)
-    assert warnings == ["stdin begins as JSONL, and is read as text: name it NAME.jsonl (standard input: -.jsonl)"]
+    assert warnings == ["stdin begins as JSONL, and is read as text: give it the ending .jsonl (standard input: -.jsonl)"]
 
 
 def test_a_file_can_be_a_document_whose_blank_lines_separate_paragraphs(tmp_path: Path) -> None:

@@ -184,6 +184,18 @@ def test_what_is_no_list_of_texts_is_refused_by_its_place(folder: str) -> None:
     for settings, words in odd:  # already when it is fitted
         with pytest.raises(ConfigError, match=words):
             BertEmbedder(folder, **settings).fit(TEXTS)
+    strings: Any = np.array(["mean", "cls"])
+    numpys = BertEmbedder(folder, pooling=strings[0], normalize=strings[0] == "mean", device="cpu")
+    assert numpys.fit_transform(TEXTS).shape[0] == len(TEXTS)
+
+    class Named(BertEmbedder):
+        """With an option of its own."""
+
+        def __init__(self, model: str, *, name: str = "", device: str | None = None) -> None:
+            super().__init__(model, device=device)
+            self.name = name
+
+    assert Named(folder, name="a", device="cpu").fit_transform(TEXTS).shape[0] == len(TEXTS)
     alike: list[Any] = [1, np.array([1])]
     one, several = (BertEmbedder(folder, layers=layers, device="cpu").transform(TEXTS) for layers in alike)
     np.testing.assert_array_equal(one, several)

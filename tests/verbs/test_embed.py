@@ -25,6 +25,7 @@ from bertlab import cli
 from bertlab.corpus.cluster import Cluster
 from bertlab.disk import locked, read_sealed
 from bertlab.embedding import job as jobs
+from bertlab.embedding.engine import What
 from bertlab.errors import ConfigError, DataError, LockedError
 from bertlab.evaluation.vectors import Numbers, read_vectors
 from bertlab.model.encoder import EncoderConfig
@@ -329,8 +330,8 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., str]]:
 
 def test_the_one_state_that_all_texts_share_is_no_vector() -> None:
     with pytest.raises(ConfigError, match=r"layer 0 is the embeddings, and that of \[CLS\] is the same in every text"):
-        Config(model="m", input="i", output="v.npy", pooling="cls", layer=(0,))
-    Config(model="m", input="i", output="v.npy", pooling="cls", layer=(0, -1)), Config(model="m", input="i", output="v.npy", layer=(0,))
+        What(pooling="cls", layers=(0,))
+    assert What(pooling="cls", layers=(0, -1)) != What(pooling="mean", layers=(0,))
 
 
 def test_an_output_of_another_kind_is_refused_before_anything_is_read(refused: Callable[..., str]) -> None:

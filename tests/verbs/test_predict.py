@@ -103,6 +103,23 @@ def test_answers_are_no_labels_to_score_the_model_by_until_somebody_copies_them(
     assert evaluate.run(replace(scored, data=str(copy)))["accuracy"] == 1
 
 
+def test_a_column_of_labels_that_was_kept_beside_the_answers_is_a_persons(
+    every_model: dict[str, str], texts: list[str], tmp_path: Path
+) -> None:
+    labels = bertlab.load(every_model["single"], "cpu").labels
+    assert labels is not None
+    rows = [{"text": text, "human": labels[number % len(labels)]} for number, text in enumerate(texts[1:])]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = Config(model=every_model["single"], input=str(tmp_path / "t.jsonl"), output=str(tmp_path / "a.csv"), keep=("human",))
+    predict.run(asked)
+    scored = evaluate.Config(
+        model=every_model["single"], data=str(tmp_path / "a.csv"), label="human", out=str(tmp_path / "s"), device="cpu"
+    )
+    assert evaluate.run(scored)["n"] == len(rows)
+    with pytest.raises(DataError, match="bertlab predict wrote it"):
+        evaluate.run(replace(scored, label="label", out=str(tmp_path / "other")))
+
+
 def test_texts_that_get_no_label_at_all_are_counted(
     every_model: dict[str, str], texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,8 @@ import pytest
 
 from bertlab.corpus.cleaning import Cleaning
 from bertlab.corpus.identity import held_out, normalised_sha256
+from bertlab.corpus.provenance import inputs_sha256
+from bertlab.corpus.units import SourceFile
 from bertlab.errors import BertlabError, ConfigError, CorruptError, DataError
 from bertlab.tokens import spool
 from bertlab.tokens import tokenizer as tokenizers
@@ -127,7 +129,7 @@ def test_files_of_one_text_a_line_are_told_of_and_each_line_can_be_a_document(tm
     with pytest.raises(DataError, match="with --document-end line a line of text is one, in a table a row"):
         prepare(tmp_path / "mac", tmp_path / "c.txt", document_end="line")
     prepare(tmp_path / "rows", write_jsonl(tmp_path / "rows.jsonl", TEXTS), document_end="line")
-    assert "--document-end line changed nothing: none was read from a text file\n" in capsys.readouterr().out
+    assert "--document-end line changed nothing: no text file was read but Project Gutenberg's books\n" in capsys.readouterr().out
 
 
 def test_lines_are_sentences_of_a_file_that_is_a_document_where_that_is_asked(tmp_path: Path) -> None:
@@ -155,9 +157,22 @@ def test_own_test_sets_are_kept_out_by_the_same_column_and_short_texts_whole(tmp
 
 def test_a_corpus_is_not_written_into_its_own_source(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "my" / "towns.jsonl", TEXTS)
-    with pytest.raises(ConfigError, match="would lie in .*/my, a source: the next corpus would be made of this one too"):
+    with pytest.raises(ConfigError, match="would lie in .*/my, a source, and be read with it the next time"):
         prepare(tmp_path / "my" / "deep" / "corpus", tmp_path / "my")
     assert [path.name for path in (tmp_path / "my").iterdir()] == ["towns.jsonl"]
+    for out, skip in ((".corpus", ()), ("made", ("made",))):
+        prepare(tmp_path / "my" / out, tmp_path / "my", skip=skip)
+        prepare(tmp_path / "my" / out, tmp_path / "my", skip=skip)  # and finds it finished
+        shutil.rmtree(tmp_path / "my" / out)
+
+
+def test_datasets_of_one_name_are_not_taken_for_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [inputs_sha256([], [SourceFile(name, 0)]) for name in ("hf:a/data", "hf:b/data", "hf:a/data:other", "hf:a/data#test")]
+    assert len(set(asked)) == 4
+    (tmp_path / "saved").mkdir()
+    named = [inputs_sha256([], [SourceFile(str(tmp_path / "saved"), 0, sha256="1")])]
+    monkeypatch.chdir(tmp_path / "saved")
+    assert [inputs_sha256([], [SourceFile(".", 0, sha256="1")])] == named
 
 
 def test_files_are_told_by_their_endings_and_those_left_out_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -307,7 +322,10 @@ def test_words_of_the_text_are_added_to_an_existing_tokenizer(tmp_path: Path, ca
     base = tokenizers.load(str(tmp_path / "base"))
     source = write_jsonl(tmp_path / "towns.jsonl", TEXTS)
     manifest, corpus = prepare(tmp_path / "corpus", source, tokenizer=str(tmp_path / "base"), add_pieces=7)
-    base_named = f"bertlab pretrain --corpus {tmp_path / 'corpus'} --model {tmp_path / 'base'} --out RUN"
+    assert f"bertlab pretrain --corpus {tmp_path / 'corpus'} --out RUN" in capsys.readouterr().out  # of a tokenizer alone
+    (tmp_path / "base" / "config.json").write_text("{}")
+    prepare(tmp_path / "again", source, tokenizer=str(tmp_path / "base"), add_pieces=7)
+    base_named = f"bertlab pretrain --corpus {tmp_path / 'again'} --model {tmp_path / 'base'} --out RUN"
     assert base_named in capsys.readouterr().out  # whose embeddings the new pieces begin with
     assert manifest["tokenizer"]["added_pieces"] == 7 and corpus.tokenizer.vocab_size == base.vocab_size + 7
     assert [corpus.tokenizer.token(id) for id in range(base.vocab_size)] == [base.token(id) for id in range(base.vocab_size)]
@@ -397,7 +415,7 @@ def test_the_same_command_finds_the_corpus_finished_and_another_is_refused(tmp_p
     assert capsys.readouterr().out == f"{tmp_path / 'corpus'} is finished: nothing to do\n"
     assert again == first and sorted(path.name for path in tmp_path.iterdir()) == ["corpus", "towns.jsonl"]
     others: list[dict[str, Any]] = [
-        {},
+        {"licence": "", "keep_out": ()},
         {"licence": "CC0-1.0", "heldout": 0.1},
         {"licence": "CC0-1.0", "vocab_size": 301},
         {"licence": "CC0-1.0", "weights": (2.0,)},
@@ -406,8 +424,16 @@ def test_the_same_command_finds_the_corpus_finished_and_another_is_refused(tmp_p
         {"licence": "CC0-1.0", "cleaning": Cleaning(min_words=2)},
     ]
     for other in others:
-        with pytest.raises(ConfigError, match="corpus is a corpus of other text, settings or version: choose another --out"):
+        with pytest.raises(ConfigError, match=r"other (text, settings or version|settings \(.*\)): choose another --out"):
             prepare(tmp_path / "corpus", source, **other)
+    with pytest.raises(ConfigError, match=r"corpus was prepared with other settings \(vocab_size\)"):  # before anything is read
+        prepare(tmp_path / "corpus", tmp_path / "absent", vocab_size=301)
+    (damaged,) = (tmp_path / "corpus").glob("train/*.arrow")
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-1])
+    with pytest.raises(CorruptError, match=r"\(this command does once .*corpus is removed\)"):
+        prepare(tmp_path / "corpus", source, licence="CC0-1.0")
+    damaged.write_bytes(whole)
     write_jsonl(source, TEXTS[1:])
     with pytest.raises(ConfigError, match="of other text"):
         prepare(tmp_path / "corpus", source, licence="CC0-1.0")
