@@ -67,6 +67,7 @@ def test_a_text_stays_what_it_is(text: str, tmp_path: Path) -> None:
     [
         ({"steps": 2.5}, "steps wants a whole number, not 2.5"),
         ({"steps": True}, "steps wants a whole number, not True"),
+        ({"clip": True}, "clip wants a finite number, or null to switch it off, not True"),
         ({"steps": None}, "steps wants a whole number, not None"),
         ({"clip": float("nan")}, "clip wants a finite number, or null to switch it off, not nan"),
         ({"clip": "fast"}, "clip wants a finite number, or null to switch it off, not 'fast'"),
