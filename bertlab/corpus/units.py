@@ -40,8 +40,9 @@ class SourceFile:
         return self.file.name if self.file else self.source, self.sha256
 
 
-def source_files(source: str, number: int, work: Path) -> list[SourceFile]:
-    """The files of source `number`, with their sizes and hashes. Standard input is first written to a file in `work`.
+def source_files(source: str, number: int, work: Path, *, leave_out: Path | None = None) -> list[SourceFile]:
+    """The files of source `number`, with their sizes and hashes, but for those in the folder `leave_out`: an output may lie in its source.
+    Standard input is first written to a file in `work`.
 
     Raises ConfigError when it is neither on this disk nor hf:NAME, DataError when it is a folder with no file.
     """
@@ -52,6 +53,8 @@ def source_files(source: str, number: int, work: Path) -> list[SourceFile]:
         found = [File(stdin, stdin.name)]
     elif (files := files_of(source)) is not None:
         found = files
+        if leave_out is not None and leave_out.resolve().is_relative_to(Path(source).resolve()):
+            found = [each for each in files if not each.path.resolve().is_relative_to(leave_out.resolve())]
     else:
         base = source if Path(source).exists() else source.partition("#")[0]
         if not Path(base).exists():
@@ -78,11 +81,6 @@ def without(files: Iterable[SourceFile], patterns: Sequence[str]) -> tuple[list[
         else:
             left.append(each)
     return left, taken
-
-
-def is_taken(file: File, patterns: Sequence[str]) -> bool:
-    """Whether one of the patterns leaves it out."""
-    return any(_takes(pattern, file) for pattern in patterns)
 
 
 def _takes(pattern: str, file: File) -> bool:

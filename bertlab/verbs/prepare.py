@@ -237,14 +237,13 @@ def run(config: Config) -> dict[str, Any]:
     work = out.parent / f".reading-{out.name}"
     if _inputs_of(out, config) is None:
         refuse_used(out)
-    _refuse_within_a_source(config)
     with locked(work):
         tokenizer = tokenizers.load(config.tokenizer) if config.tokenizer else None
         how, recipe = recipe_of(config)
         if recipe.keep_out and (short := recipe.keep_out.too_short):
             of = f"{short:,} of the {recipe.keep_out.texts:,} texts to keep out have fewer than {recipe.keep_out.shortest} words"
             print(f"note: {of}: only documents of just these words are dropped for them", flush=True)
-        found = [file for number, source in enumerate(config.source) for file in source_files(source, number, work)]
+        found = [file for number, source in enumerate(config.source) for file in source_files(source, number, work, leave_out=out)]
         files, skipped = without(found, config.skip)
         if not files:
             raise ConfigError(f"skip={list(config.skip)} leaves no file of {_shown(config.source)}")
@@ -307,21 +306,6 @@ def _finished(out: Path, *, is_of_these: bool) -> dict[str, Any]:
         raise CorruptError(f"{error} (this command does once {out} is removed)") from None
     print(f"{out} is finished: nothing to do")
     return manifest
-
-
-def _refuse_within_a_source(config: Config) -> None:
-    """Raise ConfigError for an output in a source, where the next call would read it too, unless a hidden name or `skip` keeps it out."""
-    from bertlab.corpus.sources import File
-    from bertlab.corpus.units import is_taken
-
-    for source in config.source:
-        folder = Path(source if Path(source).exists() else source.partition("#")[0]).resolve()
-        out = Path(config.out).resolve()
-        if folder.is_dir() and out.is_relative_to(folder):
-            within = out.relative_to(folder)
-            name = (folder.name / within / "train").as_posix()
-            if not any(part.startswith(".") for part in within.parts) and not is_taken(File(out, name), config.skip):
-                raise ConfigError(f"{config.out} would lie in {source}, a source, and be read with it the next time: choose another --out")
 
 
 @contextmanager

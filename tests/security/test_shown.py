@@ -77,7 +77,7 @@ def test_a_warning_about_a_file_shows_its_name_as_text(tmp_path: Path, capsys: p
         for n in range(9)
     )
     (tmp_path / "\x1b[2J\u202e\n-pages-articles.xml").write_text(f"<mediawiki>{text}<page><title>cut off")
-    prepare.run(prepare.Config(source=(str(tmp_path),), out=str(tmp_path / ".corpus"), vocab_size=300))
+    prepare.run(prepare.Config(source=(str(tmp_path),), out=str(tmp_path / "corpus"), vocab_size=300))
     said = capsys.readouterr()
     assert "warning: " in said.out and steering(said.out + said.err) == set()
 

@@ -155,14 +155,14 @@ def test_own_test_sets_are_kept_out_by_the_same_column_and_short_texts_whole(tmp
     assert note in capsys.readouterr().out
 
 
-def test_a_corpus_is_not_written_into_its_own_source(tmp_path: Path) -> None:
+def test_a_corpus_in_its_own_source_is_not_made_of_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_jsonl(tmp_path / "my" / "towns.jsonl", TEXTS)
-    with pytest.raises(ConfigError, match="would lie in .*/my, a source, and be read with it the next time"):
-        prepare(tmp_path / "my" / "deep" / "corpus", tmp_path / "my")
-    assert [path.name for path in (tmp_path / "my").iterdir()] == ["towns.jsonl"]
-    for out, skip in ((".corpus", ()), ("made", ("made",))):
-        prepare(tmp_path / "my" / out, tmp_path / "my", skip=skip)
-        prepare(tmp_path / "my" / out, tmp_path / "my", skip=skip)  # and finds it finished
+    for out in ("corpus", "deep/corpus"):
+        first, _ = prepare(tmp_path / "my" / out, tmp_path / "my")
+        assert first["counts"]["train"]["documents"] + first["counts"]["heldout"]["documents"] == len(TEXTS)
+        capsys.readouterr()
+        again, _ = prepare(tmp_path / "my" / out, tmp_path / "my")  # the same command finds it finished
+        assert again == first and capsys.readouterr().out == f"{tmp_path / 'my' / out} is finished: nothing to do\n"
         shutil.rmtree(tmp_path / "my" / out)
 
 
