@@ -96,6 +96,7 @@ def _is_required(field: dataclasses.Field) -> bool:
 
 
 def default_of(field: dataclasses.Field) -> Any:
+    """dataclasses.MISSING where it must be given."""
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
@@ -252,6 +253,7 @@ def _from_python(hint: Any, value: Any) -> Any:
 
 
 def shown(item: Any) -> str:
+    """What was given, for a message: on one line, and no more than 62 characters of it."""
     if isinstance(item, Written):
         return (item.text[:60] if item.plain else repr(item.text[:60])) or ("nothing" if item.plain else "''")
     if isinstance(item, Mapping):

@@ -168,7 +168,8 @@ def data_behind(predictions: Path) -> set[str]:
 
 
 def _became(settings: dict[str, Any], out: Path) -> dict[str, Any]:
-    """The settings with what the run chose itself where it was told nothing, as its metrics and its model's facts have it."""
+    """The settings with what the run chose itself where it was told nothing, as its metrics and its model's facts have it; of a search
+    also what its best trial had."""
     metrics = read_json(out / "metrics.json") if (out / "metrics.json").is_file() else None
     facts, seed = load_facts(str(out / "model")), next(iter(list_at(metrics, "seeds")), None)
     chosen = [(metrics, "learning_rate"), (seed, "epochs"), (facts, "max_length"), (facts, "long")]

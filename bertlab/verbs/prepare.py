@@ -240,9 +240,6 @@ def run(config: Config) -> dict[str, Any]:
     with locked(work):
         tokenizer = tokenizers.load(config.tokenizer) if config.tokenizer else None
         how, recipe = recipe_of(config)
-        if recipe.keep_out and (short := recipe.keep_out.too_short):
-            of = f"{short:,} of the {recipe.keep_out.texts:,} texts to keep out have fewer than {recipe.keep_out.shortest} words"
-            print(f"note: {of}: only documents of just these words are dropped for them", flush=True)
         found = [file for number, source in enumerate(config.source) for file in source_files(source, number, work, leave_out=out)]
         files, skipped = without(found, config.skip)
         if not files:
@@ -256,6 +253,9 @@ def run(config: Config) -> dict[str, Any]:
         if there := _inputs_of(out, config):  # asked again: another call may have come to its end before this one had the lock
             _clear(work)  # of this call, and of one that was killed when the corpus was there
             return _finished(out, is_of_these=there == inputs)
+        if recipe.keep_out and (short := recipe.keep_out.too_short):
+            of = f"{short:,} of the {recipe.keep_out.texts:,} texts to keep out have fewer than {recipe.keep_out.shortest} words"
+            print(f"note: {of}: only documents of just these words are dropped for them", flush=True)
         units = work / reading
         if config.cluster.engine and not read_on_cluster(files, units, how, recipe, config.cluster):
             return {}  # Slurm has it: the same command, given again, goes on
