@@ -303,10 +303,17 @@ MUTANTS = (
         (f"{PAIRS}::test_the_plan_is_the_rules_applied_sentence_by_sentence",),
     ),
     Mutant(
+        "a chunk that ends before the sentence that its last token begins",
+        "batches/pairs.py",
+        "np.flatnonzero(self.before[end] <= last)",
+        "np.flatnonzero(self.before[end] < last)",
+        (f"{PAIRS}::test_the_plan_is_the_rules_applied_sentence_by_sentence",),
+    ),
+    Mutant(
         "a shuffle that leaves the order",
         "batches/randomness.py",
-        'return order[np.argsort(high[order], kind="stable")]',
-        "return np.arange(len(order))",
+        "    ranked.sort()\n",
+        "",
         ("tests/batches/test_randomness.py::test_the_shuffle_sorts_by_the_upper_half_of_the_draws",),
     ),
     Mutant(

@@ -23,6 +23,8 @@ from bertlab.batches.randomness import binomial_half, bits, coin_and_integer, de
 
 SPECIAL_PLACES = 3  # [CLS] A [SEP] B [SEP]
 
+_EVERY = 16  # tokens between the entries of a table of sentences
+
 # Counters of the draws: a document's, and a chunk's.
 _IS_SHORT, _SHORT_TARGET = 0, 1
 _SPLIT_AND_COIN, _OTHER, _START, _FRONT_A, _FRONT_B = range(5)
@@ -112,9 +114,9 @@ def plan_pairs(
 
 
 class _Reach:
-    """How many sentences it takes to hold a number of tokens, by a table of the sentence that each token lies in.
+    """How many sentences it takes to hold a number of tokens, by a table of the sentences that every 16th token lies in.
 
-    No target is above `room`, so longer sentences count as `room`: the table of S sentences has at most S * room entries of 4 bytes.
+    No target is above `room`, so longer sentences count as `room`: the table of S sentences has at most S * room / 16 entries.
     before (S + 1,): such tokens before each sentence.
     """
 
@@ -122,12 +124,18 @@ class _Reach:
         capped = np.minimum(lengths, room)
         self.before = np.zeros(len(lengths) + 1, dtype=np.int64)
         np.cumsum(capped, out=self.before[1:])
-        self.sentence_of = np.repeat(np.arange(len(lengths), dtype=np.int32), capped)
+        entries_before_end = (self.before[1:] + _EVERY - 1) // _EVERY
+        self.sentence_of = np.bincount(entries_before_end)[:-1].cumsum()
 
     def end(self, before: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         """The end of the sentences that hold the `wanted` >= 1 tokens after the first `before`, or of all where there are fewer."""
-        last = np.minimum(before + wanted, len(self.sentence_of)) - 1
-        return self.sentence_of[last] + np.int64(1)
+        last = np.minimum(before + wanted, self.before[-1]) - 1
+        end = self.sentence_of[last // _EVERY] + 1  # or later: this is where the sentence of a token up to 15 places before ends
+        early = np.flatnonzero(self.before[end] <= last)
+        while len(early):
+            end[early] += 1
+            early = early[self.before[end[early]] <= last[early]]
+        return end
 
 
 def _walk(following: np.ndarray, bounds: np.ndarray) -> np.ndarray:

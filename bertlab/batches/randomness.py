@@ -10,6 +10,7 @@ import numpy as np
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd
 _MULTIPLY_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MULTIPLY_2 = np.uint64(0x94D049BB133111EB)
+_UPPER = np.uint64(0xFFFFFFFF00000000)
 _SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
@@ -25,8 +26,10 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
 def bits(keys: np.ndarray, counter: np.ndarray | int) -> np.ndarray:
     """64 random bits for each (key, counter), broadcast."""
-    counters = np.atleast_1d(np.asarray(counter)).astype(np.uint64) + np.uint64(1)
-    return _mix(keys + counters * _GOLDEN)
+    words = np.atleast_1d(np.asarray(counter)).astype(np.uint64)  # a copy, changed in place
+    words += np.uint64(1)
+    words *= _GOLDEN
+    return _mix(keys + words)
 
 
 def derive(keys: np.ndarray, part: np.ndarray | int) -> np.ndarray:
@@ -64,10 +67,11 @@ def coin_and_integer(keys: np.ndarray, counter: int, high: np.ndarray) -> tuple[
 
 def shuffled(keys: np.ndarray, counter: int) -> np.ndarray:
     """The order in which the upper 32 bits of a random draw of each key put them; ties stay as they are. Shape (n,), int64."""
-    words = bits(keys, counter)
-    order = np.argsort((words >> np.uint64(32)).astype(np.uint16), kind="stable")  # numpy sorts 16 bits by counting, in linear time
-    high = (words >> np.uint64(48)).astype(np.uint16)
-    return order[np.argsort(high[order], kind="stable")]
+    assert len(keys) <= 2**32
+    ranked = bits(keys, counter) & _UPPER
+    ranked |= np.arange(len(keys), dtype=np.uint64)  # below each draw whose it is: numpy sorts faster than it finds an order
+    ranked.sort()
+    return (ranked & ~_UPPER).astype(np.int64)
 
 
 def binomial_half(trials: np.ndarray, keys: np.ndarray, counter: int) -> np.ndarray:
