@@ -247,6 +247,8 @@ def _from_python(hint: Any, value: Any) -> Any:
             value = float(value)
         except OverflowError:
             raise Wrong from None
+    elif hint is str and hasattr(value, "to_parquet"):  # a table of pandas or datasets
+        raise Wrong(": save it, as by .to_parquet('NAME.parquet'), and give the file's name")
     if type(value) is not hint or (hint is float and not math.isfinite(value)):
         raise Wrong
     return value
@@ -258,6 +260,8 @@ def shown(item: Any) -> str:
         return (item.text[:60] if item.plain else repr(item.text[:60])) or ("nothing" if item.plain else "''")
     if isinstance(item, Mapping):
         return "a section of keys"
+    if hasattr(item, "to_parquet"):
+        return f"a {type(item).__name__}"
     if isinstance(item, list | tuple):
         return "[" + ", ".join(map(shown, item))[:60] + "]"
     return " ".join(repr(item).split())[:62]  # a table's goes over several lines

@@ -33,9 +33,10 @@ KINDS: dict[str, Kind] = {
 }
 # Read as text, these would be noise that nobody notices: an archive's headers, a document's markup, a picture's bytes.
 ARCHIVES = frozenset({".tar", ".tgz", ".zip", ".7z", ".rar"})
-DOCUMENTS = {".pdf", ".doc", ".docx", ".odt", ".rtf", ".ppt", ".pptx", ".xls", ".xlsx", ".epub", ".html", ".htm", ".svg"}
+DOCUMENTS = {".pdf", ".doc", ".docx", ".odt", ".rtf", ".ppt", ".pptx", ".epub", ".html", ".htm", ".svg"}
+SHEETS = {".xls", ".xlsx"}
 PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".ico"}
-NOT_TEXT = ARCHIVES | DOCUMENTS | PICTURES | {".mp3", ".wav", ".mp4", ".arrow", ".pkl"}
+NOT_TEXT = ARCHIVES | DOCUMENTS | SHEETS | PICTURES | {".mp3", ".wav", ".mp4", ".arrow", ".pkl"}
 CHUNK_BYTES = 1 << 16
 # Lines that are not ASCII and all valid UTF-8 after which a file is UTF-8, before its end or at it: one may be so by chance, as
 # "SOCI\xc9T\xc9\xbb" of cp1252 is.
@@ -89,6 +90,8 @@ def kind_of(path: Path | str) -> Kind:
     ending = ending_of(path)
     if ending in NOT_TEXT:
         mend = "unpack it" if ending in ARCHIVES else "convert it to text, JSONL, CSV or Parquet"
+        if ending in SHEETS:
+            mend = 'save the sheet as "CSV UTF-8", or by pandas: read_excel(FILE, sheet_name=..., header=...).to_csv(NAME.csv, index=False)'
         raise DataError(f"{path}: a {ending} file is not text: {mend}")
     return KINDS.get(ending, "text")
 

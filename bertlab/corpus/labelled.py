@@ -1,12 +1,10 @@
 """Labelled examples in: a table with a text (or a pair of texts) and a label, a list of labels or a number in each row.
 
 Held in memory whole: a labelled file has up to a few million rows. Labels are text from here on: "1", "1.0" and "true" are three labels;
-where a number is wanted it is read from that text. Which rows go to the development split, and which of two files overlap, follows from
-a hash of the texts alone. Knows nothing of tokens.
+what they are together labels.py says. Which rows go to the development split, and which of two files overlap, follows from a hash of the
+texts alone. Knows nothing of tokens.
 """
 
-import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,12 +19,8 @@ from bertlab.corpus.tables import asked_id, columns_of, refuse_missing, rows, te
 from bertlab.disk import MANIFEST, list_at, read_sealed
 from bertlab.errors import BertlabError, ConfigError, DataError
 
+_MARKS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}  # of a label that is given or not
 BETWEEN_TEXTS = " \x00 "  # what no text holds, and white space normalisation leaves: ("a b", "c") is not ("a", "b c")
-JOINING = ("|", ";", ",")  # what people put between several labels in one cell
-FEWEST_JOINED = 3  # fewer labels that are others joined may be so by chance
-MOST_LABELS = 65_536  # classes; a column with more of them is another one, and a classifier of a million is gigabytes
-_INTEGER = re.compile(r"[+-]?[0-9]{1,4000}")
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 
 
 @dataclass(frozen=True)
@@ -96,6 +90,7 @@ def read_labelled(
     needs_label: bool = True,
     sets: bool = False,
     label_separator: str | None = None,
+    label_columns: Sequence[str] = (),
     dialect: Dialect = AS_NAMED,
     most: int | None = None,
 ) -> Labelled:
@@ -104,11 +99,13 @@ def read_labelled(
     A column "text_b" is the second text where there is one, or the column that `text_b` names. Without an id column an id is
     "<file name>:<line number>". With needs_label=False labels are read only if every row has one, with label=None never. With sets=True a
     label may be a list (of no label, too), or a text of labels with `label_separator` between: one such row makes those of all rows
-    `label_sets`. `most`: so many rows are read, and no further.
+    `label_sets`. `label_columns` instead of `label`: columns of 0 and 1, each named by its label. `most`: so many rows are read, and no
+    further.
     Raises ConfigError for a file that is not there, DataError (file:line) for a missing column, a missing label, a value that is no text,
     and as `refuse_answers`.
     """
-    path, needs_label = Path(path), needs_label and label is not None
+    path, needs_label = Path(path), needs_label and (label is not None or bool(label_columns))
+    assert needs_label or not label_columns, "what marks labels is read for them alone"
     if not path.is_file():
         raise ConfigError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: give a CSV, TSV, JSONL or Parquet file")
     if needs_label:
@@ -116,12 +113,13 @@ def read_labelled(
     if kind_of(path) == "text":
         if needs_label:
             raise DataError(
-                f"{path}: a text file has no labels: give a CSV, TSV, JSONL or Parquet file with columns '{text}' and '{label}'"
+                f"{path}: a text file has no labels: give a CSV, TSV, JSONL or Parquet file with columns "
+                + ", ".join(f"'{name}'" for name in (text, *(label_columns or (label,))))
             )
         texts = [line or "" for _, line in islice(lines(path, "stop", Counter(), dialect), most)]
         read = Labelled([f"{path.name}:{number}" for number in range(1, len(texts) + 1)], texts, None, None, str(path))
     else:
-        read = _read_table(path, text, text_b, label, id, needs_label, sets, label_separator, dialect, most)
+        read = _read_table(path, text, text_b, label, id, needs_label, sets, label_separator, label_columns, dialect, most)
     if not len(read):
         raise DataError(f"{path}: no rows: the file holds no example")
     return read
@@ -176,14 +174,15 @@ def _read_table(
     needs_label: bool,
     sets: bool,
     label_separator: str | None,
+    label_columns: Sequence[str],
     dialect: Dialect,
     most: int | None,
 ) -> Labelled:
     second = "text_b" if text_b is None else text_b
     paired = text_b is not None
-    required = {text: "text"} | ({second: "text_b"} if paired else {}) | ({label: "label"} if label and needs_label else {})
-    required |= asked_id(id)
-    columns = [name for name in (text, second, label, id) if name is not None]
+    golden = dict.fromkeys(label_columns, "label_columns") or ({label: "label"} if label else {})
+    required = {text: "text"} | ({second: "text_b"} if paired else {}) | (golden if needs_label else {}) | asked_id(id)
+    columns = [text, second, *golden, id]
     ids: list[str] = []
     texts: list[str] = []
     texts_b: list[str] = []
@@ -200,10 +199,14 @@ def _read_table(
         if paired:
             refuse_missing({second: "text_b"}, row, place, before=bool(ids))  # the first row had it
             texts_b.append(text_of(row, second, place))
-        value = None if label is None else row.get(label)
-        labels.append(_labels_of(value, label_separator, place) if sets else label_of(value, place))
+        if label_columns:
+            labels.append(_marked(row, label_columns, place))
+        else:
+            value = None if label is None else row.get(label)
+            labels.append(_labels_of(value, label_separator, place) if sets else label_of(value, place))
         if needs_label and labels[-1] is None:
-            raise DataError(f"{place}: the label in column '{label}' is empty or NaN: give every row a label")
+            none = ", or an empty list where it has none" if sets and label_separator is None else ""
+            raise DataError(f"{place}: the label in column '{label}' is empty or NaN: give every row a label{none}")
         ids.append(id_of(row.get(id), f"{path.name}:{number}", place))
     read = Labelled(ids, texts, texts_b if paired else None, None, str(path))
     if any(each is None for each in labels):
@@ -233,7 +236,22 @@ def _labels_of(value: Any, label_separator: str | None, place: str) -> str | tup
     labels = [label_of(each, place) for each in value]
     if any(each is None for each in labels):
         raise DataError(f"{place}: a label of the list is empty: leave it out")
-    return tuple(dict.fromkeys(str(each) for each in labels))
+    found = tuple(dict.fromkeys(str(each) for each in labels))
+    if len(found) < len(labels) and all(each in _MARKS for each in found):
+        raise DataError(f"{place}: {str(value):.60} says of each label whether it is given: give the names of those that are")
+    return found
+
+
+def _marked(row: dict[str, Any], label_columns: Sequence[str], place: str) -> tuple[str, ...]:
+    """The columns that hold a 1. Raises DataError for anything but 0 and 1, or true and false."""
+    found = []
+    for name in label_columns:
+        mark = _MARKS.get(str(label_of(row[name], place)).strip().lower())
+        if mark is None:
+            raise DataError(f"{place}: {row[name]!r:.40} in column '{name}': a column of --label-columns holds 0 or 1")
+        if mark:
+            found.append(name)
+    return tuple(found)
 
 
 def id_of(value: Any, otherwise: str, place: str) -> str:
@@ -243,122 +261,6 @@ def id_of(value: Any, otherwise: str, place: str) -> str:
     if not isinstance(value, str | int | float):
         raise DataError(f"{place}: the id is a {type(value).__name__}: give text or a number")
     return str(value)
-
-
-# ---- labels
-
-
-def label_names(train: Labelled) -> list[str]:
-    """The distinct labels in order: by number when all are integers, else by text. Raises DataError for fewer than two."""
-    distinct = set(train.labels or ())
-    if len(distinct) < 2:
-        only = f"one label, '{next(iter(distinct))}'" if distinct else "no label"
-        raise DataError(f"{train.origin}: {only} in {len(train)} rows: at least two are needed")
-    return _in_order(distinct, train)
-
-
-def set_names(train: Labelled) -> list[str]:
-    """The distinct labels of all lists in order, as `label_names` has them. Raises DataError for none."""
-    distinct = {name for each in _sets_of(train) for name in each}
-    if not distinct:
-        raise DataError(f"{train.origin}: every list of labels is empty: there is nothing to learn")
-    return _in_order(distinct, train)
-
-
-def _in_order(distinct: set[str], train: Labelled) -> list[str]:
-    if len(distinct) > MOST_LABELS:
-        raise DataError(
-            f"{train.origin}: {len(distinct):,} different labels in {len(train):,} rows, and at most {MOST_LABELS:,} can be learnt: "
-            "is it the right column (--label)?"
-        )
-    if all(_INTEGER.fullmatch(name) for name in distinct):
-        return sorted(distinct, key=lambda name: (int(name), name))
-    return sorted(distinct)
-
-
-def alike_names(names: Sequence[str]) -> list[list[str]]:
-    """The names that are equal but for letter case, white space and Unicode form, together, in their order; none where all differ."""
-    together: dict[str, list[str]] = {}
-    for name in names:
-        together.setdefault(normalised_sha256(name), []).append(name)
-    return [ways for ways in together.values() if len(ways) > 1]
-
-
-def joined_names(names: Sequence[str]) -> tuple[str, list[str]] | None:
-    """The mark that seems to stand between several labels of a text, and the names that are names of others with it between."""
-    for mark in JOINING:
-        parts_of = {name: [part.strip() for part in name.split(mark)] for name in names}
-        times = Counter(part for parts in parts_of.values() for part in parts)
-        joined = [name for name, parts in parts_of.items() if len(parts) > 1 and all(times[part] > 1 for part in parts)]
-        if len(joined) >= FEWEST_JOINED:
-            return mark, joined
-    return None
-
-
-def label_ids(labelled: Labelled, names: Sequence[str]) -> list[int]:
-    """The place of each example's label in `names`. Raises DataError for a label that is not among them."""
-    place = {name: index for index, name in enumerate(names)}
-    labels = _labels(labelled)
-    for row, name in zip(labelled.ids, labels, strict=True):
-        if name not in place:
-            raise _unknown_label(labelled, name, row, names, "fine-tune with")
-    return [place[name] for name in labels]
-
-
-def set_ids(labelled: Labelled, names: Sequence[str]) -> list[list[int]]:
-    """The places of each example's labels in `names`, in ascending order. Raises DataError for a label that is not among them."""
-    place = {name: index for index, name in enumerate(names)}
-    found = []
-    for row, labels in zip(labelled.ids, _sets_of(labelled), strict=True):
-        strange = next((name for name in labels if name not in place), None)
-        if strange is not None:
-            raise _unknown_label(labelled, strange, row, names, "give")
-        found.append(sorted(place[name] for name in labels))
-    return found
-
-
-def numbers(labelled: Labelled) -> list[float]:
-    """Each example's label as a number. Raises DataError for one that is none, or not finite."""
-    found = []
-    for row, label in zip(labelled.ids, _labels(labelled), strict=True):
-        value = number_of(label)
-        if value is None:
-            raise DataError(f"{labelled.origin}: label '{label}' (example {row}) is no finite number, as regression wants")
-        found.append(value)
-    return found
-
-
-def number_of(label: str) -> float | None:
-    """The finite number that a label is, or None."""
-    stripped = label.strip()
-    if len(stripped) > 400 or not _NUMBER.fullmatch(stripped) or not math.isfinite(float(stripped)):
-        return None
-    return float(stripped)
-
-
-def _labels(labelled: Labelled) -> list[str]:
-    if labelled.label_sets is not None:
-        raise DataError(f"{labelled.origin}: there are lists of labels where one is wanted: fine-tune with --task multi-label")
-    if labelled.labels is None:
-        raise DataError(f"{labelled.origin}: no labels: give a file with a label in every row")
-    return labelled.labels
-
-
-def _sets_of(labelled: Labelled) -> list[tuple[str, ...]]:
-    """The lists of labels; one label alone is a list of one."""
-    if labelled.label_sets is not None:
-        return labelled.label_sets
-    return [(label,) for label in _labels(labelled)]
-
-
-def _unknown_label(labelled: Labelled, name: str, row: str, names: Sequence[str], do: str) -> DataError:
-    """`do`: where several labels a text are known already the option is enough, else a model that gives one a text is the wrong one."""
-    known = ", ".join(f"'{known}'" for known in names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-    mark = next((mark for mark in JOINING if mark in name and any(part.strip() in names for part in name.split(mark))), None)
-    if mark is None and (joined := joined_names(names)):
-        mark = joined[0]
-    several = "" if mark is None else f"; if a text may have several labels, {do} --label-separator '{mark}'"
-    return DataError(f"{labelled.origin}: label '{name}' (example {row}) is not one that train has: {known}{several}")
 
 
 # ---- splits

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from bertlab.corpus.labelled import Labelled, alike_names
+from bertlab.corpus.labelled import Labelled
+from bertlab.corpus.labels import alike_names
 from bertlab.corpus.shingles import NO_WORDS, batches, gram_hashes, is_long, run_hashes, word_hashes, word_pieces
 from bertlab.errors import ConfigError
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from bertlab.corpus.labelled import Labelled, label_ids, label_names, numbers
+from bertlab.corpus.labelled import Labelled
+from bertlab.corpus.labels import label_ids, label_names, numbers
 from bertlab.corpus.relevance import Retrieval
 from bertlab.disk import MANIFEST, read_sealed, sha256_file, verify_files
 from bertlab.embedding.engine import Embedder, What, finished

@@ -15,7 +15,8 @@ import numpy as np
 from bertlab.batches.labelled import Examples, encode_examples
 from bertlab.batches.sentence_groups import Classes, Groups, InMemory, OfCorpus, equal_texts, framed, halves
 from bertlab.corpus.dialect import AS_NAMED, Dialect
-from bertlab.corpus.labelled import cut_dev, numbers, overlap, read_scored_pairs
+from bertlab.corpus.labelled import cut_dev, overlap, read_scored_pairs
+from bertlab.corpus.labels import numbers
 from bertlab.corpus.related import Kind, Names, Related, read_related
 from bertlab.embedding.likeness import Likeness, scored
 from bertlab.errors import ConfigError, DataError

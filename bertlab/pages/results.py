@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import bertlab
-from bertlab.corpus.labelled import alike_names, joined_names
+from bertlab.corpus.labels import alike_names, joined_names
 from bertlab.disk import sha256_file, write_json
 from bertlab.evaluation.metrics import mean_and_deviation
 from bertlab.model.folder import save_model
@@ -18,7 +18,7 @@ from bertlab.tasks import measures
 from bertlab.tasks.choosing import TASKS
 from bertlab.tasks.contract import Task, calibrated_of
 from bertlab.tasks.data import Data, labels_of, what_was_cut
-from bertlab.tasks.reading import OF_MODEL
+from bertlab.tasks.reading import OF_MODEL, unread_columns
 from bertlab.tasks.recipe import Recipe, rate_of
 from bertlab.tasks.seeds import Trained
 from bertlab.tasks.shots import Shots
@@ -38,10 +38,19 @@ def opening(data: Data, reason: str, leaks: Mapping[str, Any], *, few: bool = Fa
         lines.append(f"{split:5} {len(data.splits[split]):,} examples of {data.of}, {encoded.lengths.mean():.0f} tokens on average{cut}")
     if "test" not in data.splits:
         lines.append("test  none: what dev says will flatter, for epoch and seed are chosen by it")
-    lines += [*alike_lines(data.labels.names), *joined_lines(data), *wordless_lines(data), *copies_lines(data)]
+    lines += [*unread_lines(data), *alike_lines(data.labels.names), *joined_lines(data), *wordless_lines(data), *copies_lines(data)]
     lines += [] if few else rare_lines(data)
     lines += [line for split, found in leaks.items() for line in seen_lines(found, split)]
     return [*lines, *conflict_lines(measures.conflicts_of(data), list(data.splits))]
+
+
+def unread_lines(data: Data) -> list[str]:
+    """In a line which columns of train nothing is read from, if there are any: one may be a pair's second text."""
+    unread = unread_columns(data.files["train"], data.columns) if data.are_pairs is not None else []
+    if not unread:
+        return []
+    named = ", ".join(map(inert, unread[:NAMED])) + f" and {len(unread) - NAMED} others" * (len(unread) > NAMED)
+    return [f"note: not read of {Path(data.files['train']).name}: {'column' if len(unread) == 1 else 'columns'} {named}"]
 
 
 def alike_lines(names: Sequence[str]) -> list[str]:

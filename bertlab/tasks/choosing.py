@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from bertlab.corpus.labelled import number_of
-from bertlab.errors import ConfigError
+from bertlab.corpus.labels import has_decimal_comma, number_of
+from bertlab.errors import ConfigError, DataError
 from bertlab.model.facts import load_config, load_facts, load_labels
 from bertlab.tasks.answers import ANSWERS
 from bertlab.tasks.contract import Labels, Task
@@ -22,14 +22,17 @@ def choose(asked: str, train: str, columns: Columns) -> tuple[Task, str]:
     Raises ConfigError for a separator that the task has no use for, DataError for a file that cannot be read.
     """
     task, reason = (TASKS[asked], "as asked") if asked != "auto" else _guess(train, columns)
-    if columns.label_separator is not None and task is not MULTI_LABEL:
-        raise ConfigError(f"label_separator is for several labels a text, and the task is {task.name}: leave it out, or --task multi-label")
+    if columns.are_of_sets and task is not MULTI_LABEL:
+        setting = "label_columns" if columns.label_columns else "label_separator"
+        raise ConfigError(f"{setting} is for several labels a text, and the task is {task.name}: leave it out, or --task multi-label")
     return task, reason
 
 
 def _guess(train: str, columns: Columns) -> tuple[Task, str]:
     if columns.label_separator is not None:
         return MULTI_LABEL, f"labels are separated by '{columns.label_separator}'"
+    if columns.label_columns:
+        return MULTI_LABEL, "a column of 0 and 1 is a label"
     form, reason = form_of(train, columns)
     if form != "texts":
         return {"tokens": TOKENS, "answers": ANSWERS}[form], reason
@@ -40,6 +43,14 @@ def _guess(train: str, columns: Columns) -> tuple[Task, str]:
     fraction = next((value for value in values if value is not None and value != int(value)), None)
     if fraction is not None and None not in values:
         return REGRESSION, f"labels are numbers, and not all whole (as {fraction:g})"
+    comma = next((label for label in rows.labels or () if has_decimal_comma(label)), None)
+    if comma is not None and all(
+        value is not None or has_decimal_comma(label) for label, value in zip(rows.labels or (), values, strict=True)
+    ):
+        raise DataError(
+            f"{train}: labels are numbers with a comma, as {comma}: write points instead (pandas: read_csv(FILE, decimal=',')), or give "
+            "--task single-label if they are names of classes"
+        )
     return SINGLE_LABEL, "one label a row"
 
 

@@ -43,7 +43,7 @@ def look_at_splits(asked: str, files: Iterable[str], columns: Columns) -> None:
     """`look_at` for the files of a run, train first; of which form they are is as asked, or what train looks like."""
     files = list(files)
     forms: dict[str, Form] = {"tokens": "tokens", "answers": "answers"}
-    guessed = asked == "auto" and columns.label_separator is None
+    guessed = asked == "auto" and not columns.are_of_sets
     form = form_of(files[0], columns)[0] if guessed else forms.get(asked, "texts")
     for file in files:
         look_at(form, file, columns, scored=asked == "regression")

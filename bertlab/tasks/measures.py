@@ -219,7 +219,8 @@ def training_file(folder: str) -> tuple[str, Columns] | None:
         settings = read_settings(Path(folder).parent)
         path = str(settings["train"])
         dialect = Dialect(separator=settings.get("separator"), encoding=settings.get("encoding", AS_NAMED.encoding))
-        columns = Columns(settings["text"], settings["text_b"], settings["label"], settings["label_separator"], dialect=dialect)
+        named = {name: settings[name] for name in ("text", "text_b", "label", "label_separator")}
+        columns = Columns(**named, dialect=dialect, label_columns=tuple(settings.get("label_columns") or ()))
     except (BertlabError, KeyError, TypeError):
         return None
     return (path, columns) if Path(path).is_file() and sha256_file(Path(path)) == sha256 else None

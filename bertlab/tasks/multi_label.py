@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from bertlab.batches.labelled import Examples
-from bertlab.corpus.labelled import Labelled, set_ids, set_names
+from bertlab.corpus.labelled import Labelled
+from bertlab.corpus.labels import set_ids, set_names
 from bertlab.evaluation.baselines import most_frequent_set, tfidf_one_vs_rest
 from bertlab.evaluation.intervals import of_set_metrics
 from bertlab.evaluation.label_errors import undecided

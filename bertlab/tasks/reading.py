@@ -14,7 +14,7 @@ from bertlab.corpus.labelled import Labelled, label_column, read_labelled
 from bertlab.corpus.labelled_tokens import LabelledTokens, read_labelled_tokens
 from bertlab.corpus.questions import Questions, read_questions, squad_articles
 from bertlab.corpus.tables import columns_of, refuse_missing, values_of
-from bertlab.disk import text_at
+from bertlab.disk import list_at, text_at
 from bertlab.errors import ColumnError, ConfigError
 from bertlab.model.facts import load_config, load_facts, load_labels
 
@@ -31,7 +31,7 @@ OF_MODEL = "columns"  # where bertlab.json has those that a model was fine-tuned
 @dataclass(frozen=True)
 class Columns:
     """Where in a labelled file the texts and labels stand (None: where the kind of task has them), what separates several labels in one
-    cell, where the ids stand (without such a column an id is FILE:LINE), and how the file is written."""
+    cell, where the ids stand (without such a column an id is FILE:LINE), how the file is written, and the columns that are a label each."""
 
     text: str | None
     text_b: str | None
@@ -39,11 +39,22 @@ class Columns:
     label_separator: str | None
     id: str = "id"
     dialect: Dialect = AS_NAMED
+    label_columns: tuple[str, ...] = ()
 
-    def named(self) -> dict[str, str]:
+    def __post_init__(self) -> None:
+        if self.label_columns and (self.label or self.label_separator):
+            raise ConfigError("label_columns have the labels: leave label and label_separator out")
+
+    def named(self) -> dict[str, Any]:
         """What somebody named, by the option that names it: what a model folder remembers. How a file is written is the file's own."""
         values = {name: getattr(self, name) for name in ("text", "text_b", "label", "label_separator")}
-        return {name: value for name, value in values.items() if value is not None}
+        named = {name: value for name, value in values.items() if value is not None}
+        return named | ({"label_columns": list(self.label_columns)} if self.label_columns else {})
+
+    @property
+    def are_of_sets(self) -> bool:
+        """Whether somebody said how several labels of one text are written."""
+        return self.label_separator is not None or bool(self.label_columns)
 
     def name(self, form: Form, role: str) -> str:
         """The column of a role, as it was named or where the form has it."""
@@ -55,17 +66,28 @@ def read_texts(
     path: str, columns: Columns, *, needs_gold: bool = True, sets: bool = False, scored: bool = False, most: int | None = None
 ) -> Labelled:
     """`sets`: a label may be a list of labels. `scored`: it is a number. `most`: so many rows are read, and no further."""
+    column = label_column(path, columns.label, scored=scored, dialect=columns.dialect) if needs_gold and not columns.label_columns else None
     return read_labelled(
         path,
         text=columns.name("texts", "text"),
         text_b=columns.text_b,
-        label=label_column(path, columns.label, scored=scored, dialect=columns.dialect) if needs_gold else None,
+        label=column,
         id=columns.id,
+        needs_label=needs_gold,
         sets=sets,
         label_separator=columns.label_separator if sets else None,
+        label_columns=columns.label_columns if needs_gold else (),
         dialect=columns.dialect,
         most=most,
     )
+
+
+def unread_columns(path: str, columns: Columns) -> list[str]:
+    """The columns of a file of texts that nothing is read from."""
+    dialect = columns.dialect
+    golden = columns.label_columns or (label_column(path, columns.label, dialect=dialect),)
+    read = {columns.name("texts", "text"), columns.name("texts", "text_b"), columns.id, *golden}
+    return [name for name in columns_of(Path(path), dialect) if name not in read]
 
 
 def read_tokens(path: str, columns: Columns, *, needs_gold: bool = True, most: int | None = None) -> LabelledTokens:
@@ -122,6 +144,9 @@ def columns_for(folder: str, file: str, asked: Columns, *, needs_gold: bool = Tr
     form, remembered = form_of_model(folder), load_facts(folder)
     there = columns_of(Path(file), asked.dialect) if Path(file).is_file() else []
     found: dict[str, Any] = {"label_separator": asked.label_separator or text_at(remembered, OF_MODEL, "label_separator")}
+    marks = list_at(remembered, OF_MODEL, "label_columns")
+    if marks and needs_gold and asked.label is None and not asked.are_of_sets and set(marks) <= set(there):
+        found["label_columns"] = tuple(marks)
     for role, usual in USUAL[form].items():
         name = text_at(remembered, OF_MODEL, role)
         if name is None or getattr(asked, role) is not None or (role == "label" and not needs_gold):

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from bertlab.batches.labelled import Examples
-from bertlab.corpus.labelled import Labelled, numbers
+from bertlab.corpus.labelled import Labelled
+from bertlab.corpus.labels import numbers
 from bertlab.errors import DataError
 from bertlab.evaluation.baselines import tfidf_ridge
 from bertlab.evaluation.intervals import LEVEL, RESAMPLES

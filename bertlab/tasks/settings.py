@@ -65,6 +65,8 @@ class OneTask(FineTuning, Dialect):
     answers answers."""
     label_separator: str | None = None
     """What stands between several labels in one cell, as | in a|b; a JSONL file may have lists instead."""
+    label_columns: tuple[str, ...] = ()
+    """Columns of 0 and 1 that are a label each, instead of a column of labels: for several labels a text."""
     task: Literal["auto", "single-label", "multi-label", "regression", "tokens", "answers"] = "auto"
     """What is to be learnt. auto: by columns (tokens and tags; question, context and answers), else sets of labels where labels are lists,
     numbers where all are and not all are whole, else one label."""
@@ -84,7 +86,7 @@ class OneTask(FineTuning, Dialect):
 
     @property
     def columns(self) -> Columns:
-        return Columns(self.text, self.text_b, self.label, self.label_separator, dialect=self.dialect)
+        return Columns(self.text, self.text_b, self.label, self.label_separator, dialect=self.dialect, label_columns=self.label_columns)
 
 
 @dataclass(frozen=True, kw_only=True)

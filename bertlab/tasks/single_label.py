@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from bertlab.batches.labelled import Examples
-from bertlab.corpus.labelled import Labelled, label_ids, label_names
+from bertlab.corpus.labelled import Labelled
+from bertlab.corpus.labels import label_ids, label_names
 from bertlab.evaluation.baselines import class_shares, majority_class, tfidf_logistic_regression
 from bertlab.evaluation.intervals import of_metrics
 from bertlab.evaluation.label_errors import likely_label_errors, undecided

@@ -30,6 +30,7 @@ OF_VECTORS = ("similarity", "retrieval", "clustering", "probe")
 ONLY_FOR: dict[str, tuple[str | None, ...]] = {
     "train": (None, "probe"),
     "label_separator": (None,),
+    "label_columns": (None,),
     "corpus": ("retrieval",),
     "relevant": ("retrieval",),
     "vectors": ("clustering", "probe"),
@@ -65,6 +66,8 @@ class Config(Dialect):
     probe what the logistic regression learns from."""
     label_separator: str | None = None
     """What stands between several labels in one cell, as | in a|b: by default what did in the fine-tuning."""
+    label_columns: tuple[str, ...] = ()
+    """Columns of 0 and 1 that are a label each: by default those of the fine-tuning."""
     corpus: str | None = None
     """Retrieval: further texts of the pool, a text file or a table; without it the pool is all second texts."""
     relevant: str | None = None
@@ -125,7 +128,7 @@ def run(config: Config) -> dict[str, Any]:
 def _columns(config: Config) -> "Columns":
     from bertlab.tasks.reading import Columns
 
-    return Columns(config.text, config.text_b, config.label, config.label_separator, config.id, config.dialect)
+    return Columns(config.text, config.text_b, config.label, config.label_separator, config.id, config.dialect, config.label_columns)
 
 
 def _fine_tuned(config: Config, out: Path) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
     bertlab multitask --model DIR --tasks emotions.yaml topics.yaml --out RUN
 
-A task is a YAML file: `train: FILE`, and where they are wanted dev, test, text, text_b, label, label_separator, task, max_length, long, as
-in `bertlab finetune`; its name is the file's. RUN/NAME holds what a fine-tuning of that task alone would, and RUN/NAME/alone the same
-task trained alone by the same settings, so that what sharing was worth stands beside it.
+A task is a YAML file: `train: FILE`, and where they are wanted dev, test, text, text_b, label, label_separator, label_columns,
+task, max_length, long, as in `bertlab finetune`; its name is the file's. RUN/NAME holds what a fine-tuning of that task alone would, and
+RUN/NAME/alone the same task trained alone by the same settings, so that what sharing was worth stands beside it.
 """
 
 import shlex
@@ -40,6 +40,7 @@ class TaskFile(Dialect):
     text_b: str | None = None
     label: str | None = None
     label_separator: str | None = None
+    label_columns: tuple[str, ...] = ()
     task: Literal["auto", "single-label", "multi-label", "regression", "tokens", "answers"] = "auto"
     max_length: int | None = None
     long: Literal["head", "tail", "head+tail", "windows"] | None = None
@@ -51,14 +52,14 @@ class TaskFile(Dialect):
 
     @property
     def columns(self) -> Columns:
-        return Columns(self.text, self.text_b, self.label, self.label_separator, dialect=self.dialect)
+        return Columns(self.text, self.text_b, self.label, self.label_separator, dialect=self.dialect, label_columns=self.label_columns)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(FineTuning):
     tasks: tuple[str, ...]
-    """Two or more YAML files, one a task, which is named by its file: train, dev, test, text, text_b, label, label_separator, task,
-    max_length, long, separator, encoding."""
+    """Two or more YAML files, one a task, which is named by its file: train, dev, test, text, text_b, label, label_separator,
+    label_columns, task, max_length, long, separator, encoding."""
     sampling: Literal["proportional", "square-root", "uniform"] = "square-root"
     """How often a step is of a task: by the number of its training examples, by its root, or all alike."""
     alone: bool = True

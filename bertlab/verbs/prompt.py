@@ -66,7 +66,8 @@ def run(config: Config) -> dict[str, Any]:
 
     Raises ConfigError (folders, template, words), DataError (columns, a label without words), CorruptError.
     """
-    from bertlab.corpus.labelled import label_ids, read_labelled
+    from bertlab.corpus.labelled import read_labelled
+    from bertlab.corpus.labels import label_ids
     from bertlab.disk import MANIFEST, hash_some, refuse_file, refuse_mixed, sha256_file, write_json, write_sealed
     from bertlab.model.facts import fetch, load_config, model_origin
     from bertlab.pages.evaluation import LEFT, forget_results
@@ -143,7 +144,7 @@ def run(config: Config) -> dict[str, Any]:
 
 def words_of(config: Config, rows: "Labelled") -> dict[str, list[str]]:
     """The words of each label, as `words` gives them, or the labels' own names. Raises ConfigError for what cannot be read."""
-    from bertlab.corpus.labelled import label_names
+    from bertlab.corpus.labels import label_names
 
     if not config.words:
         if rows.labels is None:
@@ -181,7 +182,8 @@ def _baselines(config: Config, rows: "Labelled", gold: list[int], words: "LabelW
     """What labels come out without the model's reading of a text; TF-IDF where there is a file to train it on."""
     import numpy as np
 
-    from bertlab.corpus.labelled import label_ids, read_labelled
+    from bertlab.corpus.labelled import read_labelled
+    from bertlab.corpus.labels import label_ids
     from bertlab.evaluation.baselines import majority_class, tfidf_logistic_regression
 
     preferred = int(np.log(answers.priors).mean(0).argmax())

@@ -39,7 +39,8 @@ from transformers import (
 )
 
 from bertlab.batches.labelled import Examples, encode_examples
-from bertlab.corpus.labelled import label_ids, label_names, read_labelled
+from bertlab.corpus.labelled import read_labelled
+from bertlab.corpus.labels import label_ids, label_names
 from bertlab.model import heads
 from bertlab.model.presets import PRESETS, preset_config
 from bertlab.tasks.recipe import recipe_of

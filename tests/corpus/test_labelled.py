@@ -14,18 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertlab.corpus.identity import normalised_sha256
-from bertlab.corpus.labelled import (
-    Labelled,
-    cut_dev,
-    label_column,
-    label_ids,
-    label_names,
-    numbers,
-    overlap,
-    read_labelled,
-    set_ids,
-    set_names,
-)
+from bertlab.corpus.labelled import Labelled, cut_dev, label_column, overlap, read_labelled
+from bertlab.corpus.labels import label_ids, label_names, numbers, set_ids, set_names
 from bertlab.errors import ConfigError, DataError
 
 
@@ -319,3 +309,65 @@ def test_an_unknown_label_suggests_the_separator_where_labels_are_others_joined(
             find(rows, names)
         assert str(caught.value).endswith(f", {do} --label-separator '{mark}'") == (mark is not None)
         assert ("--label-separator" in str(caught.value)) == (mark is not None)
+
+
+def test_columns_of_0_and_1_are_the_labels_that_name_them(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,rude,sad,other\na,1,0,x\nb,0,0,y\nc,1.0,TRUE,\n")
+    write_jsonl(
+        tmp_path / "t.jsonl",
+        [{"text": "a", "rude": 1, "sad": 0.0}, {"text": "b", "rude": False, "sad": 0}, {"text": "c", "rude": 1, "sad": True}],
+    )
+    for name in ("t.csv", "t.jsonl"):
+        read = read_labelled(tmp_path / name, label_columns=("sad", "rude"), sets=True)
+        assert read.label_sets == [("rude",), (), ("sad", "rude")] and read.labels is None
+        assert set_names(read) == ["rude", "sad"]
+    with pytest.raises(DataError, match=r"t\.csv:1: no column 'glad'.*the columns are 'text', 'rude'"):
+        read_labelled(tmp_path / "t.csv", label_columns=("rude", "glad"), sets=True)
+    for cell in ("", "2", "x", "-1", "0.5"):
+        (tmp_path / "t.csv").write_text(f"text,rude\na,1\nb,{cell}\n")
+        with pytest.raises(DataError, match=r"t\.csv:3: '.*' in column 'rude': a column of --label-columns holds 0 or 1"):
+            read_labelled(tmp_path / "t.csv", label_columns=("rude",), sets=True)
+    (tmp_path / "t.txt").write_text("a\n")
+    with pytest.raises(DataError, match="columns 'text', 'rude'$"):
+        read_labelled(tmp_path / "t.txt", label_columns=("rude",), sets=True)
+
+
+@pytest.mark.parametrize("vector", [[0.0, 1.0, 0.0], [1, 1], [True, False, False], ["0", "0"]])
+def test_a_vector_of_marks_is_no_list_of_labels(tmp_path: Path, vector: list[Any]) -> None:
+    path = write_jsonl(tmp_path / "t.jsonl", [{"text": "a", "label": ["x"]}, {"text": "b", "label": vector}])
+    with pytest.raises(DataError, match=r"t\.jsonl:2: .* says of each label whether it is given: give the names"):
+        read_labelled(path, sets=True)
+
+
+def test_a_list_may_name_a_label_twice_and_labels_may_be_0_and_1(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "t.jsonl", [{"text": "a", "label": ["x", "x"]}, {"text": "b", "label": [0, 1]}])
+    assert read_labelled(path, sets=True).label_sets == [("x",), ("0", "1")]
+
+
+@pytest.mark.parametrize("printed", ["['joy', 'fear']", "['joy' 'fear']", '["joy"]', "[]", "[0 1]", "[0., 1.]", "['a'\n 'b']"])
+def test_a_list_that_was_printed_into_a_cell_is_no_label(printed: str) -> None:
+    rows = made(["a", "b"], ["joy", printed])
+    for names in (label_names, set_names):
+        with pytest.raises(DataError, match=r"(?s)made\.csv: the label \[.*is a list printed into a cell: give lists in JSONL"):
+            names(rows)
+
+
+@pytest.mark.parametrize("label", ["[CLS]", "[1]", "[other]", "joy [sic]", "1, 2"])
+def test_a_label_in_brackets_is_a_label(label: str) -> None:
+    assert set(label_names(made(["a", "b"], ["joy", label]))) == {"joy", label}
+
+
+@pytest.mark.parametrize(("known", "given"), [("0.0", "0"), ("love ", "love"), ("Love", "love"), ("1", "1.0")])
+def test_a_label_that_is_trains_but_for_how_it_is_written_says_so(known: str, given: str) -> None:
+    for find in (label_ids, set_ids):
+        with pytest.raises(
+            DataError, match=rf"label '{given}' \(example made:0\) is not one that train has, which has '{known}': write it alike"
+        ):
+            find(made(["a"], [given]), ["x", known])
+
+
+def test_a_number_with_a_comma_is_told_how_to_write_it() -> None:
+    with pytest.raises(DataError, match="label '0,25' .* is no finite number, as regression wants: write it as 0.25"):
+        numbers(made(["a"], ["0,25"]))
+    with pytest.raises(DataError, match="as regression wants$"):
+        numbers(made(["a"], ["1,000.5"]))

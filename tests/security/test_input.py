@@ -24,7 +24,8 @@ import pytest
 
 from bertlab.config import read_plain
 from bertlab.corpus import files
-from bertlab.corpus.labelled import Labelled, label_names, read_labelled
+from bertlab.corpus.labelled import Labelled, read_labelled
+from bertlab.corpus.labels import label_names
 from bertlab.corpus.sources import How, documents
 from bertlab.corpus.tables import rows
 from bertlab.errors import BertlabError, ConfigError, DataError

@@ -75,6 +75,29 @@ def test_a_task_that_is_named_is_taken_and_a_separator_means_sets(write: Callabl
         choose("regression", train, separated)
 
 
+def test_columns_that_mark_labels_mean_sets(write: Callable[..., str], tmp_path: Path) -> None:
+    train = write(tmp_path / "t.jsonl", [{"text": "a", "x": 1, "y": 0}, {"text": "b", "x": 0, "y": 1}])
+    marked = Columns(None, None, None, None, label_columns=("x", "y"))
+    task, why = choose("auto", train, marked)
+    assert task is TASKS["multi-label"] and why == "a column of 0 and 1 is a label" and marked.named() == {"label_columns": ["x", "y"]}
+    read: Any = task.read(train, marked)
+    assert read.label_sets == [("x",), ("y",)]
+    with pytest.raises(ConfigError, match="label_columns is for several labels a text, and the task is single-label"):
+        choose("single-label", train, marked)
+    for label, separator in (("z", None), (None, "|")):
+        with pytest.raises(ConfigError, match="label_columns have the labels: leave label and label_separator out"):
+            Columns(None, None, label, separator, label_columns=("x",))
+
+
+def test_numbers_with_commas_are_not_taken_for_classes(write: Callable[..., str], tmp_path: Path) -> None:
+    train = write(tmp_path / "t.jsonl", [{"text": "a", "label": label} for label in ("0,5", "1", "0,25")])
+    with pytest.raises(DataError, match="labels are numbers with a comma, as 0,5: write points instead"):
+        choose("auto", train, COLUMNS)
+    assert choose("single-label", train, COLUMNS)[0] is TASKS["single-label"]
+    mixed = write(tmp_path / "m.jsonl", [{"text": "a", "label": label} for label in ("0,5", "x")])
+    assert choose("auto", mixed, COLUMNS)[0] is TASKS["single-label"]
+
+
 @pytest.mark.parametrize(
     ("values", "task"),
     [
