@@ -79,7 +79,7 @@ def label_words(tokenizer: Tokenizer, given: Mapping[str, Sequence[str]]) -> Lab
 
 def pieces_of(tokenizer: Tokenizer, words: Sequence[str]) -> list[tuple[int, ...]]:
     """The pieces of each word. Raises ConfigError for one that has none, or has a letter that the vocabulary does not know."""
-    ids, offsets = tokenizer.encode(words)
+    ids, offsets = tokenizer.encode([f" {word.strip()}" for word in words])  # as within a text: some vocabularies tell the two apart
     found = [tuple(ids[start:end].tolist()) for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
     for word, each in zip(words, found, strict=True):
         if not each or tokenizer.unk_id in each:
@@ -204,7 +204,7 @@ def whole_words(model: LoadedModel, frames: Frames, most_pieces: int, top: int) 
             best |= _beam(model, frames.take([number]), length, begins, continues, top)
         order = sorted(best, key=lambda word: (-best[word], word))
         written = [model.tokenizer.decode(word).strip() for word in order]
-        ids, offsets = model.tokenizer.encode(written)
+        ids, offsets = model.tokenizer.encode([f" {text}" for text in written])
         spelt = [tuple(ids[start:end].tolist()) for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
         same = [(text, best[word]) for text, word, own in zip(written, order, spelt, strict=True) if own == word and _is_word(text)]
         found.append([(text, float(np.exp(score))) for text, score in same[:top]])
@@ -213,7 +213,7 @@ def whole_words(model: LoadedModel, frames: Frames, most_pieces: int, top: int) 
 
 def _is_word(text: str) -> bool:
     """Whether it is no word with a sign or a control character at it: only WordPiece's pieces tell that one begins anew."""
-    return len(text) == 1 or not any(unicodedata.category(each)[0] in "PSC" for each in text)
+    return len(text) == 1 or text != "" and not any(unicodedata.category(each)[0] in "PSC" for each in text)
 
 
 def _beam(

@@ -50,3 +50,8 @@ class LostError(BertlabError):
 def install(extra: str) -> str:
     """How what is missing is installed, in the versions that were tested together: for the end of a message."""
     return f"pip install -c constraints.txt -e '.[{extra}]' in bertlab's checkout"
+
+
+def first_line(error: BaseException) -> str:
+    """Of what a library said, or the name of what it raised where it said nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -17,7 +17,7 @@ PACKAGE = sorted((ROOT / "bertlab").rglob("*.py"))
 # lowest first; a room may import what is below it, and files of its own room
 FLOORS = [
     {"errors", "signals"},
-    {"disk", "progress", "schema"},
+    {"disk", "hub", "progress", "schema"},
     {"config", "corpus", "sample"},
     {"evaluation", "tokens"},
     {"batches", "model"},

@@ -1,9 +1,9 @@
 """Cloze frames: sequences with one gap each, to ask a masked-word head about. From templates and texts, or from texts with [MASK] in them.
 
 A template is literal text with {text}, for pairs also {text_b}, and one [MASK]; one [SEP] may divide it into two segments. In a template
-[MASK] and [SEP] are tokens; in the texts that take its places they stay text. Literals and texts are encoded each by itself, which is
-the encoding of the whole wherever a space or a punctuation mark lies between them. What is too long loses tokens at the end of its longer
-text, never of the template, and is counted. Knows no model.
+[MASK] and [SEP] are tokens; in the texts that take its places they stay text. Literals are encoded as they stand between words, texts each
+by itself, which is the encoding of the whole wherever a space or a punctuation mark lies between them. What is too long loses tokens at the
+end of its longer text, never of the template, and is counted. Knows no model.
 """
 
 import re
@@ -52,13 +52,15 @@ def parse_template(source: str) -> Template:
         raise wrong("a brace is open or alone: write {text}, and {{ or }} for a brace that is meant") from None
     for literal, field, spec, conversion in pieces:
         for part in re.split(f"({re.escape(MASK)}|{re.escape(SEP)})", literal):
-            if part in _TOKENS or part.strip():
-                parts.append((_TOKENS.get(part, "literal"), part.strip()))
+            kind = _TOKENS.get(part, "literal")
+            before = parts.pop()[1] if kind == "literal" and parts and parts[-1][0] == "literal" else ""  # the parser ends one at a brace
+            parts.append((kind, before + part))
         if field is not None:
             if field not in _FIELDS or spec or conversion:
                 asked = field + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
                 raise wrong(f"{{{asked}}} is no place for a text: there are {{text}} and, for pairs, {{text_b}}")
             parts.append((_FIELDS[field], field))
+    parts = [(kind, part) for kind, part in parts if kind != "literal" or part.strip()]
     template = Template(source, tuple(parts))
     counts = {kind: sum(each == kind for each, _ in parts) for kind in ("text", "text_b", "mask", "sep")}
     if counts["mask"] != 1:
@@ -119,8 +121,8 @@ def frames_of_template(
     """
     assert text_b is not None or not template.has("text_b")
     number = len(text[1]) - 1
-    literals = {part: tokenizer.encode([part])[0] for kind, part in template.parts if kind == "literal"}
-    fixed = sum(len(literals[part]) if kind == "literal" else kind == "sep" for kind, part in template.parts) + 2  # [CLS] and [SEP]
+    literals = {place: _literal(tokenizer, template, place) for place, (kind, _) in enumerate(template.parts) if kind == "literal"}
+    fixed = sum(map(len, literals.values())) + template.has("sep") + 2  # [CLS] and [SEP]
     room = max_length - fixed - longest_word
     if room < 1 + template.has("text_b"):
         raise ConfigError(
@@ -132,9 +134,9 @@ def frames_of_template(
     kept, kept_b = share_room(wanted, wanted_b, room)
     columns = [_constant([tokenizer.cls_id], number, 0)]
     segment, gap = 0, 0
-    for kind, part in template.parts:
+    for place, (kind, _) in enumerate(template.parts):
         if kind == "literal":
-            columns.append(_constant(literals[part], number, segment))
+            columns.append(_constant(literals[place], number, segment))
         elif kind == "text":
             columns.append((text[0], text[1][:-1], kept, segment))
         elif kind == "text_b":
@@ -151,6 +153,13 @@ def frames_of_template(
     examples = _joined(columns, int(cut.sum()))
     before = np.sum([lengths for _, _, lengths, _ in columns[:gap]], axis=0)
     return Frames(examples, before.astype(np.int64), cut)
+
+
+def _literal(tokenizer: Tokenizer, template: Template, place: int) -> np.ndarray:
+    """The ids of a literal, with a word on each side where a text or the gap is."""
+    before, after = template.parts[:place][-1:], template.parts[place + 1 :][:1]
+    sides = [[""] if side and side[0][0] != "sep" else [] for side in (before, after)]
+    return tokenizer.encode_parts([*sides[0], template.parts[place][1], *sides[1]])[len(sides[0])]
 
 
 def frames_of_gaps(

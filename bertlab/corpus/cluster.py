@@ -163,7 +163,7 @@ class Reading(Step):
         Raises ConfigError on a machine whose bertlab would read otherwise.
         """
         from bertlab.corpus.reading import recipe_sha256
-        from bertlab.corpus.sources import REMOTE
+        from bertlab.hub import REMOTE
 
         if recipe_sha256(self.how, self.recipe) != self.sha256:
             raise ConfigError(f"{os.uname().nodename} has another version of bertlab: install the same on all machines")

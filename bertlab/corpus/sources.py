@@ -16,13 +16,14 @@ from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.document import Document
 from bertlab.corpus.epub import epub_documents, is_epub
 from bertlab.corpus.files import InvalidUtf8, decode, find_files, kind_of, lines, open_bytes
-from bertlab.corpus.tables import asked_id, first_line, kind_name, refuse_missing, rows, text_of, without_surrogates
+from bertlab.corpus.tables import asked_id, kind_name, refuse_missing, rows, text_of, without_surrogates
 from bertlab.corpus.wikipedia import is_dump, pages
-from bertlab.errors import ConfigError, DataError
+from bertlab.errors import ConfigError, DataError, first_line
+from bertlab.hub import REMOTE, name_on_hub, way_out
 
 DocumentEnd = Literal["blank_line", "line", "file"]
 
-REMOTE = "hf:"
+DATASET = f"{REMOTE}NAME[:CONFIG][#SPLIT]"
 SAVED_DATASET = ("state.json", "dataset_dict.json")  # what save_to_disk leaves in the folder of one split, of a dict of splits
 LARGEST_DOCUMENT = 1 << 28  # characters: a text that never ends must not fill the memory
 MANY_LINES = 100  # a document: an article that has a sentence a line has fewer, a file of tickets has thousands
@@ -233,11 +234,11 @@ def dataset_documents(source: str, how: How, tally: Counter[str]) -> Iterator[Do
         return
     base, _, split = source.partition("#")
     if source.startswith(REMOTE):
-        yield from _remote_documents(source, base.removeprefix(REMOTE), split, how, tally)
+        yield from _remote_documents(source, base, split, how, tally)
     elif split and _is_saved_dataset(Path(base)):
         yield from _saved_documents(base, split, how, tally)
     else:
-        raise ConfigError(f"{source} does not exist: give a file, a folder, or a dataset's name as hf:NAME[:CONFIG][#SPLIT]")
+        raise ConfigError(f"{source} does not exist: give a file, a folder, or a dataset's name as {DATASET}")
 
 
 def _is_saved_dataset(path: Path) -> bool:
@@ -266,19 +267,27 @@ def _saved_documents(folder: str, split: str, how: How, tally: Counter[str]) -> 
     yield from _row_documents(_dataset_rows(saved, folder, how, tally), folder, name, how, tally)
 
 
-def _remote_documents(source: str, name: str, split: str, how: How, tally: Counter[str]) -> Iterator[Document]:
+def dataset_name(source: str) -> tuple[str, str]:
+    """The name and the configuration ("" where none is said) of hf:NAME[:CONFIG][#SPLIT]. Raises ConfigError for what has no such form."""
+    name, _, config = source.partition("#")[0].removeprefix(REMOTE).partition(":")
+    return name_on_hub(source if config.startswith("//") else f"{REMOTE}{name}", DATASET), config
+
+
+def _remote_documents(source: str, base: str, split: str, how: How, tally: Counter[str]) -> Iterator[Document]:
     import datasets
 
-    name, _, config = name.partition(":")
+    name, config = dataset_name(base)
+    if Path(name).exists():  # which `datasets` would read in place of the hub's
+        raise ConfigError(f"{source}: {name} is here, on this disk: leave {REMOTE} out, or give the command elsewhere")
     try:
         found = datasets.load_dataset(name, config or None, split=split or "train", streaming=True)
         yield from _row_documents(_dataset_rows(found, source, how, tally), source, source, how, tally)
     except (OSError, datasets.exceptions.DatasetsError) as error:  # "not found" and "no network" are OSErrors there
-        raise ConfigError(f"{source} cannot be read ({first_line(error)}): check the name and the network, or download it first") from None
+        raise ConfigError(f"{source} cannot be read ({first_line(error)}): {way_out()}, or download it first") from None
     except ValueError as error:
         if isinstance(error, ConfigError | DataError):
             raise
-        raise ConfigError(f"{source} cannot be read ({first_line(error)}): write it as hf:NAME[:CONFIG][#SPLIT]") from None
+        raise ConfigError(f"{source} cannot be read ({first_line(error)}): write it as {DATASET}") from None
 
 
 def _dataset_rows(dataset: Any, place: str, how: How, tally: Counter[str]) -> Iterator[tuple[int, dict[str, Any] | None]]:

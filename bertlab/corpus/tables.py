@@ -18,7 +18,7 @@ from typing import Any
 from bertlab.corpus.dialect import AS_NAMED, Dialect
 from bertlab.corpus.files import COMPRESSIONS, InvalidUtf8, decode, decoded_lines, kind_of, lines, open_bytes, refuse_bomb, refused
 from bertlab.corpus.given import SURROGATE
-from bertlab.errors import ColumnError, DataError
+from bertlab.errors import ColumnError, DataError, first_line
 
 LARGEST_CELL = 1 << 28  # characters; the csv module's own limit is 131,072, and a quote that never closes must still end somewhere
 MOST_COLUMNS = 4096  # of a table with a header: each row costs a cell of each
@@ -228,10 +228,6 @@ def _decoded_row(row: dict[str, Any], place: str, invalid_utf8: InvalidUtf8, tal
             if replaced and refused(place, replaced, invalid_utf8, tally):
                 return None
     return row
-
-
-def first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def columns_of(path: Path, dialect: Dialect = AS_NAMED) -> list[str]:

@@ -16,9 +16,10 @@ from pathlib import Path, PurePosixPath
 
 from bertlab.corpus.epub import is_epub
 from bertlab.corpus.files import ARCHIVES, COMPRESSIONS, NOT_TEXT, ending_of, find_files
-from bertlab.corpus.sources import REMOTE, File, files_of
+from bertlab.corpus.sources import DATASET, File, dataset_name, files_of
 from bertlab.disk import sha256_file, whole_file
 from bertlab.errors import ConfigError, DataError
+from bertlab.hub import REMOTE
 
 UNIT_BYTES = 2**24  # small files are gathered to units of 16 MB: a cut-off costs seconds, and a million files are not a million writes
 NAMED = 3  # files and endings in an error's one line
@@ -59,7 +60,8 @@ def source_files(source: str, number: int, work: Path, *, leave_out: Path | None
         base = source if Path(source).exists() else source.partition("#")[0]
         if not Path(base).exists():
             if not source.startswith(REMOTE):
-                raise ConfigError(f"{source} does not exist: give a file, a folder, or a dataset's name as {REMOTE}NAME[:CONFIG][#SPLIT]")
+                raise ConfigError(f"{source} does not exist: give a file, a folder, or a dataset's name as {DATASET}")
+            dataset_name(base)
             return [SourceFile(source, number)]
         digests = "".join(sha256_file(file) for file in find_files([base]))
         return [SourceFile(source, number, sha256=digests)]

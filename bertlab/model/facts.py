@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from bertlab.disk import MANIFEST, SEAL, bound_entries, list_at, read_json, read_object, read_sealed, sha256_file, text_at, verify_files
 from bertlab.errors import ConfigError, CorruptError
+from bertlab.hub import REMOTE, downloaded, meant
 
 Pooling = Literal["cls", "mean", "max", "weighted", "mean_sqrt_len", "last"]  # what each is: bertlab/model/pooling.py
 WEIGHTS, FACTS, CARD = "model.safetensors", "bertlab.json", "README.md"
@@ -55,8 +56,9 @@ def no_model(folder: str) -> str:
         return f"{folder} is a corpus, no model: pretrain first ({first}), then give RUN/model"
     if path.exists():
         return none
-    hub = "" if path.is_absolute() or path.parent.is_dir() and "/" in folder else f", or write hf:{folder} for a model on the hub"
-    return f"{nothing_at(folder)}: correct the path{hub}"
+    name = "" if path.is_absolute() or path.parent.is_dir() and "/" in folder else meant(folder)
+    or_remote = f", or write {name} for a model on the hub" if name else ""
+    return f"{nothing_at(folder)}: correct the path{or_remote}"
 
 
 def nothing_at(path: str) -> str:
@@ -128,11 +130,7 @@ def fetch(source: str | PathLike[str]) -> str:
     source = fspath(source) if isinstance(source, str | PathLike) else source
     if not isinstance(source, str):
         raise ConfigError(f"{type(source).__name__} names no model folder: give its path, or hf:NAME")
-    if not source.startswith("hf:"):
-        return source
-    from huggingface_hub import snapshot_download
-
-    return snapshot_download(source.removeprefix("hf:"), allow_patterns=["*.json", "*.safetensors", "vocab.txt"])
+    return downloaded(source, ("*.json", "*.safetensors", "vocab.txt")) if source.startswith(REMOTE) else source
 
 
 def _bound(folder: Path) -> dict[str, dict[str, Any]]:

@@ -17,10 +17,13 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
 from bertlab.disk import read_object
 from bertlab.errors import ConfigError, CorruptError, DataError
+from bertlab.hub import REMOTE, downloaded
 from bertlab.tokens.rules import LARGEST_FILE, LARGEST_VOCABULARY, read_rules
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 Kind = Literal["wordpiece", "bpe", "unigram"]
+
+_WORD = "x"  # what stands in for a word: one letter, which no contraction begins with
 
 # An Encoding costs about 250 bytes a character while it lives, so a call is handed this many characters at most: 64 MB.
 CHARACTERS_PER_CALL = 262_144
@@ -103,11 +106,26 @@ class Tokenizer:
 
     def encode_around_mask(self, text: str) -> np.ndarray:
         """Ids of a text in which "[MASK]" means the mask token: for filling gaps that a user marks, never for a corpus. Shape (T,)."""
-        pieces = text.split(MASK)
-        ids, offsets = self.encode(pieces)
-        gaps = [ids[start:end] for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
         mask = np.array([self.mask_id], dtype=np.int32)
-        return np.concatenate([part for gap in gaps for part in (gap, mask)][:-1])
+        return np.concatenate([ids for part in self.encode_parts(text.split(MASK)) for ids in (part, mask)][:-1])
+
+    def encode_parts(self, parts: Sequence[str]) -> list[np.ndarray]:
+        """Ids of the parts of one text, which a word would join: those that they have in the whole, where a gap is a word's place, and
+        those that each has by itself where a letter or digit stands at a gap. Of "the [MASK]." byte-level BPE has "Ġthe" and ".", and of
+        "the " and "." by themselves "Ġthe", "Ġ", "Ġ" and ".".
+        """
+        gaps = np.cumsum([len(part) + 1 for part in parts[:-1]]) - 1  # where _WORD stands
+        whole = _WORD.join(parts)
+        beside = {whole[place] for gap in gaps.tolist() for place in (gap - 1, gap + 1) if 0 <= place < len(whole)}
+        ids, _, spans = self.encode_with_spans([whole])
+        begins, ends = spans.T
+        of_word = np.isin(begins, gaps) & (ends <= begins + 1)  # its letter, and the mark of a word's beginning where that is alone
+        part_of = np.searchsorted(gaps, begins, side="right")
+        overlaps = (np.searchsorted(gaps, ends, side="left") != part_of)[~of_word]
+        if any(map(str.isalnum, beside)) or overlaps.any():
+            ids, offsets = self.encode(list(parts))
+            return [ids[start:end] for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
+        return [ids[~of_word & (part_of == number)] for number in range(len(parts))]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids, special tokens shown as they are written."""
@@ -239,7 +257,8 @@ def load(source: str) -> Tokenizer:
 
     Raises ConfigError when there is none, CorruptError when it cannot be parsed or its rules may not be followed (rules.py).
     """
-    path = Path(_fetched(source.removeprefix("hf:")) if source.startswith("hf:") else source)
+    patterns = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
+    path = Path(downloaded(source, patterns) if source.startswith(REMOTE) else source)
     if path.is_dir() and (path / "tokenizer.json").is_file():
         path = path / "tokenizer.json"
     if path.is_file() and path.suffix == ".json":
@@ -247,12 +266,6 @@ def load(source: str) -> Tokenizer:
     if not (path / "vocab.txt").is_file():
         raise ConfigError(f"{source}: no tokenizer there (tokenizer.json or vocab.txt); a name on the hub is written hf:NAME")
     return Tokenizer(_from_vocabulary(path), source)
-
-
-def _fetched(name: str) -> str:
-    from huggingface_hub import snapshot_download
-
-    return snapshot_download(name, allow_patterns=["tokenizer.json", "tokenizer_config.json", "vocab.txt"])
 
 
 def _parsed(rules: str, path: Path) -> tokenizers.Tokenizer:

@@ -48,10 +48,10 @@ def segments(frames: Frames) -> list[list[int]]:
 
 
 def test_a_template_is_its_literals_places_and_tokens_in_order() -> None:
-    assert parse_template("Is {text} [MASK]?").parts == (("literal", "Is"), ("text", "text"), ("mask", "[MASK]"), ("literal", "?"))
+    assert parse_template("Is {text} [MASK]?").parts == (("literal", "Is "), ("text", "text"), ("mask", "[MASK]"), ("literal", "?"))
     pair = parse_template("{text_b}[SEP] [MASK] {{so}} {text}")
     assert [kind for kind, _ in pair.parts if kind != "literal"] == ["text_b", "sep", "mask", "text"]
-    assert "".join(part for kind, part in pair.parts if kind == "literal") == "{so}"  # a doubled brace is one that is meant
+    assert "".join(part for kind, part in pair.parts if kind == "literal") == " {so} "  # a doubled brace is one that is meant
     assert pair.has("text_b") and pair.has("sep") and not parse_template("{text} [MASK]").has("text_b")
 
 

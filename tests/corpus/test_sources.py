@@ -346,6 +346,16 @@ def test_a_remote_source_that_cannot_be_had_is_one_line(monkeypatch: pytest.Monk
     assert "\n" not in str(caught.value)
 
 
+def test_a_dataset_of_the_hub_is_none_on_this_disk_and_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "corpus").mkdir()
+    with pytest.raises(ConfigError, match="hf:corpus#train: corpus is here, on this disk: leave hf: out"):
+        read("hf:corpus#train")
+    for source in ("hf:", "hf://x", "hf:a/b/c", "hf:https://huggingface.co/x"):
+        with pytest.raises(ConfigError, match=r"is no name on the hub: write hf:NAME\[:CONFIG\]\[#SPLIT\]$"):
+            read(source)
+
+
 def test_reading_files_imports_neither_torch_nor_datasets(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x\n")
     program = (

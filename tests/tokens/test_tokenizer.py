@@ -204,6 +204,26 @@ def test_a_mask_that_a_user_means_is_the_mask_token() -> None:
         assert tokenizer.encode_around_mask("no gap").tolist() == tokenizer.encode(["no gap"])[0].tolist()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("text", ["the [MASK] of the river", "the [MASK].", "[MASK], a river", "a river: [MASK] [MASK]!", "no gap"])
+def test_around_a_gap_are_the_pieces_that_a_text_with_a_word_there_has(kind: tokenizers.Kind, text: str) -> None:
+    """No lone mark of a word's beginning: byte-level BPE and Unigram would have one before every gap and every sign after it."""
+    tokenizer = trained(kind)
+    for word in ("river", "q"):
+        whole, gap = (tokenizer.encode([each])[0].tolist() for each in (text.replace("[MASK]", word), f" {word}"))
+        ids = tokenizer.encode_around_mask(text).tolist()
+        filled = [piece for id in ids for piece in (gap if id == tokenizer.mask_id else [id])]
+        assert filled == whole
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_that_a_letter_stands_beside_are_encoded_each_by_itself(kind: tokenizers.Kind) -> None:
+    tokenizer = trained(kind)
+    for parts in (["un", "able"], ["the river", " of"], ["a ", "s"], [""], ["", ""]):
+        found = tokenizer.encode_parts(parts)
+        assert [ids.tolist() for ids in found] == [tokenizer.encode([part])[0].tolist() for part in parts]
+
+
 def test_word_continuations_are_marked_for_every_kind() -> None:
     for kind in KINDS:
         tokenizer = trained(kind)
