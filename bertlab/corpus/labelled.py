@@ -28,6 +28,7 @@ class Labelled:
     """N examples in the order of their file: `ids`, `texts`, and where there are any `texts_b` and `labels`, each a list of N.
 
     `origin` is the file that they came from, for messages. A file whose rows have lists of labels has `label_sets` instead of `labels`.
+    Where some rows have a label and others none, none is kept, and `partly_labelled` says of how many, and the first.
     """
 
     ids: list[str]
@@ -36,6 +37,7 @@ class Labelled:
     labels: list[str] | None
     origin: str
     label_sets: list[tuple[str, ...]] | None = None
+    partly_labelled: str = ""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -209,8 +211,10 @@ def _read_table(
             raise DataError(f"{place}: the label in column '{label}' is empty or NaN: give every row a label{none}")
         ids.append(id_of(row.get(id), f"{path.name}:{number}", place))
     read = Labelled(ids, texts, texts_b if paired else None, None, str(path))
-    if any(each is None for each in labels):
-        return read
+    without = [number for number, each in enumerate(labels) if each is None]
+    if without:
+        first = f"{len(without):,} of {len(labels):,} rows have no label (the first: {ids[without[0]]})"
+        return replace(read, partly_labelled=first if len(without) < len(labels) else "")
     if any(isinstance(each, tuple) for each in labels):
         return replace(read, label_sets=[each if isinstance(each, tuple) else (str(each),) for each in labels])
     return replace(read, labels=[str(each) for each in labels])

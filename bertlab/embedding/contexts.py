@@ -14,11 +14,13 @@ from itertools import islice
 import numpy as np
 
 from bertlab.batches.labelled import Examples
+from bertlab.corpus.shingles import UNSPACED
 from bertlab.embedding.engine import Embedder, What
 from bertlab.errors import DataError
 
 LAST_LAYERS = 4
 AT_ONCE = 256  # occurrences whose states are in memory
+_UNSPACED = "".join(f"{chr(first)}-{chr(last)}" for first, last in UNSPACED)  # of a class in a regular expression
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,15 @@ class WordVectors:
 
 
 def occurrences(words: Sequence[str], texts: Iterable[str]) -> Iterator[Occurrence]:
-    """Every place where one of `words` stands as a whole word, in capitals or not, in the order of the texts."""
-    anywhere = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-    pattern = re.compile(rf"(?<!\w)(?:{anywhere})(?!\w)", re.IGNORECASE)
+    """Every place where one of `words` stands as a whole word, in capitals or not, in the order of the texts. Beside a letter of a script
+    that sets no spaces, as Chinese and Thai, a word may begin and end anywhere."""
+    letter = rf"[^\W{_UNSPACED}]"
+    unspaced = re.compile(f"[{_UNSPACED}]")
+    anywhere = [
+        ("" if unspaced.match(word[0]) else f"(?<!{letter})") + re.escape(word) + ("" if unspaced.match(word[-1]) else f"(?!{letter})")
+        for word in sorted(words, key=len, reverse=True)
+    ]
+    pattern = re.compile("|".join(anywhere), re.IGNORECASE)
     for number, text in enumerate(texts):
         for match in pattern.finditer(text):
             yield Occurrence(number, *match.span())

@@ -7,6 +7,7 @@ without context: the word's own embedding, and the mean of its neighbours' embed
 """
 
 import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -80,6 +81,8 @@ def run(config: Config) -> dict[str, Any]:
         marks = {".json": ('"occurrences"', '"layers"'), ".parquet": ("bertlab.numbers", "group")}[Path(config.output).suffix]
         refuse_others(Path(config.output), Path(config.output).suffix, *marks)
     rows = read_labelled(config.in_, text=config.text, label=config.label, needs_label=False, dialect=config.dialect)
+    if rows.partly_labelled:
+        print(f"note: {rows.partly_labelled}, so that groups are not held against labels", file=sys.stderr)
     found = list(islice(occurrences(config.word, rows.texts), config.most + 1))
     if len(found) < 2:
         raise DataError(f"{config.in_}: {' or '.join(config.word)} stands there {len(found)} times: 2 or more can be compared")

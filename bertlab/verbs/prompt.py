@@ -67,7 +67,6 @@ def run(config: Config) -> dict[str, Any]:
     Raises ConfigError (folders, template, words), DataError (columns, a label without words), CorruptError.
     """
     from bertlab.corpus.labelled import read_labelled
-    from bertlab.corpus.labels import label_ids
     from bertlab.disk import MANIFEST, hash_some, refuse_file, refuse_mixed, sha256_file, write_json, write_sealed
     from bertlab.model.facts import fetch, load_config, model_origin
     from bertlab.pages.evaluation import LEFT, forget_results
@@ -80,12 +79,13 @@ def run(config: Config) -> dict[str, Any]:
     load_config(fetch(config.model))
     columns: dict[str, Any] = {"text": config.text, "text_b": config.text_b, "label": config.label, "dialect": config.dialect}
     rows = read_labelled(config.data, **columns, needs_label=False)
+    if rows.partly_labelled:
+        raise DataError(f"{rows.origin}: {rows.partly_labelled}: give every row one, or for predictions alone --label a column without any")
     given = words_of(config, rows)
     unlabelled = read_labelled(config.unlabelled, **columns, needs_label=False) if config.unlabelled else None
     if unlabelled is not None and (unlabelled.texts_b is None) != (rows.texts_b is None):
         raise DataError(f"{unlabelled.origin}: one of it and {rows.origin} has second texts: give both the same columns")
-    if config.train:
-        read_labelled(config.train, **columns, most=1)
+    train = read_labelled(config.train, **columns) if config.train else None
 
     from bertlab.batches.cloze import parse_template  # from here on with torch
     from bertlab.cloze import answer, label_words
@@ -101,10 +101,8 @@ def run(config: Config) -> dict[str, Any]:
         if template.has("sep") and model.model.config.type_vocab_size < 2:
             raise ConfigError(f"template {template.source!r} has two segments, and {config.model} knows one: leave [SEP] out")
     words = label_words(model.tokenizer, given)
-    try:
-        gold = None if rows.labels is None else label_ids(rows, words.labels)
-    except DataError as error:
-        raise DataError(f"{error} (train means --words here: give the label words, or leave its rows out)") from None
+    gold = None if rows.labels is None else _places(rows, words.labels)
+    learnt = None if train is None else _places(train, words.labels)
     answers = answer(
         model,
         templates,
@@ -118,7 +116,7 @@ def run(config: Config) -> dict[str, Any]:
     )
     files = {name: file for name in ("data", "unlabelled", "train") if (file := getattr(config, name))}
     hashes = {name: sha256_file(Path(file)) for name, file in files.items()}
-    metrics = _scores(config, rows, gold, words, answers) | {
+    metrics = _scores(rows, gold, words, answers, train, learnt) | {
         "task": "single-label",
         "labels": words.labels,
         "truncated": answers.num_truncated,
@@ -154,15 +152,37 @@ def words_of(config: Config, rows: "Labelled") -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for entry in config.words:
         label, colon, words = entry.rpartition(":")
-        if not colon or not label.strip():
+        label = label.strip()
+        if not colon or not label:
             raise ConfigError(f"words={entry!r}: write LABEL:WORD or LABEL:WORD,WORD")
+        if ":" in label and "," in label:
+            raise ConfigError(f"words={entry!r} seems to have several labels: give each its own, as --words A:WORD,WORD B:WORD")
         if label in found:
             raise ConfigError(f"words: label {label!r} is given twice: write its words in one, as {label}:WORD,WORD")
         found[label] = [word.strip() for word in words.split(",") if word.strip()]
     return found
 
 
-def _scores(config: Config, rows: "Labelled", gold: "list[int] | None", words: "LabelWords", answers: "Answers") -> dict[str, Any]:
+def _places(rows: "Labelled", labels: list[str]) -> list[int]:
+    """The place of each row's label among those that have words. Raises DataError for one that has none."""
+    from bertlab.corpus.labels import label_ids
+
+    strange = sorted(set(rows.labels or ()) - set(labels))
+    if strange:
+        of = ", ".join(f"'{label}'" for label in labels)
+        named = ", ".join(f"'{label}'" for label in strange[:5]) + f" and {len(strange) - 5} others" * (len(strange) > 5)
+        raise DataError(f"{rows.origin}: there are no words for the label {named}: --words has {of}: give its words, or leave its rows out")
+    return label_ids(rows, labels)
+
+
+def _scores(
+    rows: "Labelled",
+    gold: "list[int] | None",
+    words: "LabelWords",
+    answers: "Answers",
+    train: "Labelled | None",
+    learnt: "list[int] | None",
+) -> dict[str, Any]:
     """Metrics, intervals and baselines of labelled data; of other data how often each label was given."""
     from bertlab.evaluation.intervals import of_metrics
     from bertlab.evaluation.metrics import classification_metrics
@@ -172,32 +192,31 @@ def _scores(config: Config, rows: "Labelled", gold: "list[int] | None", words: "
         counts = {label: int((predicted == number).sum()) for number, label in enumerate(words.labels)}
         return {"n": len(predicted), "predicted": counts}
     baselines = {
-        name: classification_metrics(gold, labels, words.labels) for name, labels in _baselines(config, rows, gold, words, answers).items()
+        name: classification_metrics(gold, labels, words.labels)
+        for name, labels in _baselines(rows, gold, words, answers, train, learnt).items()
     }
     scores = classification_metrics(gold, predicted, words.labels)
     return scores | {"intervals": of_metrics(gold, predicted, words.labels), "baselines": baselines}
 
 
-def _baselines(config: Config, rows: "Labelled", gold: list[int], words: "LabelWords", answers: "Answers") -> "dict[str, np.ndarray]":
+def _baselines(
+    rows: "Labelled", gold: list[int], words: "LabelWords", answers: "Answers", train: "Labelled | None", learnt: "list[int] | None"
+) -> "dict[str, np.ndarray]":
     """What labels come out without the model's reading of a text; TF-IDF where there is a file to train it on."""
     import numpy as np
 
-    from bertlab.corpus.labelled import read_labelled
-    from bertlab.corpus.labels import label_ids
     from bertlab.evaluation.baselines import majority_class, tfidf_logistic_regression
 
     preferred = int(np.log(answers.priors).mean(0).argmax())
     found = {f"always {words.labels[preferred]!r}, the templates' preference": np.full(len(rows), preferred)}
-    if config.train is None:
+    if train is None or learnt is None:
         return {"majority class (of these labels)": majority_class(gold, len(rows))} | found
-    train = read_labelled(config.train, text=config.text, text_b=config.text_b, label=config.label, dialect=config.dialect)
-    labels = label_ids(train, words.labels)
     texts = [
         each.texts if each.texts_b is None else [f"{a} {b}" for a, b in zip(each.texts, each.texts_b, strict=True)]
         for each in (train, rows)
     ]
-    found = {"majority class (of train)": majority_class(labels, len(rows))} | found
-    probabilities = tfidf_logistic_regression(texts[0], labels, texts[1], len(words.labels))
+    found = {"majority class (of train)": majority_class(learnt, len(rows))} | found
+    probabilities = tfidf_logistic_regression(texts[0], learnt, texts[1], len(words.labels))
     return found | {f"TF-IDF + logistic regression on {len(train):,} labelled texts": probabilities.argmax(1)}
 
 

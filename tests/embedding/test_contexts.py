@@ -27,6 +27,16 @@ def test_a_word_is_found_whole_in_capitals_or_not_and_in_its_forms() -> None:
     ]
 
 
+def test_beside_scripts_without_spaces_a_word_begins_and_ends_anywhere() -> None:
+    def found(word: str, text: str) -> list[str]:
+        return [text[each.start - 1 : each.end + 1] for each in occurrences([word], [text])]
+
+    assert found("河", "一条河流和河") == ["条河流", "和河"]
+    assert found("BERT", "我的BERT模型, BERTs, xBERT的") == ["的BERT模"]
+    assert found("น้ำ", "ดื่มน้ำเย็น") == ["มน้ำเ"]
+    assert found("강", "강이 강") == [" 강"]  # Korean sets spaces
+
+
 @given(st.text(max_size=20), st.text(min_size=1, max_size=3))
 def test_no_word_is_a_pattern(text: str, word: str) -> None:
     for each in occurrences([word], [text]):

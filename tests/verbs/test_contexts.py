@@ -63,6 +63,14 @@ def test_text_without_labels_has_groups_and_no_scores(folder: str, tmp_path: Pat
     assert "column" not in capsys.readouterr().out
 
 
+def test_labels_that_some_rows_lack_are_said_to_be_left_out(folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "t.csv").write_text("text,label\nthe river,a\na river,\nold river,a\n")
+    assert cli.main(["contexts", "river", "--model", folder, "--in", str(tmp_path / "t.csv"), "--device", "cpu"]) == 0
+    said = capsys.readouterr()
+    assert "note: 1 of 3 rows have no label (the first: t.csv:3), so that groups are not held against labels" in said.err
+    assert "purity" not in said.out
+
+
 def test_the_screen_shows_scores_and_the_word_between_stars(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["contexts", "bat", "--model", folder, "--in", str(SENSES), "--senses", "2", "--examples", "1", "--device", "cpu"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -234,7 +234,17 @@ def test_what_cannot_be_asked_is_refused_in_one_line_and_leaves_nothing(
     assert "none for 'water'" in line(2, "--words", "water:", "land:hill")
     assert "stands for 'water' and for 'land'" in line(2, "--words", "water:river", "land:river")
     assert "words for 1 label" in line(2, "--words", "water:river")
-    assert "is not one that train has: 'water', 'land' (train means --words here" in line(3, "--words", *LABEL_WORDS[:2])
+    assert "there are no words for the label" in line(3, "--words", *LABEL_WORDS[:2]) and "--words has 'water', 'land'" in line(
+        3, "--words", *LABEL_WORDS[:2]
+    )
+    assert "seems to have several labels" in line(2, "--words", "water:river,land:hill")
+    (tmp_path / "partly.csv").write_text("text,label\na,water\nb,\nc,land\n")
+    assert "partly.csv: 1 of 3 rows have no label (the first: partly.csv:3): give every row one" in line(
+        3, *words, data=str(tmp_path / "partly.csv")
+    )
+    (tmp_path / "train.csv").write_text("text,label\na,water\nb,fire\n")
+    of_train = line(3, *words, "--train", str(tmp_path / "train.csv"))
+    assert "train.csv: there are no words for the label 'fire'" in of_train
     assert "has no column 'label' of labels" in line(2, data=str(tmp_path / "bare.txt"))
     assert "is for calibration=texts" in line(2, *words, "--unlabelled", good)
     assert "no such file or folder: correct --data" in line(2, *words, data=str(tmp_path / "nothing.csv"))
