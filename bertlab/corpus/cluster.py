@@ -14,6 +14,7 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -29,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from bertlab import errors
 from bertlab.disk import read_json, write_json
-from bertlab.errors import BertlabError, ConfigError, DataError, install
+from bertlab.errors import BertlabError, ConfigError, DataError, first_line, install
 from bertlab.progress import progress, silent
 from bertlab.schema import Settings
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:  # what reads is imported by whoever reads: the settings below
 
 LOGS = "cluster"  # in the folder of the units: the engine's files and ours beside them, engine.log, job.json, failed/
 SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_OF_SILENCE, SHOWN = 60.0, 150  # in which no unit was done, after which so many characters of the engine's last line are shown
+SECONDS_TO_ANSWER = 10
 UNFINISHED = "PENDING,CONFIGURING,RUNNING,SUSPENDED,COMPLETING"  # the states of a Slurm job that may still write
 
 
@@ -225,6 +228,7 @@ def _executor(step: Step, tasks: int, logs: Path, cluster: Cluster) -> Any:
         partition=cluster.partition,
         job_name=f"bertlab-{step.verb}",
         qos=None,  # datatrove's "normal" is not there everywhere
+        max_array_size=tasks,  # one job, or what Slurm says against it: of several datatrove tells the last alone
         env_command=_environment(),
         sbatch_args=dict(option.split("=", 1) for option in cluster.sbatch),
     )
@@ -266,17 +270,15 @@ def run_on_cluster(step: Step, cluster: Cluster) -> bool:
     assert cluster.engine and step.folder.is_absolute()
     total, logs = len(step.units), step.folder / LOGS
     missing = step.missing()
-    job = read_json(logs / "job.json")["job"] if (logs / "job.json").is_file() else None
-    if job and _is_queued(job):
-        print(f"waiting    job {job} is in the queue, {total - len(missing):,} of {total:,} units are {step.done}: look again later")
+    job = _job_of(logs)
+    if job and (state := _queued(job)):
+        done = f"{total - len(missing):,} of {total:,} units are {step.done}"
+        print(f"waiting    job {job} is in the queue ({state}), {done}: look again later")
         return False
-    if missing and not any((logs / "failed").glob("*")):
-        if job:
-            print(f"again      job {job} ended without {len(missing):,} of {total:,} units ({logs})")
+    if missing and not job and not any((logs / "failed").glob("*")):
         _run(step.only(missing), total, cluster)
         if cluster.engine == "slurm":
-            job = read_json(logs / "job.json")["job"]
-            print(f"submitted  job {job} has {len(missing):,} units to do: when it has ended, give the same command again")
+            print(f"submitted  job {_job_of(logs)} has {len(missing):,} units to do: when it has ended, give the same command again")
             return False
         missing = step.missing()
     if missing:
@@ -294,16 +296,19 @@ def _run(step: Step, total: int, cluster: Cluster) -> None:
     tasks = min(cluster.tasks, len(step.units))
     host = get_context("spawn").Process(target=_host, args=(step, tasks, cluster))
     host.start()
+    log, reached = logs / "engine.log", (-1, time.monotonic())
     try:
         submits = cluster.engine == "slurm"
         with silent() if submits else progress(step.doing, "units", total, total - len(step.units)) as report:
             while host.is_alive():
                 host.join(SECONDS_BETWEEN_LOOKS)
-                report(total - len(step.missing()), "")
+                done, now = total - len(step.missing()), time.monotonic()
+                reached = (done, now) if done != reached[0] else reached
+                silence = f"{log}: {_reason(log)[:SHOWN]}" if now - reached[1] > SECONDS_OF_SILENCE else ""
+                report(done, silence)
     finally:
         _end(host)
     if host.exitcode and not (logs / "logs").is_dir():  # no task began
-        log = logs / "engine.log"
         raise ConfigError(f"cluster.engine={cluster.engine} could not be started: {_reason(log)} (see {log})")
 
 
@@ -323,9 +328,12 @@ def _fail(step: Step) -> NoReturn:
     notes = {unit: read_json(step.note_of(unit)) for unit in step.units if step.note_of(unit).is_file()}
     logs = folder / LOGS
     shutil.rmtree(logs / "failed", ignore_errors=True)
+    job = _job_of(logs)
+    (logs / "job.json").unlink(missing_ok=True)
     if not notes:
+        ended = f"job {job} ended without {len(step.units):,} units. " if job else ""
         raise DataError(
-            f"{first}: the task that had it was killed, perhaps for its memory or its time (see {logs}): "
+            f"{ended}{first}: the task that had it was killed, {_last_words(logs) or 'perhaps for its memory or its time'} (see {logs}): "
             "the same command goes on with what is missing"
         )
     unit, note = next(iter(notes.items()))
@@ -349,6 +357,12 @@ def _need(cluster: Cluster) -> None:
         raise ConfigError(f"cluster.engine=ray needs Ray, in the version of your cluster: {install('cluster')}, and ray==VERSION")
     if cluster.engine == "slurm" and shutil.which("sbatch") is None:
         raise ConfigError("cluster.engine=slurm needs Slurm's sbatch: give the command on the cluster's login node")
+    if cluster.engine == "ray" and (address := os.environ.get("RAY_ADDRESS", "")) not in ("", "auto", "local"):
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=SECONDS_TO_ANSWER).close()
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"RAY_ADDRESS={address} does not answer ({first_line(error)}): correct it, or unset it") from None
 
 
 def refuse_for_slurm(from_stdin: Sequence[str], folder: Path) -> None:
@@ -361,18 +375,45 @@ def refuse_for_slurm(from_stdin: Sequence[str], folder: Path) -> None:
         raise ConfigError(f"{folder.absolute()}: Slurm's scripts want a path of letters, digits and _-./ alone: choose another --out")
 
 
-def _is_queued(job: str) -> bool:
-    """Whether Slurm still has the job, waiting or running. Raises ConfigError when Slurm cannot be asked."""
+def refuse_others_job(work: Path, units: Path, cluster: Cluster) -> None:
+    """Raise ConfigError where a job that another call has queued may write below `work`: this one would take its folder from it."""
+    for file in sorted(work.glob(f"*/{LOGS}/job.json")):
+        own = cluster.engine == "slurm" and file.parent.parent == units
+        job = None if own else _job_of(file.parent)
+        if job and (state := _queued(job)):
+            way_out = f"wait for it, scancel {job}, or choose another --out"
+            raise ConfigError(f"job {job} of another call works for this --out ({state}): {way_out}")
+
+
+def _job_of(logs: Path) -> str | None:
+    file = logs / "job.json"
+    return str(read_json(file)["job"]) if file.is_file() else None
+
+
+def _queued(job: str) -> str:
+    """In which states Slurm still has the job, and why, as "PENDING Resources"; "" when it has ended. Raises ConfigError when Slurm cannot
+    be asked."""
+    asking = ["squeue", "--noheader", f"--jobs={job}", f"--states={UNFINISHED}", "--format=%T %r"]
     try:
-        asked = subprocess.run(["squeue", "--noheader", f"--jobs={job}", f"--states={UNFINISHED}"], capture_output=True, text=True)
+        asked = subprocess.run(asking, capture_output=True, text=True)
     except FileNotFoundError:
         raise ConfigError(f"job {job} may be running, and squeue is not here: give the command on the cluster's login node") from None
     if asked.returncode and "Invalid job id" not in asked.stderr:  # what it says of a job that ended some minutes ago
         raise ConfigError(f"squeue does not say whether job {job} has ended: {' '.join(asked.stderr.split())}")
-    return bool(asked.stdout.strip()) and not asked.returncode
+    states = dict.fromkeys(" ".join(line.split()).removesuffix(" None") for line in asked.stdout.splitlines() if line.strip())
+    return "" if asked.returncode else ", ".join(states)
+
+
+def _last_words(logs: Path) -> str:
+    """What Slurm wrote last of a task that it killed, or "" where it wrote nothing."""
+    for file in sorted((logs / "slurm_logs").glob("*.out")):
+        said = [line for line in file.read_text(errors="replace").splitlines() if line.startswith("slurmstepd: error: ")]
+        if said:
+            return " ".join(said[-1].removeprefix("slurmstepd: error: ").strip("* ").split())
+    return ""
 
 
 def _reason(log: Path) -> str:
     """Of an engine that failed: what sbatch said, or the last line."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.is_file() else []
-    return next((line for line in lines if line.startswith("sbatch: error")), lines[-1] if lines else "it said nothing")
+    return next((line for line in lines if line.startswith("sbatch: ")), lines[-1] if lines else "it said nothing")

@@ -223,7 +223,7 @@ def run(config: Config) -> dict[str, Any]:
     Raises ConfigError (settings, paths), DataError (too little text, unusable sources), CorruptError (a broken tokenizer), LockedError.
     """
     from bertlab.corpus.choosing import choose
-    from bertlab.corpus.cluster import read_on_cluster
+    from bertlab.corpus.cluster import read_on_cluster, refuse_others_job
     from bertlab.corpus.provenance import inputs_sha256
     from bertlab.corpus.reading import read_all, recipe_sha256
     from bertlab.corpus.units import refuse_not_text, source_files, took_nothing, without
@@ -257,6 +257,7 @@ def run(config: Config) -> dict[str, Any]:
             of = f"{short:,} of the {recipe.keep_out.texts:,} texts to keep out have fewer than {recipe.keep_out.shortest} words"
             print(f"note: {of}: only documents of just these words are dropped for them", flush=True)
         units = work / reading
+        refuse_others_job(work, units, config.cluster)
         if config.cluster.engine and not read_on_cluster(files, units, how, recipe, config.cluster):
             return {}  # Slurm has it: the same command, given again, goes on
         reads = read_all(files, units, how, recipe, config.workers)

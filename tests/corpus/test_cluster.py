@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -25,7 +26,7 @@ import pytest
 
 from bertlab.corpus import cluster as clusters
 from bertlab.corpus import reading, units
-from bertlab.corpus.cluster import Cluster, Reading, read_on_cluster
+from bertlab.corpus.cluster import Cluster, Reading, read_on_cluster, refuse_others_job
 from bertlab.corpus.keep_out import fingerprints
 from bertlab.corpus.reading import Recipe, read_all, recipe_sha256
 from bertlab.corpus.sources import How
@@ -316,13 +317,20 @@ def test_slurm_reads_in_jobs_and_the_same_call_goes_on(
     options = dict(re.findall(r"^#SBATCH --([a-z-]+)=?(.*)$", script, re.MULTILINE))
     assert options["array"] == "0-1" and options["partition"] == "long" and options["account"] == "a1" and options["mem-per-cpu"] == "4G"
     assert options["cpus-per-task"] == "1" and options["time"] == "24:00:00" and options["qos"] == "q2"
-    Path("queue").write_text("4711_1 long bertlab PD\n")
-    assert call() == (False, "waiting    job 4711 is in the queue, 4 of 7 units are read: look again later\n")
+    Path("queue").write_text("PENDING Resources\nPENDING Resources\nRUNNING None\n")
+    assert call() == (False, "waiting    job 4711 is in the queue (PENDING Resources, RUNNING), 4 of 7 units are read: look again later\n")
     Path("queue").unlink()
     Path("only").unlink()
+    log = Path("units/cluster/slurm_logs/4711_1.out")
+    log.parent.mkdir(exist_ok=True)
+    log.write_text("x\nslurmstepd: error: *** STEP 4711.0 CANCELLED DUE TO TIME LIMIT ***\n")
+    with pytest.raises(
+        DataError, match="^job 4711 ended without 3 units. .*: the task that had it was killed, STEP 4711.0 CANCELLED DUE TO"
+    ):
+        call()
+    assert log.exists()  # for whoever looks
     finished, said = call(tasks=1)
-    assert not finished and said.startswith("again      job 4711 ended without 3 of 7 units")
-    assert "has 3 units to do" in said
+    assert not finished and said == "submitted  job 4711 has 3 units to do: when it has ended, give the same command again\n"
     assert call() == (True, "")
     assert tree("units") == expected
     assert len(Path("submitted").read_text().splitlines()) == 2  # and no third job for datatrove's statistics
@@ -339,10 +347,13 @@ def test_what_stops_slurm_is_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
         assert "\n" not in str(caught.value)
 
     refused("could not be started: sbatch: error: invalid partition specified: long")
+    Path("bin/sbatch").write_text("#!/bin/bash\necho \"sbatch: unrecognized option '--bogus=1'\" >&2; exit 255\n")
+    refused("could not be started: sbatch: unrecognized option '--bogus=1'")
     Path("units/cluster/job.json").write_text('{"job": "7"}')
     Path("bin/squeue").write_text("#!/bin/bash\necho 'Unable to contact slurm controller' >&2; exit 1\n")
     refused("squeue does not say whether job 7 has ended: Unable to contact")
     Path("bin/squeue").unlink()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))  # a machine may have a real one
     refused("job 7 may be running, and squeue is not here")
     refused("choose another --out", folder="a b/units")
     Path("bin/sbatch").unlink()
@@ -397,3 +408,34 @@ def test_settings_that_make_no_sense_are_refused() -> None:
     ):
         with pytest.raises(ConfigError, match=f"cluster.{[*idle][-1]} does nothing without --cluster.engine"):
             Cluster(**idle)
+
+
+def test_a_job_that_another_call_queued_keeps_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    play_slurm(tmp_path, monkeypatch)
+    own, other = tmp_path / "work" / "own", tmp_path / "work" / "other"
+    for folder, job in ((own, "7"), (other, "8")):
+        (folder / "cluster").mkdir(parents=True)
+        (folder / "cluster" / "job.json").write_text(f'{{"job": "{job}"}}')
+    monkeypatch.chdir(tmp_path)
+    refuse_others_job(tmp_path / "work", own, SLURM)  # both have ended
+    Path("queue").write_text("RUNNING None\n")
+    with pytest.raises(ConfigError, match=r"job 8 of another call works for this --out \(RUNNING\): wait for it, scancel 8"):
+        refuse_others_job(tmp_path / "work", own, SLURM)
+    with pytest.raises(ConfigError, match="job 8 of another call"):  # the first by name: without the engine the own job is another's too
+        refuse_others_job(tmp_path / "work", own, Cluster())
+    (other / "cluster" / "job.json").unlink()
+    refuse_others_job(tmp_path / "work", own, SLURM)
+    with pytest.raises(ConfigError, match="job 7 of another call"):
+        refuse_others_job(tmp_path / "work", own, Cluster())
+
+
+def test_an_address_of_ray_that_does_not_answer_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters.importlib.util, "find_spec", lambda name: name)
+    for address in ("127.0.0.1:9", "ray://127.0.0.1:9", "nowhere"):
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with pytest.raises(ConfigError, match=f"RAY_ADDRESS={address} does not answer .*: correct it, or unset it"):
+            clusters._need(Cluster(engine="ray"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        for form in ("127.0.0.1:{}", "ray://127.0.0.1:{}"):
+            monkeypatch.setenv("RAY_ADDRESS", form.format(server.getsockname()[1]))
+            clusters._need(Cluster(engine="ray"))
