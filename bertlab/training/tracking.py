@@ -3,7 +3,7 @@
 Off unless asked for. Files of one run stand in its folder: tensorboard's in RUN/track, wandb's in RUN/wandb unless WANDB_DIR says where.
 mlflow and trackio keep many runs in a store of the user's, which stays where their settings put it (MLFLOW_TRACKING_URI, TRACKIO_DIR).
 Whether a tracker reaches a network is its own and its settings' (WANDB_MODE=offline). RUN/track.json knows the tracker's name of the run,
-under which a run that goes on goes on, too; it sends some of its steps again.
+under which a run that goes on goes on, too. It sends some of its steps again: of a pretraining tensorboard has them once, the others twice.
 """
 
 import math
@@ -21,7 +21,10 @@ from bertlab.errors import ConfigError, install
 Kind = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 FOLDER, MEMORY, PROJECT = "track", "track.json", "bertlab"
+LONGEST_REASON = 300  # characters
 LONGEST = 500  # characters of a setting: MLflow takes no more than 6,000, and took 500; config.yaml has it whole
+# Of a server that does not answer MLflow would ask eight times, for minutes in which no step is made.
+MLFLOW_WAITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 NOT_IN_MLFLOW = re.compile(r"[^/\w.\- ]")  # recall@1 is no name of a metric there
 
 
@@ -62,12 +65,14 @@ class Told:
 
 def refuse_uninstalled(kind: str | None) -> None:
     """Raise ConfigError for a tracker that is not installed."""
-    if kind is not None and find_spec(kind) is None:
+    spec = find_spec(kind) if kind is not None else None
+    if kind is not None and (spec is None or spec.origin is None):  # a folder of that name, as wandb leaves one, is no package
         raise ConfigError(f"track={kind} needs {kind}: {install('track') if kind == 'tensorboard' else f'pip install {kind}'}")
 
 
-def start(kind: Kind | None, out: Path, settings: Mapping[str, Any]) -> Tracker | None:
-    """The tracker of a run, told of its settings; None for none. Of the main process; Accelerate must have been started.
+def start(kind: Kind | None, out: Path, settings: Mapping[str, Any], *, after: int | None = None) -> Tracker | None:
+    """The tracker of a run, told of its settings; None for none. Of the main process; Accelerate must have been started. `after`: the step
+    from which a run goes on, where it has one: of its later steps tensorboard forgets what it was told before.
 
     Raises ConfigError where it is not installed, or does not start.
     """
@@ -76,8 +81,11 @@ def start(kind: Kind | None, out: Path, settings: Mapping[str, Any]) -> Tracker 
     refuse_uninstalled(kind)
     memory = read_object(out / MEMORY) if (out / MEMORY).is_file() else {}
     before = memory.get(kind)
+    name = before or (token_hex(4) if kind == "wandb" else None)
+    if name != before:  # before it starts, which takes seconds: a run that is killed meanwhile goes on under it
+        write_json(out / MEMORY, memory | {kind: name})
     try:
-        tracker = _open(kind, out, before)
+        tracker = _open(kind, out, name, after)
         if before is None or kind in ("wandb", "trackio"):  # trackio forgets them; mlflow takes no other value, as of `processes`
             tracker.store_init_configuration(
                 {name: value if isinstance(value, int | float) else str(value)[:LONGEST] for name, value in settings.items()}
@@ -90,14 +98,16 @@ def start(kind: Kind | None, out: Path, settings: Mapping[str, Any]) -> Tracker 
     return Told(kind, tracker)
 
 
-def _open(kind: Kind, out: Path, before: str | None) -> Any:
+def _open(kind: Kind, out: Path, before: str | None, after: int | None) -> Any:
     """Accelerate's tracker, started: a run of its own, or the one that it knows as `before`."""
     from accelerate import tracking
 
     name = out.resolve().name
     if kind == "tensorboard":
-        tracker = tracking.TensorBoardTracker(FOLDER, logging_dir=out)
+        tracker = tracking.TensorBoardTracker(FOLDER, logging_dir=out, **({} if after is None else {"purge_step": after + 1}))
     elif kind == "mlflow":
+        for setting, value in MLFLOW_WAITS.items():
+            os.environ.setdefault(setting, value)
         tracker = tracking.MLflowTracker(experiment_name=PROJECT, run_name=name, run_id=before)
     elif kind == "wandb":
         folder = {} if "WANDB_DIR" in os.environ else {"dir": str(out)}
@@ -119,8 +129,8 @@ def _known(kind: Kind, tracker: Any) -> str:
 
 
 def _reason(error: Exception) -> str:
-    first = next(iter(str(error).strip().splitlines()), "")
-    return f"{type(error).__name__}: {first[:200]}" if first else type(error).__name__
+    said = " ".join(" ".join(str(error).strip().splitlines()[:3]).split())
+    return f"{type(error).__name__}: {said[:LONGEST_REASON]}" if said else type(error).__name__
 
 
 def numbers_of(record: Mapping[str, Any]) -> dict[str, float]:

@@ -275,7 +275,7 @@ def _pretrain(config: Config, out: Path, accelerator: "Accelerator") -> dict[str
         remember_inputs(config, out, inputs)
     accelerator.wait_for_everyone()
     heldout_every = config.heldout_every or max(1, config.steps // 10)
-    tracker = tracking.start(config.track, out, to_dict(config)) if main else None
+    tracker = tracking.start(config.track, out, to_dict(config), after=start) if main else None
     log = RunLog(out / "metrics.jsonl", start if saved else -1, tracker) if main else None
     saver = checkpoint.Saver(out / "checkpoints", config.keep, config.keep_every, run_sha256(out), writes=main)
     began = time.monotonic() - state["seconds"]

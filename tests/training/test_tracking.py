@@ -1,6 +1,7 @@
 """Tracking: a tracker is told what the log is told, under flat names; what is not installed is said before anything is trained; what fails
 ends no run. wandb, mlflow and trackio are played by classes that remember what Accelerate's are asked (docs/report.md: what truly ran)."""
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -74,6 +75,30 @@ def test_tensorboard_holds_the_numbers_at_their_steps(tmp_path: Path) -> None:
     assert [(event.step, event.value) for event in read.Scalars("losses/mlm_loss")] == [(1, 7.0), (2, 6.0), (5, 3.0)]
 
 
+def test_tensorboard_has_a_step_once_where_a_run_was_killed_and_went_on(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    PartialState(cpu=True)
+    for after, last, value in ((0, 17, 1.0), (10, 20, 2.0)):  # killed after step 17, and gone on with from the checkpoint of step 10
+        log = RunLog(tmp_path / f"{after}.jsonl", -1, start("tensorboard", tmp_path, {}, after=after))
+        for step in range(after + 1, last + 1):
+            log.write({"step": step, "loss": value})
+        log.close()
+    read = EventAccumulator(str(tmp_path / "track"))
+    read.Reload()
+    assert [event.step for event in read.Scalars("loss")] == list(range(1, 21))
+    assert [event.value for event in read.Scalars("loss")] == [1.0] * 10 + [2.0] * 10
+
+
+def test_a_folder_of_a_trackers_name_is_no_tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "trackio").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "trackio", raising=False)
+    with pytest.raises(ConfigError, match="track=trackio needs trackio: pip install trackio$"):
+        tracking.refuse_uninstalled("trackio")
+
+
 class Played:
     """One of Accelerate's trackers: what it was asked, in order. fails: the names of what raises."""
 
@@ -82,13 +107,18 @@ class Played:
 
     def __init__(self, project: str = "", **settings: Any) -> None:
         self.asked.append(("init", settings | {"project": settings.pop("experiment_name", project)}))
-        self.run = SimpleNamespace(id="id-1", name=settings.get("name"), define_metric=lambda *a, **b: self._ask("define", (a, b)))
+        self.run = SimpleNamespace(
+            id=settings.get("id"), name=settings.get("name"), define_metric=lambda *a, **b: self._ask("define", (a, b))
+        )
         self.active_run = SimpleNamespace(info=SimpleNamespace(run_id="id-1"))
 
     def _ask(self, name: str, what: Any) -> None:
         self.asked.append((name, what))
         if name in self.fails:
             raise OSError(f"no {name}\nof any kind")
+
+    def _define(self, *names: Any, **how: Any) -> None:
+        self._ask("define", (names, how))
 
     def start(self) -> None:
         self._ask("start", None)
@@ -105,7 +135,7 @@ class Played:
 
 @pytest.fixture
 def played(monkeypatch: pytest.MonkeyPatch) -> type[Played]:
-    monkeypatch.setattr(tracking, "find_spec", lambda name: name)
+    monkeypatch.setattr(tracking, "find_spec", lambda name: SimpleNamespace(origin=name))
     for name in CLASSES.values():
         monkeypatch.setattr(accelerate.tracking, name, Played)
     monkeypatch.setattr(Played, "asked", [])
@@ -131,9 +161,7 @@ def test_a_run_that_goes_on_goes_on_in_its_tracker_and_is_told_its_settings(tmp_
     if kind == "mlflow":
         assert (first["run_id"], second["run_id"], known) == (None, "id-1", "id-1") and first["run_name"] == tmp_path.name
     elif kind == "wandb":
-        assert (
-            (first["id"], second["id"], known) == (None, "id-1", "id-1") and second["resume"] == "allow" and first["name"] == tmp_path.name
-        )
+        assert first["id"] == second["id"] == known and len(known) == 8 and second["resume"] == "allow" and first["name"] == tmp_path.name
     else:  # by name, and there may be another run in a folder of that name
         assert first["name"] == second["name"] == known != tmp_path.name and known.startswith(tmp_path.name)
         assert (first["resume"], second["resume"]) == ("never", "must")
@@ -158,6 +186,16 @@ def test_wandb_writes_into_the_run_and_loses_no_step_that_comes_after_a_higher_o
     assert "dir" not in last and last["project"] == "mine"
 
 
+def test_wandbs_run_is_known_before_it_starts(tmp_path: Path, played: type[Played]) -> None:
+    played.fails = {"start"}
+    with pytest.raises(ConfigError, match="track=wandb did not start"):
+        start("wandb", tmp_path, {})
+    known = read_json(tmp_path / "track.json")["wandb"]
+    played.fails = set()
+    start("wandb", tmp_path, {})
+    assert [asked["id"] for name, asked in played.asked if name == "init"] == [known, known]
+
+
 def test_names_that_mlflow_refuses_are_written_in_its_letters(tmp_path: Path, played: type[Played]) -> None:
     tracker = start("mlflow", tmp_path, {})
     assert tracker is not None
@@ -177,14 +215,16 @@ def test_a_tracker_that_fails_in_the_middle_is_said_once_and_ends_nothing(
     log.close()
     assert sum(name == "log" for name, _ in played.asked) == 2 and ("finish", None) not in played.asked
     said = capsys.readouterr().out
-    assert said == f"note: {kind} failed and is told no more (OSError: no log); metrics and report miss nothing\n"
+    assert said == f"note: {kind} failed and is told no more (OSError: no log of any kind); metrics and report miss nothing\n"
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
 
 
 @pytest.mark.parametrize("what", ["start", "settings"])
 def test_a_tracker_that_does_not_start_is_one_line_and_no_run_of_it_is_remembered(tmp_path: Path, played: type[Played], what: str) -> None:
     played.fails = {what}
-    with pytest.raises(ConfigError, match=rf"track=mlflow did not start \(OSError: no {what}\): .* leave --track out$") as caught:
+    with pytest.raises(
+        ConfigError, match=rf"track=mlflow did not start \(OSError: no {what} of any kind\): .* leave --track out$"
+    ) as caught:
         start("mlflow", tmp_path, {})
     assert not (tmp_path / "track.json").exists() and "delete" not in str(caught.value)
     played.fails = set()
