@@ -16,10 +16,11 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bertlab.disk import whole_file
-from bertlab.errors import ConfigError, CorruptError
+from bertlab.errors import ConfigError, CorruptError, DataError, first_line
 
 Numbers = Literal["float32", "float16", "int8", "binary"]
 STORED = {"float32": np.float32, "float16": np.float16, "int8": np.int8, "binary": np.uint8}
@@ -129,23 +130,45 @@ def write_vectors(path: Path, ids: Sequence[str], vectors: np.ndarray) -> None:
 
 def read_vectors(path: Path) -> tuple[list[str], np.ndarray]:
     """The ids and the (n, D) float32 vectors of a Parquet file, or of an .npy file with its .ids.txt: what the stored numbers stand for.
+    Another program's files will do: ids may be numbers, vectors of any floating-point type, in Parquet lists of any type.
 
-    Raises CorruptError for a file that holds no such vectors.
+    Raises DataError for a file that holds no such vectors, CorruptError for a damaged one.
     """
     if path.suffix == ".npy":
-        values = np.load(path, allow_pickle=False)
-        scales = path.with_suffix(".scales.npy")
-        ids = path.with_suffix(".ids.txt").read_text(encoding="utf-8").split("\n")[:-1]
-        kind = next((name for name, type in STORED.items() if values.dtype == type), None)
-        if kind is None or values.ndim != 2 or len(ids) != len(values):
-            raise CorruptError(f"{path}: not vectors with as many ids in {path.with_suffix('.ids.txt').name}: embed again")
-        return ids, unpacked(Packed(values, np.load(scales, allow_pickle=False) if kind == "int8" else None), _numbers(kind))
+        return _of_npy(path)
     try:
         table = pq.read_table(path)
-        stored = stored_in(table)
-    except (KeyError, AttributeError, pa.ArrowException) as error:
-        raise CorruptError(f"{path}: no columns id and vector as bertlab embed writes them ({type(error).__name__})") from None
-    return table["id"].to_pylist(), unpacked(stored, _numbers((table.schema.metadata or {}).get(NUMBERS_KEY, b"float32").decode()))
+    except pa.ArrowException as error:
+        with path.open("rb") as file:
+            if file.read(4) == b"PAR1":
+                raise CorruptError(f"{path}: a damaged Parquet file ({first_line(error)[:200]}): copy it or embed again") from None
+        way_out = "vectors are in .parquet with columns id and vector, or in .npy with ids beside it"
+        raise DataError(f"{path}: no Parquet file: {way_out}") from None
+    if not {"id", "vector"} <= set(table.column_names):
+        raise DataError(f"{path}: no columns id and vector: its columns are {', '.join(table.column_names[:20])}")
+    ids, numbers = list(map(str, table["id"].to_pylist())), (table.schema.metadata or {}).get(NUMBERS_KEY, b"float32").decode()
+    lists = table["vector"].type
+    if not pa.types.is_fixed_size_list(lists):
+        are_lists = pa.types.is_list(lists) or pa.types.is_large_list(lists)
+        widths = pc.unique(pc.list_value_length(table["vector"])).to_pylist() if are_lists else []
+        if len(widths) != 1 or not widths[0] or not pa.types.is_floating(lists.value_type):
+            raise DataError(f"{path}: column vector is {lists}: give lists of numbers with a point, as many in each row")
+        table = table.set_column(table.column_names.index("vector"), "vector", table["vector"].cast(pa.list_(lists.value_type, widths[0])))
+    return ids, unpacked(stored_in(table), _numbers(numbers))
+
+
+def _of_npy(path: Path) -> tuple[list[str], np.ndarray]:
+    values, beside = np.load(path, allow_pickle=False), path.with_suffix(".ids.txt")
+    if not beside.is_file():
+        raise DataError(f"{path}: no {beside.name} beside it: write the ids of its rows there, one a line")
+    ids = beside.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    kind = next((name for name, type in STORED.items() if values.dtype == type), "float32" if values.dtype.kind == "f" else None)
+    if kind is None or values.ndim != 2:
+        raise DataError(f"{path}: an array of {values.dtype} and shape {values.shape}: give vectors (n, d) of floating-point numbers")
+    if len(ids) != len(values):
+        raise DataError(f"{path}: {len(values):,} vectors, and {len(ids):,} ids in {beside.name}: give one a line, in their order")
+    scales = np.load(path.with_suffix(".scales.npy"), allow_pickle=False) if kind == "int8" else None
+    return ids, unpacked(Packed(values, scales), _numbers(kind))
 
 
 def _numbers(name: str) -> Numbers:

@@ -157,8 +157,38 @@ def classifier_card(facts: dict[str, Any], labels: list[str]) -> str:
         "",
         *_text_read(_BEFORE, facts["text_read"]),
         _use("RUN/model", task.call, opens=task.head.__name__.replace("Bert", "AutoModel", 1)),
+        *_pipeline(task, facts),
     ]
     return "\n".join(lines)
+
+
+def _pipeline(task: "Task", facts: dict[str, Any]) -> list[str]:
+    """How whoever has transformers alone gets the same answers of a text, or a pair, and what is different."""
+    from bertlab.tasks.measures import LEARNT
+
+    if task.pipeline != "text-classification":
+        return []
+    how = {"multi-label": 'top_k=None, function_to_apply="sigmoid"', "regression": 'function_to_apply="none"'}.get(task.name, "top_k=None")
+    longest = f", max_length={facts['max_length']}" if facts.get("max_length") else ""
+    text = '{"text": "a text", "text_pair": "its second text"}' if facts.get("pairs") else '"a text"'
+    of_sets = " A label is given where its probability is above 0.5." if task.name == "multi-label" else ""
+    learnt = facts.get(LEARNT)
+    temperature = learnt.get("temperature") if isinstance(learnt, dict) else learnt
+    warmer = f" bertlab divides logits by the temperature that dev taught, {temperature:.3f}, before." if temperature else ""
+    longer = " Of a longer text bertlab reads more." if facts.get("long", "head") != "head" else ""
+    return [
+        "",
+        "With transformers alone, from this folder:",
+        "",
+        "```python",
+        "from transformers import pipeline",
+        "",
+        f'model = pipeline("text-classification", ".", truncation=True{longest}, {how})',
+        f"model([{text}])",
+        "```",
+        "",
+        *([f"{of_sets}{warmer}{longer}".strip()] if of_sets or warmer or longer else []),
+    ]
 
 
 def _against(task: "Task", facts: dict[str, Any]) -> list[str]:

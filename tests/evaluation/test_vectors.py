@@ -1,13 +1,14 @@
 """Vectors on disk come back bit by bit, and the nearest are those of highest cosine."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bertlab.errors import ConfigError, CorruptError
+from bertlab.errors import ConfigError, CorruptError, DataError
 from bertlab.evaluation.vectors import (
     Packed,
     cosines,
@@ -116,14 +117,47 @@ def test_fewer_numbers_lose_nothing_of_themselves_but_ranks_of_similarities() ->
 
 
 def test_what_holds_no_vectors_is_refused_in_one_line(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "other.parquet")
-    (tmp_path / "noise.parquet").write_bytes(b"no parquet")
+    def parquet(**columns: Any) -> pa.Table:
+        return pa.table(columns)
+
+    pq.write_table(parquet(text=["a"]), tmp_path / "other.parquet")
+    pq.write_table(parquet(id=["a", "b"], vector=[[1.0], [1.0, 2.0]]), tmp_path / "ragged.parquet")
+    pq.write_table(parquet(id=["a"], vector=["[1.0, 2.0]"]), tmp_path / "printed.parquet")
+    (tmp_path / "vectors.csv").write_text("id,vector\n")
+    (tmp_path / "damaged.parquet").write_bytes(b"PAR1 and no more")
     np.save(tmp_path / "short.npy", np.zeros((3, 2), np.float32))
     (tmp_path / "short.ids.txt").write_text("a\nb\n")
-    for name in ("other.parquet", "noise.parquet", "short.npy"):
-        with pytest.raises(CorruptError, match=name) as caught:
+    np.save(tmp_path / "alone.npy", np.zeros((3, 2)))
+    np.save(tmp_path / "flat.npy", np.zeros(3))
+    (tmp_path / "flat.ids.txt").write_text("a\nb\nc\n")
+    for name, kind, words in (
+        ("other.parquet", DataError, "no columns id and vector: its columns are text"),
+        ("ragged.parquet", DataError, "column vector is list<.*: give lists of numbers with a point, as many in each row"),
+        ("printed.parquet", DataError, "column vector is string"),
+        ("vectors.csv", DataError, "no Parquet file"),
+        ("damaged.parquet", CorruptError, "a damaged Parquet file"),
+        ("short.npy", DataError, "3 vectors, and 2 ids in short.ids.txt"),
+        ("alone.npy", DataError, "no alone.ids.txt beside it: write the ids of its rows there"),
+        ("flat.npy", DataError, r"an array of float64 and shape \(3,\)"),
+    ):
+        with pytest.raises(kind, match=f"{name}: {words}") as caught:
             read_vectors(tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+def test_vectors_that_another_program_wrote_are_read(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(3, 4))
+    np.save(tmp_path / "v.npy", values)
+    for end in ("", "\n"):
+        (tmp_path / "v.ids.txt").write_text("7\n8\n9" + end)
+        ids, vectors = read_vectors(tmp_path / "v.npy")
+        assert ids == ["7", "8", "9"] and vectors.dtype == np.float32
+        np.testing.assert_allclose(vectors, values, rtol=1e-6)
+    for kind in (pa.list_(pa.float64()), pa.large_list(pa.float32()), pa.list_(pa.float64(), 4)):
+        pq.write_table(pa.table({"id": [7, 8, 9], "vector": pa.array(values.tolist(), kind), "more": ["a"] * 3}), tmp_path / "v.parquet")
+        ids, vectors = read_vectors(tmp_path / "v.parquet")
+        assert ids == ["7", "8", "9"] and vectors.dtype == np.float32
+        np.testing.assert_allclose(vectors, values, rtol=1e-6)
 
 
 def test_stored_vectors_are_known_without_scales() -> None:

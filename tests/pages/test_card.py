@@ -189,6 +189,19 @@ def test_a_classifier_card_says_what_stands_against_its_score_and_how_it_opens_w
     assert "transformers (`AutoModel.from_pretrained`)" in pretrained()
 
 
+def test_a_classifier_card_says_how_transformers_alone_answers_and_what_is_different() -> None:
+    def card(**facts: Any) -> str:
+        return classifier_card(CLASSIFIER | {"max_length": 32} | facts, ["no", "yes"])
+
+    assert 'pipeline("text-classification", ".", truncation=True, max_length=32, top_k=None)\nmodel(["a text"])' in card()
+    assert '{"text": "a text", "text_pair": "its second text"}' in card(pairs=True)
+    assert (
+        "dev taught, 0.750, before. Of a longer text bertlab reads more.\n"
+        in card(long="windows", learnt_on_dev={"temperature": 0.75}) + "\n"
+    )
+    assert "divides logits" not in card(learnt_on_dev={"temperature": None}) and "divides logits" not in card(learnt_on_dev=None)
+
+
 def test_what_is_not_known_is_said_not_made_up() -> None:
     corpus = PRETRAINED["corpus"] | {"licences": [""], "sources": [{"name": "mine.txt", "licence": ""}]}
     card = pretrained(heldout=None, corpus=corpus, started_from="another/model", lowercase=False)

@@ -710,3 +710,18 @@ def test_splits_must_agree_on_their_columns(base: str, tmp_path: Path) -> None:
     for train, dev in ((single, pairs), (pairs, single)):
         with pytest.raises(DataError, match="one of train and dev has text_b and the other has not"):
             read(config(base, {"train": train, "dev": dev}, tmp_path))
+
+
+def test_the_cards_recipe_for_transformers_alone_gives_the_models_probabilities(
+    finished: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = finished[0] / "model"
+    texts = ["a text", "the river runs over a hill " * 90]  # more than it has positions
+    answers: list[Any] = bertlab.load(str(model), "cpu").predict(texts)
+    (code,) = re.findall(r"```python\n(from transformers.*?)```", (model / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(model)
+    known: dict[str, Any] = {}
+    exec(code.replace('model(["a text"])', f"found = model({texts!r})"), known)
+    for ours, theirs in zip(answers, known["found"], strict=True):
+        probabilities = ours.uncalibrated or ours.probabilities
+        assert {each["label"]: each["score"] for each in theirs} == pytest.approx(probabilities, abs=1e-5)
