@@ -142,7 +142,8 @@ def load(Config: type[_C], files: Sequence[str] = (), overrides: Mapping[str, An
     values |= _checked(known, {name: Given(item, "") for name, item in overrides.items()})
     missing = [name for name, leaf in known.items() if leaf.required and name not in values]
     if missing:
-        raise ConfigError(f"missing {', '.join(missing)}: give it on the command line (--{missing[0]} VALUE) or in a --config file")
+        before = ", before any option that takes several values" * known[missing[0]].positional
+        raise ConfigError(f"missing {', '.join(missing)}: give it on the command line (--{missing[0]} VALUE) or in a --config file{before}")
     return _build(Config, values, "", dataclasses.MISSING)
 
 

@@ -9,8 +9,10 @@ else of bertlab reads a pickle, and without an engine nothing does. No unit is c
 """
 
 import copy
+import hashlib
 import importlib.util
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -29,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from bertlab import errors
-from bertlab.disk import read_json, write_json
+from bertlab.disk import read_json, sweep, write_json
 from bertlab.errors import BertlabError, ConfigError, DataError, first_line, install
 from bertlab.progress import progress, silent
 from bertlab.schema import Settings
@@ -43,6 +45,8 @@ LOGS = "cluster"  # in the folder of the units: the engine's files and ours besi
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_OF_SILENCE, SHOWN = 60.0, 150  # in which no unit was done, after which so many characters of the engine's last line are shown
 SECONDS_TO_ANSWER = 10
+SLURMSTEPD = re.compile(r"^(?:\d+: )?slurmstepd(?:-[^:]*)?: error: (.*)$", re.MULTILINE)  # srun -l numbers lines; a node may have a name
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 UNFINISHED = "PENDING,CONFIGURING,RUNNING,SUSPENDED,COMPLETING"  # the states of a Slurm job that may still write
 
 
@@ -88,7 +92,7 @@ class Cluster(Settings):
 class Step(ABC):
     """What every task runs: task r of W does units r, r + W, ... A class for its short repr, which engines write into their logs.
 
-    Attributes: units, each with a `key`; folder, where they are done; start, where the command was given.
+    Attributes: units, each with a `key`; folder, where they are done; start, where the command was given; of, a hash of all units.
     """
 
     verb = ""  # whose work it is
@@ -96,6 +100,7 @@ class Step(ABC):
 
     def __init__(self, units: Sequence[Any], folder: Path) -> None:
         self.units, self.folder, self.start = tuple(units), folder, Path.cwd()
+        self.of = hashlib.sha256("\n".join(unit.key for unit in self.units).encode()).hexdigest()
 
     @abstractmethod
     def __call__(self, data: object, rank: int, world_size: int) -> None:
@@ -189,7 +194,7 @@ def _host(step: Step, tasks: int, cluster: Cluster) -> None:
     executor = _executor(step, tasks, logs, cluster)
     executor.run()
     if cluster.engine == "slurm":
-        write_json(logs / "job.json", {"job": str(executor.job_id)})
+        write_json(logs / "job.json", {"job": str(executor.job_id), "of": step.of})
 
 
 def _watch() -> None:
@@ -271,14 +276,17 @@ def run_on_cluster(step: Step, cluster: Cluster) -> bool:
     total, logs = len(step.units), step.folder / LOGS
     missing = step.missing()
     job = _job_of(logs)
+    if job and _of_others(logs, step):
+        _refuse_live(job)
+        job = None
     if job and (state := _queued(job)):
-        done = f"{total - len(missing):,} of {total:,} units are {step.done}"
+        done = f"{total - len(missing):,} of {_counted(total)} {'is' if total == 1 else 'are'} {step.done}"
         print(f"waiting    job {job} is in the queue ({state}), {done}: look again later")
         return False
     if missing and not job and not any((logs / "failed").glob("*")):
         _run(step.only(missing), total, cluster)
         if cluster.engine == "slurm":
-            print(f"submitted  job {_job_of(logs)} has {len(missing):,} units to do: when it has ended, give the same command again")
+            print(f"submitted  job {_job_of(logs)} has {_counted(len(missing))} to do: when it has ended, give the same command again")
             return False
         missing = step.missing()
     if missing:
@@ -293,6 +301,7 @@ def _run(step: Step, total: int, cluster: Cluster) -> None:
     logs = step.folder / LOGS
     shutil.rmtree(logs, ignore_errors=True)
     logs.mkdir(parents=True)
+    sweep(step.folder)  # what killed tasks left; none is at work now
     tasks = min(cluster.tasks, len(step.units))
     host = get_context("spawn").Process(target=_host, args=(step, tasks, cluster))
     host.start()
@@ -331,11 +340,8 @@ def _fail(step: Step) -> NoReturn:
     job = _job_of(logs)
     (logs / "job.json").unlink(missing_ok=True)
     if not notes:
-        ended = f"job {job} ended without {len(step.units):,} units. " if job else ""
-        raise DataError(
-            f"{ended}{first}: the task that had it was killed, {_last_words(logs) or 'perhaps for its memory or its time'} (see {logs}): "
-            "the same command goes on with what is missing"
-        )
+        ended = f"job {job} ended without {_counted(len(step.units))}. " if job else ""
+        raise DataError(f"{ended}{first}: {_end_of_task(logs, job)} (see {logs}): the same command goes on with what is missing")
     unit, note = next(iter(notes.items()))
     more = f" (and {len(notes) - 1} more)" if len(notes) > 1 else ""
     kind = getattr(errors, note["error"], None)
@@ -359,9 +365,11 @@ def _need(cluster: Cluster) -> None:
         raise ConfigError("cluster.engine=slurm needs Slurm's sbatch: give the command on the cluster's login node")
     if cluster.engine == "ray" and (address := os.environ.get("RAY_ADDRESS", "")) not in ("", "auto", "local"):
         host, _, port = address.removeprefix("ray://").rpartition(":")
+        if not port.isdecimal():
+            raise ConfigError(f"RAY_ADDRESS={address} is no address: write HOST:PORT, or unset it")
         try:
             socket.create_connection((host, int(port)), timeout=SECONDS_TO_ANSWER).close()
-        except (OSError, ValueError) as error:
+        except (OSError, OverflowError) as error:
             raise ConfigError(f"RAY_ADDRESS={address} does not answer ({first_line(error)}): correct it, or unset it") from None
 
 
@@ -380,9 +388,22 @@ def refuse_others_job(work: Path, units: Path, cluster: Cluster) -> None:
     for file in sorted(work.glob(f"*/{LOGS}/job.json")):
         own = cluster.engine == "slurm" and file.parent.parent == units
         job = None if own else _job_of(file.parent)
-        if job and (state := _queued(job)):
-            way_out = f"wait for it, scancel {job}, or choose another --out"
-            raise ConfigError(f"job {job} of another call works for this --out ({state}): {way_out}")
+        if job:
+            _refuse_live(job)
+
+
+def _refuse_live(job: str) -> None:
+    if state := _queued(job):
+        raise ConfigError(f"job {job} of another call works for this --out ({state}): wait for it, scancel {job}, or choose another --out")
+
+
+def _of_others(logs: Path, step: Step) -> bool:
+    """Whether the job there was queued for other units: of other sources."""
+    return read_json(logs / "job.json").get("of", step.of) != step.of
+
+
+def _counted(units: int) -> str:
+    return f"{units:,} unit{'s' * (units != 1)}"
 
 
 def _job_of(logs: Path) -> str | None:
@@ -404,16 +425,19 @@ def _queued(job: str) -> str:
     return "" if asked.returncode else ", ".join(states)
 
 
-def _last_words(logs: Path) -> str:
-    """What Slurm wrote last of a task that it killed, or "" where it wrote nothing."""
-    for file in sorted((logs / "slurm_logs").glob("*.out")):
-        said = [line for line in file.read_text(errors="replace").splitlines() if line.startswith("slurmstepd: error: ")]
-        if said:
-            return " ".join(said[-1].removeprefix("slurmstepd: error: ").strip("* ").split())
-    return ""
+def _end_of_task(logs: Path, job: str | None) -> str:
+    """Why a task did not do its units and left no note, as far as Slurm says: the last that slurmstepd wrote of one that it killed."""
+    logged = sorted((logs / "slurm_logs").glob("*.out"))
+    if job and not logged:
+        return "the task that had it never began, or was cancelled"
+    for file in logged:
+        if said := SLURMSTEPD.findall(file.read_text(errors="replace")):
+            return f"the task that had it was killed: {' '.join(said[-1].strip('* ').split())}"
+    return "the task that had it was killed, perhaps for its memory or its time"
 
 
 def _reason(log: Path) -> str:
     """Of an engine that failed: what sbatch said, or the last line."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.is_file() else []
+    said = COLOURS.sub("", log.read_text(errors="replace")) if log.is_file() else ""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
     return next((line for line in lines if line.startswith("sbatch: ")), lines[-1] if lines else "it said nothing")

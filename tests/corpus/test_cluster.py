@@ -323,9 +323,9 @@ def test_slurm_reads_in_jobs_and_the_same_call_goes_on(
     Path("only").unlink()
     log = Path("units/cluster/slurm_logs/4711_1.out")
     log.parent.mkdir(exist_ok=True)
-    log.write_text("x\nslurmstepd: error: *** STEP 4711.0 CANCELLED DUE TO TIME LIMIT ***\n")
+    log.write_text("x\n1: slurmstepd-n1: error: *** STEP 4711.0 CANCELLED DUE TO TIME LIMIT ***\nsrun: error: n1: task 0: Killed\n")
     with pytest.raises(
-        DataError, match="^job 4711 ended without 3 units. .*: the task that had it was killed, STEP 4711.0 CANCELLED DUE TO"
+        DataError, match="^job 4711 ended without 3 units. .*: the task that had it was killed: STEP 4711.0 CANCELLED DUE TO"
     ):
         call()
     assert log.exists()  # for whoever looks
@@ -431,7 +431,10 @@ def test_a_job_that_another_call_queued_keeps_its_folder(tmp_path: Path, monkeyp
 
 def test_an_address_of_ray_that_does_not_answer_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clusters.importlib.util, "find_spec", lambda name: name)
-    for address in ("127.0.0.1:9", "ray://127.0.0.1:9", "nowhere"):
+    monkeypatch.setenv("RAY_ADDRESS", "nowhere")
+    with pytest.raises(ConfigError, match="RAY_ADDRESS=nowhere is no address: write HOST:PORT"):
+        clusters._need(Cluster(engine="ray"))
+    for address in ("127.0.0.1:9", "ray://127.0.0.1:9"):
         monkeypatch.setenv("RAY_ADDRESS", address)
         with pytest.raises(ConfigError, match=f"RAY_ADDRESS={address} does not answer .*: correct it, or unset it"):
             clusters._need(Cluster(engine="ray"))
@@ -439,3 +442,26 @@ def test_an_address_of_ray_that_does_not_answer_is_told_at_once(tmp_path: Path, 
         for form in ("127.0.0.1:{}", "ray://127.0.0.1:{}"):
             monkeypatch.setenv("RAY_ADDRESS", form.format(server.getsockname()[1]))
             clusters._need(Cluster(engine="ray"))
+
+
+def test_a_job_of_other_sources_is_not_this_calls_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    play_slurm(tmp_path, monkeypatch)
+    files = files_of(write_sources(tmp_path))
+    fewer = files[:2]
+    Path("only").write_text("none\n")  # no task begins
+
+    def call(files: list[SourceFile]) -> str:
+        assert not read_on_cluster(files, Path("units"), How(), RECIPE, SLURM)
+        return capsys.readouterr().out
+
+    assert call(files).startswith("submitted  job 4711")
+    Path("queue").write_text("RUNNING None\n")
+    with pytest.raises(ConfigError, match=r"job 4711 of another call works for this --out \(RUNNING\)"):
+        call(fewer)
+    Path("queue").unlink()
+    assert call(fewer).startswith("submitted  job 4711"), "the other's end says nothing of these"
+    shutil.rmtree("units/cluster/slurm_logs", ignore_errors=True)
+    with pytest.raises(DataError, match="^job 4711 ended without .* units?. .*: the task that had it never began, or was cancelled"):
+        call(fewer)
