@@ -1,7 +1,6 @@
 """Names on the Hugging Face hub, written hf:NAME or hf:OWNER/NAME: nothing else makes bertlab use a network."""
 
 import errno
-import os
 import re
 from collections.abc import Sequence
 
@@ -41,4 +40,6 @@ def downloaded(source: str, patterns: Sequence[str]) -> str:
 
 def way_out() -> str:
     """What to do where the hub gives nothing."""
-    return "HF_HUB_OFFLINE is set: unset it" if os.environ.get("HF_HUB_OFFLINE") else "check the name and the network"
+    from huggingface_hub import constants
+
+    return "HF_HUB_OFFLINE is set: unset it" if constants.HF_HUB_OFFLINE else "check the name and the network"

@@ -52,13 +52,13 @@ def test_what_seems_to_be_meant(text: str, name: str) -> None:
     assert meant(text) == name
 
 
-@pytest.mark.parametrize(("offline", "way_out"), [("", "check the name and the network"), ("1", "HF_HUB_OFFLINE is set: unset it")])
-def test_what_cannot_be_had_is_one_line_that_names_it(monkeypatch: pytest.MonkeyPatch, offline: str, way_out: str) -> None:
+@pytest.mark.parametrize(("offline", "way_out"), [(False, "check the name and the network"), (True, "HF_HUB_OFFLINE is set: unset it")])
+def test_what_cannot_be_had_is_one_line_that_names_it(monkeypatch: pytest.MonkeyPatch, offline: bool, way_out: str) -> None:
     def refuse(*_: Any, **__: Any) -> str:
         raise huggingface_hub.errors.LocalEntryNotFoundError("Got: ConnectError\nAn error happened")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    monkeypatch.setenv("HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
     with pytest.raises(ConfigError) as caught:
         downloaded("hf:me/small", ["*.json"])
     assert str(caught.value) == f"hf:me/small cannot be had (Got: ConnectError): {way_out}, or give the path of a folder"

@@ -159,7 +159,10 @@ def _literal(tokenizer: Tokenizer, template: Template, place: int) -> np.ndarray
     """The ids of a literal, with a word on each side where a text or the gap is."""
     before, after = template.parts[:place][-1:], template.parts[place + 1 :][:1]
     sides = [[""] if side and side[0][0] != "sep" else [] for side in (before, after)]
-    return tokenizer.encode_parts([*sides[0], template.parts[place][1], *sides[1]])[len(sides[0])]
+    text = template.parts[place][1]
+    text = text if sides[0] else text.lstrip()
+    text = text if sides[1] else text.rstrip()
+    return tokenizer.encode_parts([*sides[0], text, *sides[1]])[len(sides[0])]
 
 
 def frames_of_gaps(

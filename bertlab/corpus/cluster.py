@@ -283,7 +283,7 @@ def run_on_cluster(step: Step, cluster: Cluster) -> bool:
         done = f"{total - len(missing):,} of {_counted(total)} {'is' if total == 1 else 'are'} {step.done}"
         print(f"waiting    job {job} is in the queue ({state}), {done}: look again later")
         return False
-    if missing and not job and not any((logs / "failed").glob("*")):
+    if missing and (not job or cluster.engine != "slurm") and not any((logs / "failed").glob("*")):
         _run(step.only(missing), total, cluster)
         if cluster.engine == "slurm":
             print(f"submitted  job {_job_of(logs)} has {_counted(len(missing))} to do: when it has ended, give the same command again")
@@ -364,11 +364,12 @@ def _need(cluster: Cluster) -> None:
     if cluster.engine == "slurm" and shutil.which("sbatch") is None:
         raise ConfigError("cluster.engine=slurm needs Slurm's sbatch: give the command on the cluster's login node")
     if cluster.engine == "ray" and (address := os.environ.get("RAY_ADDRESS", "")) not in ("", "auto", "local"):
-        host, _, port = address.removeprefix("ray://").rpartition(":")
+        client = ":10001" * (address.startswith("ray://") and not address.rpartition(":")[2].isdecimal())  # Ray's own default
+        host, _, port = f"{address.removeprefix('ray://')}{client}".rpartition(":")
         if not port.isdecimal():
             raise ConfigError(f"RAY_ADDRESS={address} is no address: write HOST:PORT, or unset it")
         try:
-            socket.create_connection((host, int(port)), timeout=SECONDS_TO_ANSWER).close()
+            socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_TO_ANSWER).close()
         except (OSError, OverflowError) as error:
             raise ConfigError(f"RAY_ADDRESS={address} does not answer ({first_line(error)}): correct it, or unset it") from None
 
@@ -385,6 +386,8 @@ def refuse_for_slurm(from_stdin: Sequence[str], folder: Path) -> None:
 
 def refuse_others_job(work: Path, units: Path, cluster: Cluster) -> None:
     """Raise ConfigError where a job that another call has queued may write below `work`: this one would take its folder from it."""
+    if shutil.which("squeue") is None:  # then nobody here can say whether one still runs
+        return
     for file in sorted(work.glob(f"*/{LOGS}/job.json")):
         own = cluster.engine == "slurm" and file.parent.parent == units
         job = None if own else _job_of(file.parent)
@@ -432,7 +435,7 @@ def _end_of_task(logs: Path, job: str | None) -> str:
         return "the task that had it never began, or was cancelled"
     for file in logged:
         if said := SLURMSTEPD.findall(file.read_text(errors="replace")):
-            return f"the task that had it was killed: {' '.join(said[-1].strip('* ').split())}"
+            return f"a task was killed ({' '.join(said[-1].strip('* ').split())})"
     return "the task that had it was killed, perhaps for its memory or its time"
 
 
@@ -440,4 +443,7 @@ def _reason(log: Path) -> str:
     """Of an engine that failed: what sbatch said, or the last line."""
     said = COLOURS.sub("", log.read_text(errors="replace")) if log.is_file() else ""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return next((line for line in lines if line.startswith("sbatch: ")), lines[-1] if lines else "it said nothing")
+    of_sbatch = [line for line in lines if line.startswith("sbatch: ")]
+    refusal = next((line for line in of_sbatch if line.startswith(("sbatch: error", "sbatch: fatal"))), None)  # sites greet as well
+    said = refusal or [*(of_sbatch or lines), "it said nothing"][max(0, len(of_sbatch or lines) - 1)]
+    return f"{said}: lower --cluster.tasks" if "job array" in said else said

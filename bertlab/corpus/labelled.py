@@ -111,7 +111,8 @@ def read_labelled(
     if not path.is_file():
         raise ConfigError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: give a CSV, TSV, JSONL or Parquet file")
     if needs_label:
-        refuse_answers(path, label)
+        for name in label_columns or (label,):
+            refuse_answers(path, name)
     if kind_of(path) == "text":
         if needs_label:
             raise DataError(
@@ -241,7 +242,7 @@ def _labels_of(value: Any, label_separator: str | None, place: str) -> str | tup
     if any(each is None for each in labels):
         raise DataError(f"{place}: a label of the list is empty: leave it out")
     found = tuple(dict.fromkeys(str(each) for each in labels))
-    if len(found) < len(labels) and all(each in _MARKS for each in found):
+    if len(found) < len(labels) and all(each.lower() in _MARKS for each in found):
         raise DataError(f"{place}: {str(value):.60} says of each label whether it is given: give the names of those that are")
     return found
 

@@ -15,9 +15,10 @@ from bertlab.errors import DataError
 JOINING = ("|", ";", ",")  # what people put between several labels in one cell
 FEWEST_JOINED = 3  # fewer labels that are others joined may be so by chance
 MOST_LABELS = 65_536  # classes; a column with more of them is another one, and a classifier of a million is gigabytes
-_PRINTED = re.compile(
-    r"""\[\s*(['"].*|[0-9.]+[, ][0-9., ]*\]|\])""", re.DOTALL
-)  # ['a', 'b'] of Python, ['a' 'b'] of numpy, [0 1], or a part of one
+# ['a', 'b'] of Python, ['a' 'b'] of numpy or a part of one, [0. 1.] and [True, False], []; but [18, 25] is an interval
+_MARK = r"(?:[01](?:\.0?)?|True|False)"
+_PRINTED = re.compile(rf"""\[\s*(?:['"].*|{_MARK}(?:[,\s]+{_MARK})+\s*\]|\])""", re.DOTALL)
+_THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(,[0-9]{3})+")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,4000}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 
@@ -119,7 +120,10 @@ def number_of(label: str) -> float | None:
 
 def has_decimal_comma(label: str) -> bool:
     """Whether a label is a number as it is written in German or French; of 1,000 nobody knows."""
-    return number_of(label) is None and "." not in label and number_of(label.replace(",", ".", 1)) is not None
+    written = label.strip()
+    return (
+        "." not in written and "," in written and not _THOUSANDS.fullmatch(written) and number_of(written.replace(",", ".", 1)) is not None
+    )
 
 
 def _labels(labelled: Labelled) -> list[str]:

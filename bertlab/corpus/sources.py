@@ -277,7 +277,7 @@ def _remote_documents(source: str, base: str, split: str, how: How, tally: Count
     import datasets
 
     name, config = dataset_name(base)
-    if Path(name).exists():  # which `datasets` would read in place of the hub's
+    if Path(name).is_dir():  # which `datasets` would read in place of the hub's
         raise ConfigError(f"{source}: {name} is here, on this disk: leave {REMOTE} out, or give the command elsewhere")
     try:
         found = datasets.load_dataset(name, config or None, split=split or "train", streaming=True)

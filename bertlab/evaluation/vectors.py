@@ -146,29 +146,39 @@ def read_vectors(path: Path) -> tuple[list[str], np.ndarray]:
         raise DataError(f"{path}: no Parquet file: {way_out}") from None
     if not {"id", "vector"} <= set(table.column_names):
         raise DataError(f"{path}: no columns id and vector: its columns are {', '.join(table.column_names[:20])}")
-    ids, numbers = list(map(str, table["id"].to_pylist())), (table.schema.metadata or {}).get(NUMBERS_KEY, b"float32").decode()
-    lists = table["vector"].type
-    if not pa.types.is_fixed_size_list(lists):
-        are_lists = pa.types.is_list(lists) or pa.types.is_large_list(lists)
+    said = (table.schema.metadata or {}).get(NUMBERS_KEY)
+    table = table if said else table.select(["id", "vector"])
+    lists, numbers = table["vector"].type, (said or b"float32").decode(errors="replace")
+    if said is None:  # another program's
+        are_lists = pa.types.is_list(lists) or pa.types.is_large_list(lists) or pa.types.is_fixed_size_list(lists)
         widths = pc.unique(pc.list_value_length(table["vector"])).to_pylist() if are_lists else []
         if len(widths) != 1 or not widths[0] or not pa.types.is_floating(lists.value_type):
             raise DataError(f"{path}: column vector is {lists}: give lists of numbers with a point, as many in each row")
-        table = table.set_column(table.column_names.index("vector"), "vector", table["vector"].cast(pa.list_(lists.value_type, widths[0])))
-    return ids, unpacked(stored_in(table), _numbers(numbers))
+        table = table.set_column(1, "vector", table["vector"].cast(pa.list_(lists.value_type, widths[0])))
+    if numbers not in STORED or not pa.types.is_fixed_size_list(table["vector"].type) or table["id"].null_count:
+        raise DataError(f"{path}: its columns id and vector are not such as bertlab embed writes ({numbers}, {lists}): embed again")
+    return list(map(str, table["id"].to_pylist())), unpacked(stored_in(table), _numbers(numbers))
 
 
 def _of_npy(path: Path) -> tuple[list[str], np.ndarray]:
-    values, beside = np.load(path, allow_pickle=False), path.with_suffix(".ids.txt")
+    beside, scaled = path.with_suffix(".ids.txt"), path.with_suffix(".scales.npy")
     if not beside.is_file():
         raise DataError(f"{path}: no {beside.name} beside it: write the ids of its rows there, one a line")
-    ids = beside.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    try:
+        values = np.load(path, allow_pickle=False)
+        ids = beside.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        scales = np.load(scaled, allow_pickle=False) if scaled.is_file() else None
+    except (ValueError, EOFError):  # not numpy's format, or objects
+        raise DataError(f"{path}: no array of numbers, or {beside.name} beside it is not UTF-8: write it again") from None
     kind = next((name for name, type in STORED.items() if values.dtype == type), "float32" if values.dtype.kind == "f" else None)
-    if kind is None or values.ndim != 2:
-        raise DataError(f"{path}: an array of {values.dtype} and shape {values.shape}: give vectors (n, d) of floating-point numbers")
+    if kind is None or values.ndim != 2 or (kind == "int8" and scales is None):
+        lacks = f", and no {scaled.name}" if kind == "int8" else ""
+        raise DataError(
+            f"{path}: an array of {values.dtype} and shape {values.shape}{lacks}: give vectors (n, d) of floating-point numbers"
+        )
     if len(ids) != len(values):
         raise DataError(f"{path}: {len(values):,} vectors, and {len(ids):,} ids in {beside.name}: give one a line, in their order")
-    scales = np.load(path.with_suffix(".scales.npy"), allow_pickle=False) if kind == "int8" else None
-    return ids, unpacked(Packed(values, scales), _numbers(kind))
+    return ids, unpacked(Packed(values, scales if kind == "int8" else None), _numbers(kind))
 
 
 def _numbers(name: str) -> Numbers:

@@ -175,7 +175,8 @@ def _pipeline(task: "Task", facts: dict[str, Any]) -> list[str]:
     learnt = facts.get(LEARNT)
     temperature = learnt.get("temperature") if isinstance(learnt, dict) else learnt
     warmer = f" bertlab divides logits by the temperature that dev taught, {temperature:.3f}, before." if temperature else ""
-    longer = " Of a longer text bertlab reads more." if facts.get("long", "head") != "head" else ""
+    of_longer = {"tail": "its end", "head+tail": "its beginning and its end", "windows": "all, in windows"}
+    longer = f" Of a longer text bertlab reads {of_longer[facts['long']]}." if facts.get("long", "head") in of_longer else ""
     return [
         "",
         "With transformers alone, from this folder:",

@@ -152,7 +152,7 @@ def _could_show(facts: dict[str, Any], result: dict[str, Any]) -> str:
     if _too_few(facts):
         return f" {counted(facts['clusters']['number'], 'cluster')} can show none."
     if least is None:
-        if result["a"] == result["b"] == 0:
+        if result["a"] == result["b"] == 0 and result["metric"].endswith(("f1", "accuracy", "match")):
             return " Both have none of it right, which more examples would hardly change: train longer, or look at dev's scores."
         return f" These {facts['n']:,} examples are too few to show any difference between systems that disagree so rarely."
     of = "examples and these seeds" if "p_two_level" in result else "examples"

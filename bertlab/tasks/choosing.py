@@ -48,8 +48,8 @@ def _guess(train: str, columns: Columns) -> tuple[Task, str]:
         value is not None or has_decimal_comma(label) for label, value in zip(rows.labels or (), values, strict=True)
     ):
         raise DataError(
-            f"{train}: labels are numbers with a comma, as {comma}: write points instead (pandas: read_csv(FILE, decimal=',')), or give "
-            "--task single-label if they are names of classes"
+            f"{train}: labels are numbers with a comma, as {comma}: write points instead (pandas: read_csv(FILE, decimal=',')), give "
+            "--label-separator ',' if a text has several labels, or --task single-label if each is the name of a class"
         )
     return SINGLE_LABEL, "one label a row"
 

@@ -44,6 +44,9 @@ class Columns:
     def __post_init__(self) -> None:
         if self.label_columns and (self.label or self.label_separator):
             raise ConfigError("label_columns have the labels: leave label and label_separator out")
+        names = [*self.label_columns, *filter(None, (self.text or "text", self.text_b))]
+        if self.label_columns and (twice := next((name for name in names if names.count(name) > 1), None)):
+            raise ConfigError(f"label_columns: column {twice!r} is named twice, or is that of the text")
 
     def named(self) -> dict[str, Any]:
         """What somebody named, by the option that names it: what a model folder remembers. How a file is written is the file's own."""
@@ -145,11 +148,15 @@ def columns_for(folder: str, file: str, asked: Columns, *, needs_gold: bool = Tr
     there = columns_of(Path(file), asked.dialect) if Path(file).is_file() else []
     found: dict[str, Any] = {"label_separator": asked.label_separator or text_at(remembered, OF_MODEL, "label_separator")}
     marks = list_at(remembered, OF_MODEL, "label_columns")
-    if marks and needs_gold and asked.label is None and not asked.are_of_sets and set(marks) <= set(there):
+    if needs_gold and asked.label is None and not asked.are_of_sets and set(marks) & set(there):
+        refuse_missing(dict.fromkeys(marks, "label_columns"), there, file)
         found["label_columns"] = tuple(marks)
+    of_columns = bool(asked.label_columns) or "label_columns" in found
+    if of_columns:
+        del found["label_separator"]
     for role, usual in USUAL[form].items():
         name = text_at(remembered, OF_MODEL, role)
-        if name is None or getattr(asked, role) is not None or (role == "label" and not needs_gold):
+        if name is None or getattr(asked, role) is not None or (role == "label" and (of_columns or not needs_gold)):
             continue
         if role == "label" and form == "texts":
             usual = label_column(file, None, dialect=asked.dialect)

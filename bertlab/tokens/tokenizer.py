@@ -61,7 +61,11 @@ class Tokenizer:
         self._text = backend.to_str()
         self.sha256 = hashlib.sha256(self._text.encode()).hexdigest()
         self.vocabulary_sha256 = hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()
-        normalizer = json.loads(self._text).get("normalizer") or {}
+        rules = json.loads(self._text)
+        self._marks_beginnings = (
+            rules["model"]["type"] != "WordPiece"
+        )  # byte-level BPE and Metaspace; WordPiece marks what continues a word
+        normalizer = rules.get("normalizer") or {}
         self.lowercase = bool(normalizer.get("lowercase", False) or '"Lowercase"' in json.dumps(normalizer))
 
     @property
@@ -110,10 +114,12 @@ class Tokenizer:
         return np.concatenate([ids for part in self.encode_parts(text.split(MASK)) for ids in (part, mask)][:-1])
 
     def encode_parts(self, parts: Sequence[str]) -> list[np.ndarray]:
-        """Ids of the parts of one text, which a word would join: those that they have in the whole, where a gap is a word's place, and
-        those that each has by itself where a letter or digit stands at a gap. Of "the [MASK]." byte-level BPE has "Ġthe" and ".", and of
+        """Ids of the parts of one text, which a word would join: those that each has by itself, but where the vocabulary marks how words
+        begin those that they have in the whole, where a gap is a word's place. Of "the [MASK]." byte-level BPE has "Ġthe" and ".", and of
         "the " and "." by themselves "Ġthe", "Ġ", "Ġ" and ".".
         """
+        if not self._marks_beginnings:
+            return self._each(parts)
         gaps = np.cumsum([len(part) + 1 for part in parts[:-1]]) - 1  # where _WORD stands
         whole = _WORD.join(parts)
         beside = {whole[place] for gap in gaps.tolist() for place in (gap - 1, gap + 1) if 0 <= place < len(whole)}
@@ -121,11 +127,14 @@ class Tokenizer:
         begins, ends = spans.T
         of_word = np.isin(begins, gaps) & (ends <= begins + 1)  # its letter, and the mark of a word's beginning where that is alone
         part_of = np.searchsorted(gaps, begins, side="right")
-        overlaps = (np.searchsorted(gaps, ends, side="left") != part_of)[~of_word]
-        if any(map(str.isalnum, beside)) or overlaps.any():
-            ids, offsets = self.encode(list(parts))
-            return [ids[start:end] for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
+        reaches = (np.searchsorted(gaps, ends, side="left") != part_of) | np.isin(begins, gaps)  # into a gap, or out of one
+        if any(map(str.isalnum, beside)) or (reaches & ~of_word).any():
+            return self._each(parts)
         return [ids[~of_word & (part_of == number)] for number in range(len(parts))]
+
+    def _each(self, parts: Sequence[str]) -> list[np.ndarray]:
+        ids, offsets = self.encode(list(parts))
+        return [ids[start:end] for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids, special tokens shown as they are written."""
@@ -138,10 +147,10 @@ class Tokenizer:
     def continues_word(self) -> np.ndarray:
         """For whole-word masking: True where a vocabulary entry continues the word before it. Shape (vocab_size,)."""
         entries = [self.token(id) for id in range(self.vocab_size)]
-        if json.loads(self._text)["model"]["type"] == "WordPiece":
-            continues = np.array([entry.startswith("##") for entry in entries])
-        else:  # byte-level BPE and Metaspace mark the start of a word instead
+        if self._marks_beginnings:
             continues = np.array([entry[:1] not in ("Ġ", "▁") for entry in entries])
+        else:
+            continues = np.array([entry.startswith("##") for entry in entries])
         continues[self.special_ids] = False
         return continues
 

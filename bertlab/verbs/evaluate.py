@@ -175,7 +175,7 @@ def _labels_wanted() -> Iterator[None]:
     try:
         yield
     except ColumnError as error:
-        if error.role == "label":
+        if error.role in ("label", "label_columns"):
             raise DataError(f"{error}: name the right one with --label; to label texts that have none there is bertlab predict") from None
         raise
 

@@ -95,7 +95,8 @@ class Config(Dialect):
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Print what was found; returns how many queries or pairs, and of an approximate search its recall.
+    """Print what was found; returns how many queries or pairs, of queries that were given themselves what --json prints of each, `answers`,
+    and of an approximate search its recall.
 
     Raises ConfigError (names, another model), DataError (texts), CorruptError (vectors).
     """
@@ -113,7 +114,14 @@ def run(config: Config) -> dict[str, Any]:
     with _answers(config) as put:
         if config.duplicates is not None:
             return {"pairs": _find_pairs(config, index, files, config.duplicates, put)}
-        return _find_nearest(config, index, files, put)
+        answers: list[dict[str, Any]] = []
+
+        def keep(answer: dict[str, Any]) -> None:
+            put(answer)
+            if config.query:  # those of a file may be a million
+                answers.append(answer)
+
+        return _find_nearest(config, index, files, keep) | ({"answers": answers} if config.query else {})
 
 
 # ---- where answers go

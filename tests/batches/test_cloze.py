@@ -55,6 +55,22 @@ def test_a_template_is_its_literals_places_and_tokens_in_order() -> None:
     assert pair.has("text_b") and pair.has("sep") and not parse_template("{text} [MASK]").has("text_b")
 
 
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_literals_have_the_pieces_of_the_text_written_out_and_no_lone_space(kind: Any) -> None:
+    tokenizer = tokenizers.train(["the river. a hill? so, the sea: a river"] * 9, kind=kind, vocab_size=300, lowercase=True)
+    for source, first, second in (
+        ("{text}? [SEP] [MASK], a hill", "river?", "river, a hill"),
+        ("so, {text} [MASK].", "so, river river.", None),
+        ("[MASK]: {text}", "river: river", None),
+    ):
+        frames = frames_of_template(tokenizer, parse_template(source), tokenizer.encode(["river"]), None, max_length=64)
+        (river,) = tokenizer.encode(["river"])[:1]
+        made = frames.filled(river).ids.tolist()
+        written = [tokenizer.cls_id, *tokenizer.encode([first])[0].tolist(), tokenizer.sep_id]
+        written += [*tokenizer.encode([second])[0].tolist(), tokenizer.sep_id] if second else []
+        assert made == written
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [

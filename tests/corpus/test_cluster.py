@@ -324,9 +324,7 @@ def test_slurm_reads_in_jobs_and_the_same_call_goes_on(
     log = Path("units/cluster/slurm_logs/4711_1.out")
     log.parent.mkdir(exist_ok=True)
     log.write_text("x\n1: slurmstepd-n1: error: *** STEP 4711.0 CANCELLED DUE TO TIME LIMIT ***\nsrun: error: n1: task 0: Killed\n")
-    with pytest.raises(
-        DataError, match="^job 4711 ended without 3 units. .*: the task that had it was killed: STEP 4711.0 CANCELLED DUE TO"
-    ):
+    with pytest.raises(DataError, match="^job 4711 ended without 3 units. .*: a task was killed .STEP 4711.0 CANCELLED DUE TO"):
         call()
     assert log.exists()  # for whoever looks
     finished, said = call(tasks=1)
@@ -349,6 +347,9 @@ def test_what_stops_slurm_is_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
     refused("could not be started: sbatch: error: invalid partition specified: long")
     Path("bin/sbatch").write_text("#!/bin/bash\necho \"sbatch: unrecognized option '--bogus=1'\" >&2; exit 255\n")
     refused("could not be started: sbatch: unrecognized option '--bogus=1'")
+    greeting = "echo 'sbatch: lua: the default account' >&2"
+    Path("bin/sbatch").write_text(f"#!/bin/bash\n{greeting}; echo 'sbatch: error: Invalid job array specification' >&2; exit 1\n")
+    refused("could not be started: sbatch: error: Invalid job array specification: lower --cluster.tasks")
     Path("units/cluster/job.json").write_text('{"job": "7"}')
     Path("bin/squeue").write_text("#!/bin/bash\necho 'Unable to contact slurm controller' >&2; exit 1\n")
     refused("squeue does not say whether job 7 has ended: Unable to contact")

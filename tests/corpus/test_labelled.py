@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bertlab.corpus.identity import normalised_sha256
 from bertlab.corpus.labelled import Labelled, cut_dev, label_column, overlap, read_labelled
-from bertlab.corpus.labels import label_ids, label_names, numbers, set_ids, set_names
+from bertlab.corpus.labels import has_decimal_comma, label_ids, label_names, numbers, set_ids, set_names
 from bertlab.errors import ConfigError, DataError
 
 
@@ -332,7 +332,7 @@ def test_columns_of_0_and_1_are_the_labels_that_name_them(tmp_path: Path) -> Non
         read_labelled(tmp_path / "t.txt", label_columns=("rude",), sets=True)
 
 
-@pytest.mark.parametrize("vector", [[0.0, 1.0, 0.0], [1, 1], [True, False, False], ["0", "0"]])
+@pytest.mark.parametrize("vector", [[0.0, 1.0, 0.0], [1, 1], [True, False, False], ["0", "0"], ["True", "True"]])
 def test_a_vector_of_marks_is_no_list_of_labels(tmp_path: Path, vector: list[Any]) -> None:
     path = write_jsonl(tmp_path / "t.jsonl", [{"text": "a", "label": ["x"]}, {"text": "b", "label": vector}])
     with pytest.raises(DataError, match=r"t\.jsonl:2: .* says of each label whether it is given: give the names"):
@@ -344,7 +344,10 @@ def test_a_list_may_name_a_label_twice_and_labels_may_be_0_and_1(tmp_path: Path)
     assert read_labelled(path, sets=True).label_sets == [("x",), ("0", "1")]
 
 
-@pytest.mark.parametrize("printed", ["['joy', 'fear']", "['joy' 'fear']", '["joy"]', "[]", "[0 1]", "[0., 1.]", "['a'\n 'b']"])
+PRINTED = ["['joy', 'fear']", "['joy' 'fear']", '["joy"]', "[]", "[0 1]", "[0. 1.\n 0.]", "['a'\n 'b']", "[True, False]"]
+
+
+@pytest.mark.parametrize("printed", PRINTED)
 def test_a_list_that_was_printed_into_a_cell_is_no_label(printed: str) -> None:
     rows = made(["a", "b"], ["joy", printed])
     for names in (label_names, set_names):
@@ -352,7 +355,7 @@ def test_a_list_that_was_printed_into_a_cell_is_no_label(printed: str) -> None:
             names(rows)
 
 
-@pytest.mark.parametrize("label", ["[CLS]", "[1]", "[other]", "joy [sic]", "1, 2"])
+@pytest.mark.parametrize("label", ["[CLS]", "[1]", "[other]", "joy [sic]", "1, 2", "[18, 25]", "[0, 10)"])
 def test_a_label_in_brackets_is_a_label(label: str) -> None:
     assert set(label_names(made(["a", "b"], ["joy", label]))) == {"joy", label}
 
@@ -371,3 +374,11 @@ def test_a_number_with_a_comma_is_told_how_to_write_it() -> None:
         numbers(made(["a"], ["0,25"]))
     with pytest.raises(DataError, match="as regression wants$"):
         numbers(made(["a"], ["1,000.5"]))
+
+
+@pytest.mark.parametrize(
+    ("label", "is_one"),
+    [("0,25", True), ("-3,5", True), ("12,5", True), ("1,000", False), ("1,000,000", False), ("0.25", False), ("3", False), ("a,b", False)],
+)
+def test_a_decimal_comma_is_none_of_thousands(label: str, is_one: bool) -> None:
+    assert has_decimal_comma(label) is is_one

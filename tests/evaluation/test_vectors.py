@@ -130,6 +130,13 @@ def test_what_holds_no_vectors_is_refused_in_one_line(tmp_path: Path) -> None:
     np.save(tmp_path / "alone.npy", np.zeros((3, 2)))
     np.save(tmp_path / "flat.npy", np.zeros(3))
     (tmp_path / "flat.ids.txt").write_text("a\nb\nc\n")
+    (tmp_path / "junk.npy").write_bytes(b"no array")
+    np.save(tmp_path / "latin.npy", np.zeros((1, 3)))
+    for name in ("junk", "latin"):
+        (tmp_path / f"{name}.ids.txt").write_bytes("Größe\n".encode("latin-1"))
+    pq.write_table(parquet(id=["a"], vector=[[1, 2]]), tmp_path / "integers.parquet")
+    strange = parquet(id=["a"], vector=[[1.0]]).replace_schema_metadata({"bertlab.numbers": "zzz"})
+    pq.write_table(strange, tmp_path / "other_numbers.parquet")
     for name, kind, words in (
         ("other.parquet", DataError, "no columns id and vector: its columns are text"),
         ("ragged.parquet", DataError, "column vector is list<.*: give lists of numbers with a point, as many in each row"),
@@ -139,6 +146,10 @@ def test_what_holds_no_vectors_is_refused_in_one_line(tmp_path: Path) -> None:
         ("short.npy", DataError, "3 vectors, and 2 ids in short.ids.txt"),
         ("alone.npy", DataError, "no alone.ids.txt beside it: write the ids of its rows there"),
         ("flat.npy", DataError, r"an array of float64 and shape \(3,\)"),
+        ("junk.npy", DataError, "no array of numbers, or junk.ids.txt beside it is not UTF-8"),
+        ("latin.npy", DataError, "no array of numbers, or latin.ids.txt beside it is not UTF-8"),
+        ("integers.parquet", DataError, "column vector is list<"),
+        ("other_numbers.parquet", DataError, "its columns id and vector are not such as bertlab embed writes .zzz"),
     ):
         with pytest.raises(kind, match=f"{name}: {words}") as caught:
             read_vectors(tmp_path / name)
@@ -154,7 +165,7 @@ def test_vectors_that_another_program_wrote_are_read(tmp_path: Path) -> None:
         assert ids == ["7", "8", "9"] and vectors.dtype == np.float32
         np.testing.assert_allclose(vectors, values, rtol=1e-6)
     for kind in (pa.list_(pa.float64()), pa.large_list(pa.float32()), pa.list_(pa.float64(), 4)):
-        pq.write_table(pa.table({"id": [7, 8, 9], "vector": pa.array(values.tolist(), kind), "more": ["a"] * 3}), tmp_path / "v.parquet")
+        pq.write_table(pa.table({"id": [7, 8, 9], "vector": pa.array(values.tolist(), kind), "scale": [2.0] * 3}), tmp_path / "v.parquet")
         ids, vectors = read_vectors(tmp_path / "v.parquet")
         assert ids == ["7", "8", "9"] and vectors.dtype == np.float32
         np.testing.assert_allclose(vectors, values, rtol=1e-6)

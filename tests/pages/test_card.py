@@ -196,7 +196,7 @@ def test_a_classifier_card_says_how_transformers_alone_answers_and_what_is_diffe
     assert 'pipeline("text-classification", ".", truncation=True, max_length=32, top_k=None)\nmodel(["a text"])' in card()
     assert '{"text": "a text", "text_pair": "its second text"}' in card(pairs=True)
     assert (
-        "dev taught, 0.750, before. Of a longer text bertlab reads more.\n"
+        "dev taught, 0.750, before. Of a longer text bertlab reads all, in windows.\n"
         in card(long="windows", learnt_on_dev={"temperature": 0.75}) + "\n"
     )
     assert "divides logits" not in card(learnt_on_dev={"temperature": None}) and "divides logits" not in card(learnt_on_dev=None)

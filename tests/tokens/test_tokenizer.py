@@ -224,6 +224,32 @@ def test_parts_that_a_letter_stands_beside_are_encoded_each_by_itself(kind: toke
         assert [ids.tolist() for ids in found] == [tokenizer.encode([part])[0].tolist() for part in parts]
 
 
+@given(st.lists(st.text(st.sampled_from(" the.,€™→😀\u200d\u00ad\u094b°中x"), max_size=6), min_size=1, max_size=4))
+def test_parts_of_wordpiece_are_encoded_each_by_itself(parts: list[str]) -> None:
+    tokenizer = trained("wordpiece")
+    assert [ids.tolist() for ids in tokenizer.encode_parts(parts)] == [tokenizer.encode([part])[0].tolist() for part in parts]
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+@given(st.lists(st.text(st.sampled_from(" the.,€™→😀\u200d\u00ad\u094b°中x"), max_size=6), min_size=1, max_size=4))
+def test_no_letter_that_stood_in_for_a_word_is_left(kind: Kind, parts: list[str]) -> None:
+    tokenizer = trained(kind)
+    found = tokenizer.encode_parts(parts)
+    for part, ids in zip(parts, found, strict=True):
+        of_part, of_itself = (tokenizer.decode(each).replace(" ", "").strip() for each in (ids, tokenizer.encode([part])[0]))
+        assert of_part == of_itself
+
+
+def test_a_piece_that_reaches_out_of_a_gap_is_not_taken_for_what_stands_after_it() -> None:
+    vocabulary = [(token, 0.0) for token in SPECIAL_TOKENS] + [("▁the", -1.0), ("▁", -3.0), (".", -3.0), ("x", -9.0), ("x.", -1.0)]
+    backend = rust.Tokenizer(models.Unigram(vocabulary, unk_id=1))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.add_special_tokens(list(SPECIAL_TOKENS))
+    tokenizer = Tokenizer(backend, "made")
+    ids = tokenizer.encode_around_mask("the [MASK].").tolist()
+    assert "x." not in [tokenizer.token(id) for id in ids]
+
+
 def test_word_continuations_are_marked_for_every_kind() -> None:
     for kind in KINDS:
         tokenizer = trained(kind)

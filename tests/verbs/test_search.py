@@ -68,6 +68,16 @@ def test_queries_of_a_file_of_standard_input_and_of_the_command_line_have_the_sa
     assert [json.loads(line) for line in done.stdout.splitlines()] == expected
 
 
+def test_from_python_the_answers_of_queries_are_returned_and_those_of_a_file_are_not(
+    index: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "queries.txt").write_text("a hill\n")
+    expected = answers(capsys, index, "a hill", TEXTS[1])
+    found = search.run(search.Config(index=index, query=("a hill", TEXTS[1]), device="cpu"))
+    assert found == {"queries": 2, "answers": expected}
+    assert search.run(search.Config(index=index, input=str(tmp_path / "queries.txt"), device="cpu")) == {"queries": 1}
+
+
 def test_queries_of_a_column_and_what_was_cut_or_passed_over_is_said(
     index: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
