@@ -1579,7 +1579,7 @@ MUTANTS = (
     Mutant(
         "a word with a sign at it is whole",
         "cloze.py",
-        'return len(text) == 1 or (text != "" and not any(unicodedata.category(each)[0] in "PSC" for each in text))',
+        'return len(text) == 1 or text != "" and not any(unicodedata.category(each)[0] in "PSC" for each in text)',
         "return bool(text)",
         ("tests/test_cloze.py::test_whole_words_of_other_vocabularies_have_no_sign_at_them",),
     ),
