@@ -46,7 +46,7 @@ def _in_order(distinct: set[str], train: Labelled) -> list[str]:
             f"{train.origin}: {len(distinct):,} different labels in {len(train):,} rows, and at most {MOST_LABELS:,} can be learnt: "
             "is it the right column (--label)?"
         )
-    printed = next((name for name in distinct if _PRINTED.fullmatch(name)), None)
+    printed = min(filter(_PRINTED.fullmatch, distinct), default=None)
     if printed is not None:
         raise DataError(
             f"{train.origin}: the label {printed:.60} is a list printed into a cell: give lists in JSONL or Parquet (pandas: to_json(FILE, "

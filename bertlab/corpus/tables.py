@@ -298,7 +298,8 @@ def refuse_missing(required: Mapping[str, str], there: Collection[str], place: s
             by_case = {str(each).strip().casefold(): each for each in there}  # Excel's headers have stray blanks
             alike = get_close_matches(column.strip().casefold(), by_case, 1, cutoff=0.85)  # a letter of six: labl, Label, topics
             meant = f" (did you mean {by_case[alike[0]]!r:.100}?)" if alike else ""
-            if not meant and any(not str(each).strip() or str(each).startswith("Unnamed: ") for each in there):
+            nameless = sum(not str(each).strip() or str(each).startswith("Unnamed: ") for each in there)  # pandas' index is one
+            if not meant and nameless and 2 * nameless >= len(there):
                 meant = " (is the header further down? Take out the rows above it)"
             error = ColumnError(f"{place}: no column '{column}'{meant}: the columns are {_quoted(islice(there, 20)) or 'none'}")
             error.column, error.role = column, role

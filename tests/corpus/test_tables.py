@@ -106,3 +106,14 @@ def test_a_row_of_jsonl_that_lacks_a_column_is_told_by_its_own_line(tmp_path: Pa
     with pytest.raises(DataError, match=r"a\.jsonl\.gz:3: this row has no 'text': put text in, or take the row out") as caught:
         list(rows(tmp_path / "a.jsonl.gz", columns=("text",), required={"text": "text"}, invalid_utf8="stop", tally=Counter()))
     assert not isinstance(caught.value, ColumnError), "which would ask for another name of the column"
+
+
+@pytest.mark.parametrize(
+    ("header", "is_title"),
+    [("Survey 2025,Unnamed: 1", True), ("Survey,", True), (",words,kind", False), ("words,kind", False)],
+)
+def test_a_title_above_the_header_is_guessed_where_most_columns_have_no_name(tmp_path: Path, header: str, is_title: bool) -> None:
+    (tmp_path / "t.csv").write_text(f"{header}\n")
+    with pytest.raises(DataError, match="no column 'text'") as caught:
+        read_labelled(tmp_path / "t.csv")
+    assert ("is the header further down?" in str(caught.value)) is is_title
