@@ -217,7 +217,7 @@ def test_a_run_that_was_cut_off_ends_with_the_same_bits_its_page_goes_on_with_it
 
     told: list[tuple[int, dict[str, float]]] = []
     played = SimpleNamespace(log=lambda values, step: told.append((step, values)), finish=lambda: told.append((-1, {})))
-    monkeypatch.setattr(tracking, "find_spec", lambda name: name)
+    monkeypatch.setattr(tracking, "find_spec", lambda name: SimpleNamespace(origin=name))
     monkeypatch.setattr(tracking, "start", lambda kind, *_: played if kind == "wandb" else None)
     monkeypatch.setattr(learning.checkpoint, "save_checkpoint", cut_off)
     with pytest.raises(KeyboardInterrupt):
