@@ -1,4 +1,4 @@
-"""Names on the Hugging Face hub, written hf:NAME or hf:OWNER/NAME: nothing else makes bertlab use a network."""
+"""Names on the Hugging Face hub, written hf:NAME or hf:OWNER/NAME, and what is fetched of them: nowhere else does bertlab ask it."""
 
 import errno
 import re

@@ -130,7 +130,7 @@ def write_vectors(path: Path, ids: Sequence[str], vectors: np.ndarray) -> None:
 
 def read_vectors(path: Path) -> tuple[list[str], np.ndarray]:
     """The ids and the (n, D) float32 vectors of a Parquet file, or of an .npy file with its .ids.txt: what the stored numbers stand for.
-    Another program's files will do: ids may be numbers, vectors of any floating-point type, in Parquet lists of any type.
+    Another program's files will do: ids may be numbers, and vectors of any floating-point type, in Parquet in lists of any kind.
 
     Raises DataError for a file that holds no such vectors, CorruptError for a damaged one.
     """

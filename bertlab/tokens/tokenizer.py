@@ -62,9 +62,8 @@ class Tokenizer:
         self.sha256 = hashlib.sha256(self._text.encode()).hexdigest()
         self.vocabulary_sha256 = hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()
         rules = json.loads(self._text)
-        self._marks_beginnings = (
-            rules["model"]["type"] != "WordPiece"
-        )  # byte-level BPE and Metaspace; WordPiece marks what continues a word
+        # of words: as byte-level BPE and Metaspace do, where WordPiece marks what continues one
+        self._marks_beginnings = rules["model"]["type"] != "WordPiece"
         normalizer = rules.get("normalizer") or {}
         self.lowercase = bool(normalizer.get("lowercase", False) or '"Lowercase"' in json.dumps(normalizer))
 
